@@ -1,0 +1,30 @@
+# Options that every target of the project shares.
+find_package(Threads REQUIRED)
+
+function(ktjit_set_options target)
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+                         -Wno-sign-conversion -Wnon-virtual-dtor)
+  if(KTJIT_WARNINGS_AS_ERRORS)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  if(KTJIT_SANITIZE)
+    target_compile_options(${target} PUBLIC -fsanitize=${KTJIT_SANITIZE} -fno-omit-frame-pointer
+                           -fno-sanitize-recover=all)
+    target_link_options(${target} PUBLIC -fsanitize=${KTJIT_SANITIZE})
+  endif()
+  if(KTJIT_STATIC)
+    get_target_property(kind ${target} TYPE)
+    if(kind STREQUAL "EXECUTABLE")
+      target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
+    endif()
+  endif()
+endfunction()
+
+# ktjit_add_library(core SOURCES a.cpp ... LINKS ktjit_x ... PRIVATE_LINKS fmt::fmt ...)
+function(ktjit_add_library folder)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
+  add_library(ktjit_${folder} STATIC ${ARG_SOURCES})
+  ktjit_set_options(ktjit_${folder})
+  target_link_libraries(ktjit_${folder} PUBLIC ${ARG_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
+endfunction()

@@ -1,0 +1,37 @@
+// Names of artefact kinds and the grid of a launch.
+#include "core/artifact.h"
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+
+namespace ktjit {
+
+std::string_view artifact_kind_name(ArtifactKind kind) {
+  switch (kind) {
+    case ArtifactKind::kCubin:
+      return "cubin";
+    case ArtifactKind::kPtx:
+      return "ptx";
+    case ArtifactKind::kSharedObject:
+      return "shared object";
+    case ArtifactKind::kAssembly:
+      return "assembly";
+    case ArtifactKind::kLlvmIr:
+      return "llvm ir";
+  }
+  KTJIT_CHECK(!"a known artefact kind");
+}
+
+LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows) {
+  constexpr std::int64_t kMaxGridX =
+      2147483647;  // CUDA C++ Programming Guide: x dimension of a grid
+  KTJIT_CHECK(shape.rows_per_cta > 0);
+  const std::int64_t ctas = rows <= 0 ? 0 : (rows - 1) / shape.rows_per_cta + 1;
+  if (ctas < 1 || ctas > kMaxGridX) {
+    throw SpecError("rows", fmt::format("{}", rows), fmt::format("1 to {}", kMaxGridX));
+  }
+  return {static_cast<unsigned>(ctas), shape.column_tiles, shape.threads, shape.smem_bytes};
+}
+
+}  // namespace ktjit

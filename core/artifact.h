@@ -1,0 +1,60 @@
+// What a compiler made, and how a kernel is launched: the values that pass between emitter,
+// compilers, cache and devices.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ktjit {
+
+enum class ArtifactKind {
+  kCubin,         ///< machine code for one GPU
+  kPtx,           ///< text that the GPU's driver turns into machine code
+  kSharedObject,  ///< ELF shared object for this CPU
+  kAssembly,      ///< CPU assembly, to be read
+  kLlvmIr,        ///< LLVM IR as text, to be read
+};
+
+std::string_view artifact_kind_name(ArtifactKind kind);
+
+/// What the compiler said about the kernel; absent where it did not say.
+struct KernelResources {
+  std::optional<int> registers;
+  std::optional<int> spill_bytes;
+  std::optional<int> stack_bytes;
+  std::optional<int> static_smem_bytes;
+};
+
+struct Artifact {
+  ArtifactKind kind = ArtifactKind::kCubin;
+  std::string entry_name;  ///< the kernel's symbol
+  std::vector<std::byte> bytes;
+  KernelResources resources;
+  std::string log;          ///< the compiler's own words
+  double compile_ms = 0.0;  ///< time spent in the compiler
+};
+
+/// How many CTAs (CPU: tiles of rows) a launch needs. Depends on the spec only; rows come at run
+/// time.
+struct LaunchShape {
+  std::int64_t rows_per_cta = 1;
+  unsigned column_tiles = 1;  ///< CTAs side by side along the columns: the y dimension of the grid
+  unsigned threads = 1;       ///< per CTA
+  unsigned smem_bytes = 0;    ///< dynamic shared memory per CTA
+};
+
+struct LaunchGrid {
+  unsigned x = 1;
+  unsigned y = 1;
+  unsigned threads = 1;
+  unsigned smem_bytes = 0;
+};
+
+/// Errors: SpecError if `rows` is not positive or needs more than 2^31 - 1 CTAs.
+LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows);
+
+}  // namespace ktjit

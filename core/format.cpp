@@ -1,0 +1,189 @@
+// Sizes and type ids of the ggml formats are facts of ggml (ggml.h, ggml-common.h, August 2026).
+#include "core/format.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fmt/format.h>
+#include <vector>
+
+#include "core/error.h"
+
+namespace ktjit {
+namespace {
+
+using enum FormatId;
+using enum FormatFamily;
+
+constexpr std::array kFormats = {
+    Format{kF32, "f32", kFloat, 1, 4, 0},
+    Format{kF16, "f16", kFloat, 1, 2, 1},
+    Format{kBF16, "bf16", kFloat, 1, 2, 30},
+    Format{kF64, "f64", kFloat, 1, 8, 28},
+    Format{kI8, "i8", kInteger, 1, 1, 24},
+    Format{kI16, "i16", kInteger, 1, 2, 25},
+    Format{kI32, "i32", kInteger, 1, 4, 26},
+    Format{kI64, "i64", kInteger, 1, 8, 27},
+    Format{kFp8E4M3, "fp8_e4m3", kFp8, 1, 1, -1},
+    Format{kFp8E5M2, "fp8_e5m2", kFp8, 1, 1, -1},
+    Format{kFp8E4B15, "fp8_e4b15", kFp8, 1, 1, -1},
+    Format{kFp8E4M3Fnuz, "fp8_e4m3fnuz", kFp8, 1, 1, -1},
+    Format{kFp8E5M2Fnuz, "fp8_e5m2fnuz", kFp8, 1, 1, -1},
+    Format{kQ4_0, "q4_0", kGgml, 32, 18, 2},
+    Format{kQ4_1, "q4_1", kGgml, 32, 20, 3},
+    Format{kQ5_0, "q5_0", kGgml, 32, 22, 6},
+    Format{kQ5_1, "q5_1", kGgml, 32, 24, 7},
+    Format{kQ8_0, "q8_0", kGgml, 32, 34, 8},
+    Format{kQ8_1, "q8_1", kGgml, 32, 36, 9},
+    Format{kQ2_K, "q2_K", kGgml, 256, 84, 10},
+    Format{kQ3_K, "q3_K", kGgml, 256, 110, 11},
+    Format{kQ4_K, "q4_K", kGgml, 256, 144, 12},
+    Format{kQ5_K, "q5_K", kGgml, 256, 176, 13},
+    Format{kQ6_K, "q6_K", kGgml, 256, 210, 14},
+    Format{kQ8_K, "q8_K", kGgml, 256, 292, 15},
+    Format{kIQ1_S, "iq1_s", kGgml, 256, 50, 19},
+    Format{kIQ1_M, "iq1_m", kGgml, 256, 56, 29},
+    Format{kIQ2_XXS, "iq2_xxs", kGgml, 256, 66, 16},
+    Format{kIQ2_XS, "iq2_xs", kGgml, 256, 74, 17},
+    Format{kIQ2_S, "iq2_s", kGgml, 256, 82, 22},
+    Format{kIQ3_XXS, "iq3_xxs", kGgml, 256, 98, 18},
+    Format{kIQ3_S, "iq3_s", kGgml, 256, 110, 21},
+    Format{kIQ4_NL, "iq4_nl", kGgml, 32, 18, 20},
+    Format{kIQ4_XS, "iq4_xs", kGgml, 256, 136, 23},
+    Format{kTQ1_0, "tq1_0", kGgml, 256, 54, 34},
+    Format{kTQ2_0, "tq2_0", kGgml, 256, 66, 35},
+    Format{kGgmlMxfp4, "ggml_mxfp4", kGgml, 32, 17, 39},
+    Format{kGgmlNvfp4, "ggml_nvfp4", kGgml, 64, 36, 40},
+    Format{kQ1_0, "q1_0", kGgml, 128, 18, 41},
+    Format{kQ2_0, "q2_0", kGgml, 64, 18, 42},
+};
+
+// FP8 names: Triton's, torch's, ml_dtypes', safetensors'.
+constexpr std::array<std::string_view, 6> kE4M3Aliases = {"fp8e4nv", "float8_e4m3fn", "float8_e4m3",
+                                                          "e4m3",    "e4m3fn",        "f8_e4m3"};
+constexpr std::array<std::string_view, 4> kE5M2Aliases = {"fp8e5", "float8_e5m2", "e5m2",
+                                                          "f8_e5m2"};
+constexpr std::array<std::string_view, 2> kE4B15Aliases = {"fp8e4b15", "e4b15"};
+constexpr std::array<std::string_view, 3> kE4M3FnuzAliases = {"fp8e4b8", "float8_e4m3fnuz",
+                                                              "e4m3fnuz"};
+constexpr std::array<std::string_view, 3> kE5M2FnuzAliases = {"fp8e5b16", "float8_e5m2fnuz",
+                                                              "e5m2fnuz"};
+constexpr std::array<std::string_view, 2> kF32Aliases = {"float32", "fp32"};
+constexpr std::array<std::string_view, 2> kF16Aliases = {"float16", "fp16"};
+constexpr std::array<std::string_view, 1> kBF16Aliases = {"bfloat16"};
+
+bool equals_ignoring_case(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+std::span<const Format> all_formats() { return kFormats; }
+
+const Format& get_format(FormatId id) {
+  const Format& format = kFormats.at(static_cast<std::size_t>(id));
+  KTJIT_CHECK(format.id == id);
+  return format;
+}
+
+const Format* find_format(std::string_view name) {
+  for (const Format& format : kFormats) {
+    if (equals_ignoring_case(format.name, name)) return &format;
+    for (std::string_view alias : format_aliases(format.id)) {
+      if (equals_ignoring_case(alias, name)) return &format;
+    }
+  }
+  return nullptr;
+}
+
+const Format& get_format(std::string_view name) {
+  if (const Format* format = find_format(name)) return *format;
+  std::vector<std::string_view> names;
+  for (const Format& format : kFormats) names.push_back(format.name);
+  throw SpecError("format", fmt::format("'{}'", name), fmt::format("{}", fmt::join(names, ", ")));
+}
+
+const Format* find_ggml_format(std::uint32_t ggml_type) {
+  for (const Format& format : kFormats) {
+    if (format.ggml_type >= 0 && static_cast<std::uint32_t>(format.ggml_type) == ggml_type) {
+      return &format;
+    }
+  }
+  return nullptr;
+}
+
+std::span<const std::string_view> format_aliases(FormatId id) {
+  switch (id) {
+    case kF32:
+      return kF32Aliases;
+    case kF16:
+      return kF16Aliases;
+    case kBF16:
+      return kBF16Aliases;
+    case kFp8E4M3:
+      return kE4M3Aliases;
+    case kFp8E5M2:
+      return kE5M2Aliases;
+    case kFp8E4B15:
+      return kE4B15Aliases;
+    case kFp8E4M3Fnuz:
+      return kE4M3FnuzAliases;
+    case kFp8E5M2Fnuz:
+      return kE5M2FnuzAliases;
+    default:
+      return {};
+  }
+}
+
+std::int64_t ScaleGrid::rows_of_scales(std::int64_t rows) const {
+  return block_rows == 0 ? 1 : ceil_div(rows, block_rows);
+}
+
+std::int64_t ScaleGrid::cols_of_scales(std::int64_t cols) const {
+  return block_cols == 0 ? 1 : ceil_div(cols, block_cols);
+}
+
+std::string_view scale_type_name(ScaleType type) {
+  switch (type) {
+    case ScaleType::kF32:
+      return "f32";
+    case ScaleType::kBF16:
+      return "bf16";
+    case ScaleType::kE8M0:
+      return "e8m0";
+  }
+  KTJIT_CHECK(!"a known scale type");
+}
+
+int scale_type_bytes(ScaleType type) {
+  switch (type) {
+    case ScaleType::kF32:
+      return 4;
+    case ScaleType::kBF16:
+      return 2;
+    case ScaleType::kE8M0:
+      return 1;
+  }
+  KTJIT_CHECK(!"a known scale type");
+}
+
+ScaleType get_scale_type(std::string_view name) {
+  for (ScaleType type : {ScaleType::kF32, ScaleType::kBF16, ScaleType::kE8M0}) {
+    if (equals_ignoring_case(scale_type_name(type), name)) return type;
+  }
+  throw SpecError("scale type", fmt::format("'{}'", name), "f32, bf16, e8m0");
+}
+
+std::string scale_grid_name(const std::optional<ScaleGrid>& grid) {
+  if (!grid) return "none";
+  const std::string_view type = scale_type_name(grid->type);
+  if (grid->block_rows == 0 && grid->block_cols == 0) return fmt::format("tensor {}", type);
+  if (grid->block_rows == 1 && grid->block_cols == 0) return fmt::format("row {}", type);
+  return fmt::format("{}x{} {}", grid->block_rows, grid->block_cols, type);
+}
+
+}  // namespace ktjit

@@ -1,0 +1,116 @@
+// The table of number formats: how the elements of a tensor are encoded. Every other part asks this
+// table; how a format is decoded on a target is codegen's business.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace ktjit {
+
+enum class FormatId {
+  kF32,
+  kF16,
+  kBF16,
+  kF64,
+  kI8,
+  kI16,
+  kI32,
+  kI64,
+  kFp8E4M3,
+  kFp8E5M2,
+  kFp8E4B15,
+  kFp8E4M3Fnuz,
+  kFp8E5M2Fnuz,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ8_1,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kQ8_K,
+  kIQ1_S,
+  kIQ1_M,
+  kIQ2_XXS,
+  kIQ2_XS,
+  kIQ2_S,
+  kIQ3_XXS,
+  kIQ3_S,
+  kIQ4_NL,
+  kIQ4_XS,
+  kTQ1_0,
+  kTQ2_0,
+  kGgmlMxfp4,
+  kGgmlNvfp4,
+  kQ1_0,
+  kQ2_0,
+};
+
+enum class FormatFamily {
+  kFloat,    ///< IEEE-like floats of 16 bits and more
+  kInteger,  ///< plain integers
+  kFp8,      ///< 8-bit floats; scales, if any, lie in a tensor of their own
+  kGgml,     ///< blocks that carry their own scales, as ggml defines them
+};
+
+/// One number format. `block_elems` elements, consecutive along a row, take `block_bytes` bytes.
+struct Format {
+  FormatId id;
+  std::string_view name;  ///< as printed, for example "q4_K", "fp8_e4m3"
+  FormatFamily family;
+  int block_elems;
+  int block_bytes;
+  int ggml_type;  ///< type id in GGUF files, -1 where there is none
+
+  double bits_per_element() const { return 8.0 * block_bytes / block_elems; }
+};
+
+/// All formats, in the order of FormatId.
+std::span<const Format> all_formats();
+
+const Format& get_format(FormatId id);
+
+/// Finds a format by its name or any alias (`fp8e4nv`, `float8_e4m3fn`, `Q4_K`, ...), whatever the
+/// case.
+const Format* find_format(std::string_view name);
+
+/// As find_format. Errors: SpecError with the known names.
+const Format& get_format(std::string_view name);
+
+const Format* find_ggml_format(std::uint32_t ggml_type);
+
+/// Other names that people use for the format, for messages; empty if there are none.
+std::span<const std::string_view> format_aliases(FormatId id);
+
+enum class ScaleType { kF32, kBF16, kE8M0 };
+
+/// One scale per `block_rows` x `block_cols` block of a matrix; edge blocks may be smaller.
+/// A zero stands for the whole extent, so {0, 0} is one scale per tensor and {1, 0} one per row.
+/// Scales lie row-major, [ceil(rows / block_rows), ceil(cols / block_cols)], and multiply the
+/// decoded value.
+struct ScaleGrid {
+  std::int64_t block_rows = 0;
+  std::int64_t block_cols = 0;
+  ScaleType type = ScaleType::kF32;
+
+  bool operator==(const ScaleGrid&) const = default;
+
+  std::int64_t rows_of_scales(std::int64_t rows) const;
+  std::int64_t cols_of_scales(std::int64_t cols) const;
+};
+
+std::string_view scale_type_name(ScaleType type);
+int scale_type_bytes(ScaleType type);
+/// Errors: SpecError unless `name` is f32, bf16 or e8m0.
+ScaleType get_scale_type(std::string_view name);
+/// "none" for an absent grid, "tensor", "row", or "128x128", each with the type: "128x128 f32".
+std::string scale_grid_name(const std::optional<ScaleGrid>& grid);
+
+}  // namespace ktjit

@@ -1,0 +1,72 @@
+// What a kernel shall do, as a plain value. Equal specs give equal source text, byte for byte.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/format.h"
+#include "core/target.h"
+#include "core/tensor_layout.h"
+
+namespace ktjit {
+
+enum class Op {
+  kDequant,  ///< y[r, c] = decode(w)[r, c] (* scale), rounded once to the output format
+  kMatvec,  ///< y[j, r] = sum over c of decode(w)[r, c] * x[j, c], for up to 8 activation columns j
+  kReadTest,  ///< reads all bytes of w once: measures what the memory gives
+};
+
+/// How activations enter a product.
+enum class ActivationPolicy {
+  kA16,   ///< as they are (f16, bf16 or f32), sums of f32 quality
+  kA8,    ///< quantised to int8 per block
+  kAfp8,  ///< quantised to FP8 per group of 128
+};
+
+/// Knobs that change speed and nothing else. Zero means the emitter's default for the target.
+struct Tuning {
+  int threads = 0;        ///< CUDA: threads per CTA
+  int rows_per_warp = 0;  ///< CUDA matvec: rows that share one pass over x
+
+  bool operator==(const Tuning&) const = default;
+};
+
+/// Everything fixed at compile time. Rows are a run-time argument, so one kernel serves many
+/// tensors.
+struct KernelSpec {
+  Op op = Op::kDequant;
+  FormatId weight = FormatId::kF32;
+  std::optional<ScaleGrid> scale;  ///< FP8 formats only
+  TensorLayout layout;             ///< of the weights
+  ActivationPolicy activation = ActivationPolicy::kA16;
+  FormatId x_format = FormatId::kF32;  ///< matvec: f32, f16 or bf16
+  FormatId y_format = FormatId::kF32;  ///< dequant: f32, f16 or bf16; matvec: f32
+  int x_columns = 1;                   ///< matvec: 1, 2, 4 or 8; a launch may use fewer
+  Tuning tuning;
+  Target target;
+
+  bool operator==(const KernelSpec&) const = default;
+};
+
+std::string_view op_name(Op op);
+/// Errors: SpecError with the known ops.
+Op get_op(std::string_view name);
+std::string_view activation_name(ActivationPolicy policy);
+ActivationPolicy get_activation(std::string_view name);
+
+/// The x_columns value that serves `n` columns: the next of 1, 2, 4, 8.
+/// Errors: SpecError unless 1 <= n <= 8.
+int x_columns_for(int n);
+
+/// Checks what every back end relies on. Errors: SpecError naming the field.
+void validate(const KernelSpec& spec);
+
+/// One "field: value" line per field, in a fixed order: the stage `spec` of `ktjit emit`.
+std::string to_text(const KernelSpec& spec);
+
+/// A name for files, logs and the entry point: "matvec_q4_K_f32_c4096_n1", without the target.
+std::string kernel_name(const KernelSpec& spec);
+
+}  // namespace ktjit

@@ -1,0 +1,41 @@
+// The seam between the engine and the compilers: text in, artefact out.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/artifact.h"
+#include "core/target.h"
+
+namespace ktjit {
+
+/// One kernel's text and what to make of it.
+struct CompileRequest {
+  std::string source;      ///< CUDA text for CUDA targets, C++ text for CPU targets
+  std::string entry_name;  ///< the extern "C" symbol
+  Target target;
+  ArtifactKind kind = ArtifactKind::kCubin;
+};
+
+/// Named values that, with the request, determine the artefact: prelude, flags, build ids,
+/// versions. Never a path or a time.
+using CompilerIdentity = std::vector<std::pair<std::string, std::string>>;
+
+/// Threads: all members may be called from several threads at once.
+class Compiler {
+ public:
+  virtual ~Compiler() = default;
+
+  /// For people: "NVRTC 13.0", "LLVM 19.1.7".
+  virtual std::string name() const = 0;
+  /// Whether this compiler can make `kind` for `target`.
+  virtual bool serves(const Target& target, ArtifactKind kind) const = 0;
+  /// Opens no compiler library and starts no worker, so a warm start stays cheap.
+  virtual CompilerIdentity identity(const Target& target, ArtifactKind kind) const = 0;
+  /// Errors: CompileError if the text is refused or the compiler dies; ToolchainError if the
+  /// compiler can't be opened or started.
+  virtual Artifact compile(const CompileRequest& request) = 0;
+};
+
+}  // namespace ktjit
