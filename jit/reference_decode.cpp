@@ -2,8 +2,8 @@
 // blocks. Sources: IEEE 754 (f16), OCP OFP8 1.0 (e4m3, e5m2), Triton (e4b15), "8-bit Numerical
 // Formats for Deep Neural Networks" by Noune et al. (fnuz), ggml-common.h and ggml-quants.c of
 // ggml, August 2026 (blocks). Compile with -ffp-contract=off, so that no option enters the
-// definition; as it is, products of d, scale and code fit 24 bits, and adding a minimum is the only
-// step of ggml's formats that rounds.
+// definition. (As it is, the product of an f16 d, a scale and a code fits 24 bits, so that only the
+// addition of a minimum rounds, fused or not.)
 #include "jit/reference_decode.h"
 
 #include <array>
@@ -140,7 +140,7 @@ void decode_fp8(Block b, float* y) {
   *y = decode_with_table<kLayout>(b.u8(0));
 }
 
-// ---- ggml blocks of 32 (to 128): d, perhaps a minimum, then codes; element j pairs with j + 16 ----
+// ---- ggml blocks of 32 to 128; of 32, elements j and j + 16 share a byte ---------------
 
 /// f16 d; 16 bytes of nibbles, each a number plus 8.
 void decode_q4_0(Block b, float* y) {
@@ -161,8 +161,7 @@ void decode_q4_1(Block b, float* y) {
   }
 }
 
-/// f16 d; 32 fifth bits, that of element i at bit i; 16 bytes of nibbles. Codes are numbers
-/// plus 16.
+/// f16 d; 32 fifth bits, element i's at bit i; 16 bytes of nibbles. Codes are numbers plus 16.
 void decode_q5_0(Block b, float* y) {
   const float d = b.f16(0);
   const std::uint32_t fifth_bits = b.u32(2);
@@ -290,8 +289,7 @@ void decode_q3_K(Block b, float* y) {
   constexpr int kScales = 96;  // byte offset
   const float d = b.f16(108);
   for (int group = 0; group < 16; ++group) {
-    // Low four bits: 16 nibbles in 8 bytes, groups 8 and up in the high ones. Then 4 bytes of high
-    // bits.
+    // 8 bytes with the low four bits, groups 8 and up in the high nibbles; 4 bytes with the others.
     const unsigned low =
         group < 8 ? b.low_nibble(kScales + group) : b.high_nibble(kScales + group - 8);
     const unsigned high = b.u8(kScales + 8 + group % 4) >> (group / 4 * 2) & 3;
