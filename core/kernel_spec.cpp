@@ -137,10 +137,10 @@ std::string kernel_name(const KernelSpec& spec) {
   }
   switch (spec.op) {
     case Op::kDequant:
-      return fmt::format("dequant_{}{}_{}_c{}", format, scale, get_format(spec.y_format).name,
+      return fmt::format("dequant_{}{}_y_{}_c{}", format, scale, get_format(spec.y_format).name,
                          spec.layout.cols);
     case Op::kMatvec:
-      return fmt::format("matvec_{}{}_{}_c{}_n{}", format, scale, get_format(spec.x_format).name,
+      return fmt::format("matvec_{}{}_x_{}_c{}_n{}", format, scale, get_format(spec.x_format).name,
                          spec.layout.cols, spec.x_columns);
     case Op::kReadTest:
       return "read_test";

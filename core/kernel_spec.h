@@ -66,7 +66,7 @@ void validate(const KernelSpec& spec);
 /// One "field: value" line per field, in a fixed order: the stage `spec` of `ktjit emit`.
 std::string to_text(const KernelSpec& spec);
 
-/// A name for files, logs and the entry point: "matvec_q4_K_f32_c4096_n1", without the target.
+/// A name for files, logs and the entry point: "matvec_q4_K_x_f32_c4096_n1", without the target.
 std::string kernel_name(const KernelSpec& spec);
 
 }  // namespace ktjit

@@ -1,0 +1,131 @@
+// Chooses the emitter, and what both emitters share.
+#include "codegen/emitter.h"
+
+#include <fmt/format.h>
+#include <limits>
+
+#include "codegen/cpu_emitter.h"
+#include "codegen/cuda_emitter.h"
+#include "codegen/emitter_parts.h"
+#include "core/error.h"
+#include "templates/embedded_templates.h"
+
+namespace ktjit::codegen {
+
+EmittedKernel emit(const KernelSpec& spec) {
+  validate(spec);
+  if (spec.activation != ActivationPolicy::kA16) {
+    throw SpecError("activation", activation_name(spec.activation),
+                    "a16 (a8 and afp8 are not served yet)");
+  }
+  constexpr std::int64_t kMaxCols =
+      std::numeric_limits<int>::max() / 64;  // 32-bit column arithmetic in the text
+  if (spec.layout.cols > kMaxCols) {
+    throw SpecError("cols", fmt::format("{}", spec.layout.cols),
+                    fmt::format("at most {}", kMaxCols));
+  }
+  return spec.target.is_cuda() ? emit_cuda(spec) : emit_cpu(spec);
+}
+
+std::string_view get_template(std::string_view path) {
+  for (const templates::TemplateFile& file : templates::all_files()) {
+    if (file.path == path) return file.text;
+  }
+  KTJIT_CHECK(!"a template of that path");
+}
+
+std::string io_type(FormatId format) {
+  return format == FormatId::kF32 ? "float" : "unsigned short";
+}
+
+std::string scale_c_type(ScaleType type) {
+  switch (type) {
+    case ScaleType::kF32:
+      return "float";
+    case ScaleType::kBF16:
+      return "unsigned short";
+    case ScaleType::kE8M0:
+      return "unsigned char";
+  }
+  KTJIT_CHECK(!"a known scale type");
+}
+
+TemplateValues header_values(const KernelSpec& spec) {
+  const Format& format = get_format(spec.weight);
+  TemplateValues values;
+  values["kernel"] = kernel_name(spec);
+  values["emitter_version"] = fmt::format("{}", kEmitterVersion);
+  values["cols"] = fmt::format("{}", spec.layout.cols);
+  values["row_bytes"] = fmt::format("{}", row_bytes(format, spec.layout.cols));
+  values["weight_description"] =
+      fmt::format("{}  [rows, {}]  row-major{}", format.name, spec.layout.cols,
+                  format.block_elems == 1 ? ""
+                                          : fmt::format(", blocks of {} elements in {} bytes",
+                                                        format.block_elems, format.block_bytes));
+  const std::string decoded = spec.scale ? "decode(w) * scale" : "decode(w)";
+  if (spec.op == Op::kDequant) {
+    values["math"] = spec.y_format == FormatId::kF32
+                         ? fmt::format("y = {}, as the format defines it", decoded)
+                         : fmt::format("y = {}, then rounded once to {}, to nearest even", decoded,
+                                       get_format(spec.y_format).name);
+  } else {
+    values["math"] = fmt::format(
+        "y[j, r] = sum over c of {}[r, c] * f32(x[j, c]), products and sums in f32", decoded);
+  }
+  values["scale_description"] = "";
+  if (spec.scale) {
+    const ScaleGrid& grid = *spec.scale;
+    const std::string rows = grid.block_rows == 0 ? "1"
+                             : grid.block_rows == 1
+                                 ? "rows"
+                                 : fmt::format("ceil(rows / {})", grid.block_rows);
+    const auto extent = [](std::int64_t block, std::string_view all) {
+      return block == 0 ? std::string(all) : fmt::format("{}", block);
+    };
+    values["scale_description"] =
+        fmt::format("//   scale    in   {}  [{}, {}]  row-major, one per {} x {} block of w\n",
+                    scale_type_name(grid.type), rows, grid.cols_of_scales(spec.layout.cols),
+                    extent(grid.block_rows, "rows"), extent(grid.block_cols, "cols"));
+  }
+  return values;
+}
+
+bool scale_is_uniform_in_run(const ScaleGrid& grid, int run) {
+  return grid.block_cols == 0 || grid.block_cols % run == 0;
+}
+
+std::string scale_constants(const KernelSpec& spec) {
+  if (!spec.scale) return "";
+  std::string text;
+  if (spec.scale->block_rows > 1) {
+    text += fmt::format("constexpr int kScaleBlockRows = {}; // rows that share one scale\n",
+                        spec.scale->block_rows);
+  }
+  if (spec.scale->block_cols > 1) {
+    text += fmt::format("constexpr int kScaleBlockCols = {}; // columns that share one scale\n",
+                        spec.scale->block_cols);
+  }
+  if (spec.scale->block_rows > 0) {
+    text += fmt::format("constexpr int kScaleCols = {}; // scales in one row of scales\n",
+                        spec.scale->cols_of_scales(spec.layout.cols));
+  }
+  return text;
+}
+
+std::string scale_row_index(const ScaleGrid& grid, const std::string& row) {
+  if (grid.block_rows == 0) return "0";
+  return grid.block_rows == 1 ? row : row + " / kScaleBlockRows";
+}
+
+std::string scale_col_index(const ScaleGrid& grid, const std::string& col) {
+  if (grid.block_cols == 0) return "0";
+  return grid.block_cols == 1 ? col : col + " / kScaleBlockCols";
+}
+
+std::string decode_run_fragment(FormatId format) {
+  const Format& facts = get_format(format);
+  return facts.family == FormatFamily::kFp8 ? "decode_run_fp8"
+                                            : fmt::format("decode_run_{}", facts.name);
+}
+
+}  // namespace ktjit::codegen

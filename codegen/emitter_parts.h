@@ -1,0 +1,35 @@
+// What the CUDA and the CPU emitter share: descriptions for the header and scale arithmetic.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "codegen/source_writer.h"
+#include "core/kernel_spec.h"
+
+namespace ktjit::codegen {
+
+/// The text of a template file. Errors: InternalError if there is none of that path.
+std::string_view get_template(std::string_view path);
+
+/// Element type in emitted text: "float" for f32, "unsigned short" for f16 and bf16 bits.
+std::string io_type(FormatId format);
+std::string scale_c_type(ScaleType type);
+
+/// Header values that every kernel has: kernel, emitter_version, weight_description,
+/// scale_description, math, cols, row_bytes.
+TemplateValues header_values(const KernelSpec& spec);
+
+/// True if one scale serves each run of `run` elements, so that it can be applied once.
+bool scale_is_uniform_in_run(const ScaleGrid& grid, int run);
+
+/// `constexpr` lines for the scale grid, empty without one.
+std::string scale_constants(const KernelSpec& spec);
+/// "row / kScaleBlockRows" and the like, from names of the row and column in the text.
+std::string scale_row_index(const ScaleGrid& grid, const std::string& row);
+std::string scale_col_index(const ScaleGrid& grid, const std::string& col);
+
+/// The piece that decodes runs of a format: decode_run_q4_K, decode_run_fp8, ...
+std::string decode_run_fragment(FormatId format);
+
+}  // namespace ktjit::codegen

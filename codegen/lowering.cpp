@@ -1,0 +1,75 @@
+// Choices of conversion by target. The instruction counts are SASS of emitted kernels, see
+// docs/LOWERING.md.
+#include "codegen/lowering.h"
+
+#include <algorithm>
+#include <array>
+#include <fmt/format.h>
+
+#include "core/error.h"
+
+namespace ktjit::codegen {
+namespace {
+
+using enum FormatId;
+
+constexpr std::array kServed = {kF32,  kF16,  kBF16, kFp8E4M3, kFp8E5M2, kFp8E4B15,
+                                kQ4_0, kQ8_0, kQ4_K, kQ5_K,    kQ6_K};
+
+Lowering fp8_lowering(FormatId format, const Target& target) {
+  const std::string_view name = get_format(format).name;
+  if (target.is_cpu()) {
+    return {LoweringKind::kSoftware, std::string(name), "no CPU instruction decodes 8-bit floats",
+            "software, exact: bits moved into an f32, one multiply", 0};
+  }
+  const CudaFacts& facts = get_cuda_facts(target);
+  const bool has_cvt = facts.fp8_cvt && format != kFp8E4B15;
+  if (has_cvt) {
+    return {LoweringKind::kHardware, fmt::format("{}_cvt", name),
+            fmt::format("{} converts {} to f16x2 by cvt", target.name(), name),
+            "hardware cvt to f16x2", 6};
+  }
+  const std::string why = format == kFp8E4B15
+                              ? "no GPU has a cvt from e4b15"
+                              : fmt::format("{} has no cvt from {}", target.name(), name.substr(4));
+  if (format == kFp8E4M3 && !facts.fast_f16) {
+    return {LoweringKind::kSoftware, "fp8_e4m3_f32", why + ", and slow f16 arithmetic",
+            "software, exact: bits moved into an f32, one multiply", 21};
+  }
+  const int cost = format == kFp8E4M3 ? 18 : format == kFp8E5M2 ? 6 : 10;
+  const std::string routine =
+      format == kFp8E5M2 ? "the code is the upper byte of an f16"
+                         : "bits moved into an f16x2" +
+                               std::string(format == kFp8E4M3 ? ", one multiply for two" : "");
+  return {LoweringKind::kSoftware, fmt::format("{}_f16x2", name), why,
+          "software, exact: " + routine, cost};
+}
+
+}  // namespace
+
+bool is_served(FormatId format) {
+  return std::find(kServed.begin(), kServed.end(), format) != kServed.end();
+}
+
+Lowering get_lowering(FormatId format, const Target& target) {
+  const Format& facts = get_format(format);
+  if (!is_served(format)) {
+    std::string served;
+    for (FormatId id : kServed)
+      served += fmt::format("{}{}", served.empty() ? "" : ", ", get_format(id).name);
+    throw SpecError("format", facts.name, served + " (others are not served yet)");
+  }
+  switch (facts.family) {
+    case FormatFamily::kFp8:
+      return fp8_lowering(format, target);
+    case FormatFamily::kGgml:
+      return {LoweringKind::kSoftware, "",
+              fmt::format("no instruction decodes {} blocks", facts.name),
+              "software, exact: integers times the block's scale", 0};
+    default:
+      return {LoweringKind::kNative, "",
+              fmt::format("{} is a number type of {}", facts.name, target.name()), "native", 0};
+  }
+}
+
+}  // namespace ktjit::codegen

@@ -1,0 +1,35 @@
+// The one place that answers "how does this target convert this format?", with the reason in words.
+#pragma once
+
+#include <string>
+
+#include "core/format.h"
+#include "core/target.h"
+
+namespace ktjit::codegen {
+
+enum class LoweringKind {
+  kNative,    ///< the target's own number type: a load, a move or a plain conversion
+  kHardware,  ///< an instruction made for this format
+  kSoftware,  ///< an exact routine of integer and float instructions
+};
+
+/// How a target turns codes of a format into f32. Every lowering is exact.
+struct Lowering {
+  LoweringKind kind = LoweringKind::kNative;
+  std::string
+      routine;  ///< variant of the decode piece in templates/, empty if the format has only one
+  std::string reason;   ///< for headers and reports: "sm_86 has no cvt from e4m3"
+  std::string summary;  ///< "software, exact: f16x2 bit routine", as `plan` and `run` print it
+  /// SASS instructions that turn four codes in a register into four f32, loads not counted; 0 for
+  /// none known.
+  int instructions_per_4 = 0;
+};
+
+/// Errors: SpecError if no kernel serves the format yet.
+Lowering get_lowering(FormatId format, const Target& target);
+
+/// Whether any kernel serves the format; if not, `run` lists its tensors as skipped.
+bool is_served(FormatId format);
+
+}  // namespace ktjit::codegen
