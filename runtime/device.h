@@ -93,6 +93,13 @@ class Device {
                         std::span<std::byte> to) = 0;
   virtual void fill(Stream& stream, Buffer& buffer, std::byte value) = 0;
 
+  /// Whether PTX for other GPUs' targets can become machine code here; what makes it, with its
+  /// version, as part of a cache key. Nothing where no such linker exists.
+  virtual std::optional<std::string> linker_identity() const { return std::nullopt; }
+  /// Makes a cubin for this device from PTX.
+  /// Errors: CompileError with the driver's log; InternalError where linker_identity gives nothing.
+  virtual Artifact link_ptx(const Artifact& ptx);
+
   /// Errors: DriverError if the artefact is refused.
   virtual std::unique_ptr<Kernel> load(const Artifact& artifact) = 0;
 

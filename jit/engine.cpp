@@ -1,0 +1,221 @@
+// Validate the spec, emit text, make the key, find or compile, store, load.
+#include "jit/engine.h"
+
+#include <exception>
+#include <fmt/format.h>
+#include <mutex>
+#include <thread>
+
+#include "core/error.h"
+#include "jit/artifact_entry.h"
+
+namespace ktjit {
+namespace {
+
+/// What determines the artefact, whoever compiles it. The target's features are part of the spec's
+/// meaning for the CPU, where they don't show in its name.
+cache::KeyFields request_fields(const KernelSpec& spec, const codegen::EmittedKernel& emitted,
+                                std::string_view kind) {
+  cache::KeyFields fields;
+  fields.add("kind", kind);
+  fields.add("target",
+             spec.target.is_cpu() ? std::string_view("cpu") : std::string_view(spec.target.name()));
+  fields.add("features", fmt::format("{}", fmt::join(spec.target.cpu_features, ",")));
+  // Sums may be contracted on CUDA and not on the CPU; decodes are written so that neither matters.
+  fields.add("contract", spec.target.is_cuda());
+  fields.add("flush_to_zero", false);
+  fields.add("entry", emitted.entry_name);
+  fields.add("text", emitted.source);
+  return fields;
+}
+
+cache::KeyFields compiler_fields(const CompilerIdentity& identity) {
+  cache::KeyFields fields;
+  for (const auto& [name, value] : identity) fields.add(name, value);
+  return fields;
+}
+
+/// Calls `work(i)` for all i < count on up to `threads` threads. Rethrows the first error at the
+/// end.
+void for_each_index(std::size_t count, int threads, const std::function<void(std::size_t)>& work) {
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr error;
+  std::mutex mutex;
+  const auto run = [&] {
+    for (std::size_t i = next++; i < count; i = next++) {
+      try {
+        work(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!error) error = std::current_exception();
+        next = count;
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> pool;
+    const std::size_t extra =
+        std::min<std::size_t>(count, static_cast<std::size_t>(std::max(threads, 1)));
+    for (std::size_t i = 1; i < extra; ++i) pool.emplace_back(run);
+    run();
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+/// Counts finished kernels and tells the caller, one at a time.
+class ProgressCounter {
+ public:
+  ProgressCounter(std::size_t total, const Engine::Progress& progress)
+      : total_(total), progress_(progress) {}
+
+  void finish(const BuiltKernel& built) {
+    const std::lock_guard lock(mutex_);
+    ++done_;
+    if (progress_) progress_(done_, total_, built);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::size_t done_ = 0;
+  std::size_t total_;
+  const Engine::Progress& progress_;
+};
+
+}  // namespace
+
+ArtifactKind native_artifact_kind(const Target& target) {
+  return target.is_cuda() ? ArtifactKind::kCubin : ArtifactKind::kSharedObject;
+}
+
+void LoadedKernel::launch(runtime::Stream& stream, std::int64_t rows,
+                          std::span<const std::uint64_t> arguments) const {
+  kernel->launch(stream, grid_for(built.emitted.launch, rows), arguments);
+}
+
+Engine::Engine(std::vector<std::shared_ptr<Compiler>> compilers,
+               cache::DiskCacheOptions cache_options)
+    : compilers_(std::move(compilers)), cache_(std::move(cache_options)) {}
+
+Compiler& Engine::compiler_for(const Target& target, ArtifactKind kind) const {
+  std::string names;
+  for (const std::shared_ptr<Compiler>& compiler : compilers_) {
+    if (compiler->serves(target, kind)) return *compiler;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", compiler->name());
+  }
+  throw ToolchainError(
+      fmt::format("no compiler makes {} for {}", artifact_kind_name(kind), target.name()),
+      names.empty() ? "no compiler was found" : names,
+      target.is_cuda() ? "install NVRTC, for example the Python wheel nvidia-cuda-nvrtc-cu12 (12.9 "
+                         "knows sm_60 to "
+                         "sm_121), or give its path by --nvrtc or KTJIT_NVRTC"
+                       : "build ktjit with its worker, ktjit-llvm");
+}
+
+BuiltKernel Engine::find_or_make(const KernelSpec& spec, codegen::EmittedKernel emitted,
+                                 ArtifactKind kind, cache::CacheKey key,
+                                 const std::string& compiler_name,
+                                 const std::function<Artifact()>& make) {
+  const auto make_entry = [&] { return to_entry(make(), spec, emitted, compiler_name); };
+  cache::KernelCache::Result result = cache_.get_or_make(key, make_entry);
+  std::optional<Artifact> artifact = to_artifact(*result.entry, kind);
+  if (!artifact) {  // whole, but not an entry that this version writes
+    cache_.discard(key);
+    result = cache_.get_or_make(key, make_entry);
+    artifact = to_artifact(*result.entry, kind);
+  }
+  KTJIT_CHECK(artifact.has_value());
+  return {spec,           std::move(emitted), *std::move(artifact), compiler_of(*result.entry),
+          std::move(key), result.origin};
+}
+
+BuiltKernel Engine::build(const KernelSpec& spec, ArtifactKind kind) {
+  codegen::EmittedKernel emitted = codegen::emit(spec);
+  Compiler& compiler = compiler_for(spec.target, kind);
+  cache::CacheKey key{request_fields(spec, emitted, artifact_kind_name(kind)),
+                      compiler_fields(compiler.identity(spec.target, kind))};
+  const CompileRequest request{emitted.source, emitted.entry_name, spec.target, kind};
+  return find_or_make(spec, std::move(emitted), kind, std::move(key), compiler.name(),
+                      [&] { return compiler.compile(request); });
+}
+
+BuiltKernel Engine::build_for(runtime::Device& device, const KernelSpec& spec) {
+  std::string reason;
+  const ArtifactKind kind = native_artifact_kind(spec.target);
+  if (device.can_load(spec.target, kind, &reason)) return build(spec, kind);
+
+  const std::optional<std::string> linker = device.linker_identity();
+  if (!spec.target.is_cuda() || !linker ||
+      !device.can_load(spec.target, ArtifactKind::kPtx, &reason)) {
+    throw ToolchainError(
+        fmt::format("{} can't run {} code: {}", device.name(), spec.target.name(), reason),
+        device.description(), "choose another --target or --device");
+  }
+  codegen::EmittedKernel emitted = codegen::emit(spec);
+  Compiler& compiler = compiler_for(spec.target, ArtifactKind::kPtx);
+  cache::CacheKey key{request_fields(spec, emitted, "linked cubin"),
+                      compiler_fields(compiler.identity(spec.target, ArtifactKind::kPtx))};
+  key.compiler.add("linker", *linker);
+  const CompileRequest request{emitted.source, emitted.entry_name, spec.target, ArtifactKind::kPtx};
+  return find_or_make(spec, std::move(emitted), kind, std::move(key),
+                      compiler.name() + " and the driver", [&] {
+                        const Artifact ptx = compiler.compile(request);
+                        Artifact cubin = device.link_ptx(ptx);
+                        cubin.compile_ms += ptx.compile_ms;
+                        return cubin;
+                      });
+}
+
+LoadedKernel Engine::load(runtime::Device& device, const KernelSpec& spec) {
+  BuiltKernel built = build_for(device, spec);
+  std::shared_ptr<const runtime::Kernel> kernel;
+  try {
+    kernel = device.load(built.artifact);
+  } catch (const DriverError&) {
+    if (!built.from_cache()) throw;
+    cache_.discard(built.key);
+    built = build_for(device, spec);
+    kernel = device.load(built.artifact);
+  }
+  return {std::move(built), std::move(kernel)};
+}
+
+std::vector<LoadedKernel> Engine::load_all(runtime::Device& device,
+                                           std::span<const KernelSpec> specs, int threads,
+                                           const Progress& progress) {
+  std::vector<LoadedKernel> loaded(specs.size());
+  ProgressCounter counter(specs.size(), progress);
+  for_each_index(specs.size(), threads, [&](std::size_t i) {
+    loaded[i] = load(device, specs[i]);
+    counter.finish(loaded[i].built);
+  });
+  return loaded;
+}
+
+std::vector<BuiltKernel> Engine::build_all(std::span<const KernelSpec> specs, ArtifactKind kind,
+                                           int threads, const Progress& progress) {
+  std::vector<BuiltKernel> built(specs.size());
+  ProgressCounter counter(specs.size(), progress);
+  for_each_index(specs.size(), threads, [&](std::size_t i) {
+    built[i] = build(specs[i], kind);
+    counter.finish(built[i]);
+  });
+  return built;
+}
+
+std::string Engine::describe_route(runtime::Device& device, const Target& target) const {
+  std::string reason;
+  if (device.can_load(target, native_artifact_kind(target), &reason)) {
+    return fmt::format("{} code, made by {}", target.name(),
+                       compiler_for(target, native_artifact_kind(target)).name());
+  }
+  const std::optional<std::string> linker = device.linker_identity();
+  if (target.is_cuda() && linker && device.can_load(target, ArtifactKind::kPtx, &reason)) {
+    return fmt::format("{} code as PTX made by {}, compiled for this device by the driver",
+                       target.name(), compiler_for(target, ArtifactKind::kPtx).name());
+  }
+  throw ToolchainError(
+      fmt::format("{} can't run {} code: {}", device.name(), target.name(), reason),
+      device.description(), "choose another --target or --device");
+}
+
+}  // namespace ktjit

@@ -1,0 +1,72 @@
+// The main job: run every kernel a model needs on a device, with the real tensors, and check the
+// results against the plain reference.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "jit/engine.h"
+#include "jit/planner.h"
+#include "model/model.h"
+#include "runtime/device.h"
+
+namespace ktjit {
+
+struct RunOptions {
+  bool all_tensors = false;  ///< else one tensor of each group
+  int compile_threads = 0;   ///< 0: as many as the process may use
+  /// Kernel progress and tensor progress, in this order; may be empty.
+  Engine::Progress on_kernel;
+  std::function<void(std::size_t done, std::size_t total, const std::string& tensor)> on_tensor;
+  std::function<bool()> interrupted;  ///< asked between tensors; true ends the run early
+};
+
+/// One kernel on one tensor.
+struct KernelRun {
+  std::string tensor;
+  Op op = Op::kDequant;
+  FormatId format = FormatId::kF32;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::string lowering;
+  bool cached = false;
+  double compile_ms = 0.0;     ///< 0 if cached
+  double time_us = 0.0;        ///< median of the timed launches
+  double gbps = 0.0;           ///< dequant: bytes read and written, matvec: bytes of w; / time
+  bool fits_in_cache = false;  ///< so gbps says nothing about memory
+  std::int64_t rows_checked = 0;
+  double max_abs_err = 0.0;
+  double max_rel_err = 0.0;  ///< max |difference| / max |reference|
+  bool ok = false;
+  std::string problem;  ///< if not ok: the first wrong element, in coordinates and bits
+};
+
+struct RunReport {
+  std::string device;
+  std::string device_description;
+  std::string target;
+  std::string route;       ///< how the target's code gets to the device
+  double read_gbps = 0.0;  ///< what a plain read of memory reached right before
+  std::vector<KernelRun> kernels;
+  std::vector<SkippedTensor> skipped;
+  std::size_t compiled = 0;
+  std::size_t cache_hits = 0;
+  double ready_ms = 0.0;  ///< from the call until all kernels were loaded
+  bool interrupted = false;
+  bool ok = false;  ///< something was checked, and all of it passed
+};
+
+/// Runs dequant (to f32, compared bit for bit) and matvec (f32 activations x[i] = sin(0.37 (i +
+/// 1)), within (cols / 16 + 16) * 2^-24 * sum |w x| of a sum in double) of each tensor. Large
+/// tensors go through the device in pieces; of large results some rows are checked: the first, the
+/// last and random ones. Errors: what Engine and Device throw. A wrong result is no error but a
+/// KernelRun that is not ok.
+RunReport run_model(Engine& engine, runtime::Device& device, const Target& target,
+                    const model::Model& model, const RunOptions& options);
+
+/// Best of several plain reads of a buffer that no cache holds, in GB/s (1e9 bytes).
+double measure_read_gbps(Engine& engine, runtime::Device& device);
+
+}  // namespace ktjit

@@ -1,0 +1,144 @@
+// Groups a model's tensors by the kernels they share.
+#include "jit/planner.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace ktjit {
+namespace {
+
+KernelSpec make_spec(FormatId format, std::int64_t cols, const std::optional<ScaleGrid>& scale,
+                     Op op, const Target& target) {
+  KernelSpec spec;
+  spec.op = op;
+  spec.weight = format;
+  spec.scale = scale;
+  spec.layout.cols = cols;
+  spec.target = target;
+  return spec;
+}
+
+/// Why the tensor gets no kernels, or nothing.
+std::string reason_to_skip(const model::TensorInfo& tensor) {
+  if (tensor.elements() == 0) return "it has no elements";
+  if (!codegen::is_served(tensor.format)) {
+    return fmt::format("no kernel serves {} yet", get_format(tensor.format).name);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<KernelSpec> Plan::all_kernels() const {
+  std::vector<KernelSpec> kernels;
+  for (const TensorGroup& group : groups) {
+    kernels.insert(kernels.end(), group.kernels.begin(), group.kernels.end());
+  }
+  return kernels;
+}
+
+KernelSpec spec_for(const model::TensorInfo& tensor, Op op, const Target& target) {
+  return make_spec(tensor.format, tensor.cols(), tensor.scale_grid, op, target);
+}
+
+Plan make_plan(const model::Model& model, const Target& target) {
+  Plan plan;
+  plan.target = target;
+  for (const model::TensorInfo& tensor : model.tensors()) {
+    plan.weight_bytes += tensor.bytes() + tensor.scale_data.size();
+    if (std::string reason = reason_to_skip(tensor); !reason.empty()) {
+      plan.skipped.push_back(
+          {tensor.name, std::string(get_format(tensor.format).name), std::move(reason)});
+      continue;
+    }
+    auto group =
+        std::find_if(plan.groups.begin(), plan.groups.end(), [&](const TensorGroup& candidate) {
+          return candidate.format == tensor.format && candidate.cols == tensor.cols() &&
+                 candidate.scale == tensor.scale_grid;
+        });
+    if (group == plan.groups.end()) {
+      TensorGroup made;
+      made.format = tensor.format;
+      made.cols = tensor.cols();
+      made.scale = tensor.scale_grid;
+      made.lowering = codegen::get_lowering(tensor.format, target);
+      for (Op op : {Op::kDequant, Op::kMatvec})
+        made.kernels.push_back(spec_for(tensor, op, target));
+      group = plan.groups.insert(plan.groups.end(), std::move(made));
+    }
+    group->tensors.push_back(&tensor);
+    group->bytes += tensor.bytes();
+  }
+  return plan;
+}
+
+std::string_view verdict_name(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kOk:
+      return "ok";
+    case Verdict::kSlow:
+      return "slow";
+    case Verdict::kNo:
+      return "no";
+  }
+  KTJIT_CHECK(!"a known verdict");
+}
+
+TargetVerdict judge(const Plan& plan) {
+  TargetVerdict result;
+  const std::size_t served = std::accumulate(
+      plan.groups.begin(), plan.groups.end(), std::size_t{0},
+      [](std::size_t sum, const TensorGroup& group) { return sum + group.tensors.size(); });
+  const std::size_t all = served + plan.skipped.size();
+  if (plan.skipped.empty()) {
+    result.reason = fmt::format("all {} tensors have kernels on {}, every conversion exact", all,
+                                plan.target.name());
+  } else {
+    std::vector<std::string> formats;
+    for (const SkippedTensor& skipped : plan.skipped) {
+      if (std::find(formats.begin(), formats.end(), skipped.format) == formats.end())
+        formats.push_back(skipped.format);
+    }
+    result.verdict = Verdict::kNo;
+    result.reason = fmt::format("{} of {} tensors have no kernel yet ({})", plan.skipped.size(),
+                                all, fmt::join(formats, ", "));
+    result.advice.push_back(
+        fmt::format("requantise the {} tensors to a served format, for example q4_K or q8_0",
+                    fmt::join(formats, ", ")));
+  }
+  for (const TensorGroup& group : plan.groups) {
+    if (get_format(group.format).family != FormatFamily::kFp8) continue;
+    const std::string names = fmt::format("{}", fmt::join(format_aliases(group.format), ", "));
+    const std::string line = fmt::format("{} ({}) runs as it is: {}", get_format(group.format).name,
+                                         names, group.lowering.summary);
+    if (std::find(result.advice.begin(), result.advice.end(), line) == result.advice.end())
+      result.advice.push_back(line);
+  }
+  return result;
+}
+
+std::optional<std::uint64_t> kv_cache_bytes(const model::Model& model, std::int64_t context) {
+  const model::Metadata& metadata = model.metadata();
+  const std::optional<std::string_view> arch = metadata.find_string("general.architecture");
+  if (!arch) return std::nullopt;
+  const auto number = [&](std::string_view key) {
+    return metadata.find_uint(fmt::format("{}.{}", *arch, key));
+  };
+  const auto layers = number("block_count");
+  const auto heads = number("attention.head_count");
+  const auto embedding = number("embedding_length");
+  if (!layers || !heads || *heads == 0) return std::nullopt;
+  const std::uint64_t kv_heads = number("attention.head_count_kv").value_or(*heads);
+  std::optional<std::uint64_t> key_size = number("attention.key_length");
+  if (!key_size && embedding) key_size = *embedding / *heads;
+  if (!key_size) return std::nullopt;
+  const std::uint64_t value_size = number("attention.value_length").value_or(*key_size);
+  constexpr std::uint64_t kF16Bytes = 2;
+  return *layers * static_cast<std::uint64_t>(context) * kv_heads * (*key_size + value_size) *
+         kF16Bytes;
+}
+
+}  // namespace ktjit

@@ -1,0 +1,10 @@
+// Defaults of the device interface.
+#include "runtime/device.h"
+
+#include "core/error.h"
+
+namespace ktjit::runtime {
+
+Artifact Device::link_ptx(const Artifact&) { KTJIT_CHECK(!"a device with a linker"); }
+
+}  // namespace ktjit::runtime
