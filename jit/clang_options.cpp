@@ -1,0 +1,104 @@
+// Clang's arguments, by target.
+#include "jit/clang_options.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <initializer_list>
+
+#include "core/error.h"
+#include "jit/clang_cuda_prelude.h"
+
+namespace ktjit {
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+void append(Arguments& arguments, std::initializer_list<const char*> more) {
+  arguments.insert(arguments.end(), more.begin(), more.end());
+}
+
+const char* emit_option(ArtifactKind kind) {
+  switch (kind) {
+    case ArtifactKind::kSharedObject:
+      return "-emit-obj";
+    case ArtifactKind::kAssembly:
+    case ArtifactKind::kPtx:
+      return "-S";
+    case ArtifactKind::kLlvmIr:
+      return "-emit-llvm";
+    case ArtifactKind::kCubin:
+      break;
+  }
+  KTJIT_CHECK(!"a kind that LLVM makes");
+}
+
+Arguments common_arguments(ArtifactKind kind) {
+  Arguments arguments = {emit_option(kind)};
+  append(arguments, {
+                        "-O3",
+                        "-vectorize-loops",
+                        "-vectorize-slp",
+                        "-std=c++20",
+                        "-ffreestanding",
+                        "-fno-rtti",
+                        "-fno-threadsafe-statics",
+                        "-fgnuc-version=4.2.1",  // for __GNUC__, as Clang's driver sets it
+                        "-nostdsysteminc",
+                        "-Qn",  // no compiler version in the output
+                        "-Wall",
+                        "-Wextra",
+                    });
+  return arguments;
+}
+
+Arguments cpu_arguments(const Target& target, ArtifactKind kind) {
+  Arguments arguments = common_arguments(kind);
+  append(arguments, {"-x", "c++", "-triple", "x86_64-unknown-linux-gnu",  //
+                     "-mrelocation-model", "pic", "-pic-level", "2",      //
+                     "-fvisibility=hidden",                               //
+                     "-ffp-contract=off",  // decodes are exact, and one text is one result
+                     "-target-cpu", "x86-64", "-tune-cpu", "generic"});
+  for (const std::string& feature : target.cpu_features)
+    arguments.insert(arguments.end(), {"-target-feature", "+" + feature});
+  return arguments;
+}
+
+/// The PTX ISA version to write, as LLVM's feature: the lowest that has what the target's kernels
+/// use, because an older driver refuses a newer version. Source: PTX ISA 9.0, "Target ISA Notes".
+std::string_view ptx_feature(const Target& target) {
+  if (target.sm >= 89) return "+ptx81";  // cvt from e4m3x2 on sm_89; sm_90a itself
+  if (target.sm >= 80) return "+ptx74";  // sm_87 itself, cache hints of ld.global
+  if (target.sm >= 75) return "+ptx65";  // mma.m16n8k8, ldmatrix
+  return "+ptx63";                       // shfl.sync, and activemask
+}
+
+Arguments cuda_arguments(const Target& target, ArtifactKind kind) {
+  Arguments arguments = common_arguments(kind);
+  append(arguments, {"-x", "cuda", "-fcuda-is-device", "-triple", "nvptx64-nvidia-cuda",  //
+                     "-ffp-contract=fast",             // as NVRTC's default
+                     "-fdenormal-fp-math-f32=ieee"});  // decodes rely on subnormals
+  arguments.insert(arguments.end(), {"-target-cpu", target.name(), "-target-feature",
+                                     std::string(ptx_feature(target))});
+  return arguments;
+}
+
+}  // namespace
+
+std::vector<std::string> clang_arguments(const Target& target, ArtifactKind kind) {
+  return target.is_cuda() ? cuda_arguments(target, kind) : cpu_arguments(target, kind);
+}
+
+std::vector<std::string> linker_arguments() {
+  return {"-shared",         "--hash-style=gnu", "-z",         "now",
+          "--build-id=none", "--gc-sections",    "--strip-all"};
+}
+
+std::vector<std::string> allowed_symbols() {
+  return {"_GLOBAL_OFFSET_TABLE_", "memcpy", "memmove", "memset"};
+}
+
+std::string_view clang_prelude(const Target& target) {
+  return target.is_cuda() ? kClangCudaPrelude : std::string_view();
+}
+
+}  // namespace ktjit

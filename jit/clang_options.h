@@ -1,0 +1,26 @@
+// What Clang and lld are told for a target: every choice that decides the worker's output.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/artifact.h"
+#include "core/target.h"
+
+namespace ktjit {
+
+/// Arguments of `clang -cc1`. REQUIRES: LlvmCompiler serves the target and kind.
+std::vector<std::string> clang_arguments(const Target& target, ArtifactKind kind);
+
+/// Arguments of `ld.lld`, for shared objects.
+std::vector<std::string> linker_arguments();
+
+/// What a shared object may call outside itself: Clang makes calls to these by itself, and every C
+/// library has them.
+std::vector<std::string> allowed_symbols();
+
+/// The text read before the kernel's: CUDA's names for Clang, nothing for C++.
+std::string_view clang_prelude(const Target& target);
+
+}  // namespace ktjit
