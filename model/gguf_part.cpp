@@ -328,7 +328,9 @@ struct DataSection {
 
 bool is_fp8_span(const ListedTensor& tensor, std::uint64_t span_bytes, std::uint64_t alignment) {
   const auto elements = static_cast<std::uint64_t>(tensor.info.elements());
-  return tensor.type_id == kContestedTypeId && elements > tensor.bytes && span_bytes >= elements &&
+  // More than q2_0 and its padding take, and an element a byte up to padding.
+  return tensor.type_id == kContestedTypeId &&
+         span_bytes > gguf::align_up(tensor.bytes, alignment) && span_bytes >= elements &&
          span_bytes - elements < alignment;
 }
 
