@@ -29,7 +29,8 @@ LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows) {
   KTJIT_CHECK(shape.rows_per_cta > 0);
   const std::int64_t ctas = rows <= 0 ? 0 : (rows - 1) / shape.rows_per_cta + 1;
   if (ctas < 1 || ctas > kMaxGridX) {
-    throw SpecError("rows", fmt::format("{}", rows), fmt::format("1 to {}", kMaxGridX));
+    throw SpecError("rows", fmt::format("{}", rows),
+                    fmt::format("1 to {} x {}", kMaxGridX, shape.rows_per_cta));
   }
   return {static_cast<unsigned>(ctas), shape.column_tiles, shape.threads, shape.smem_bytes};
 }

@@ -2,6 +2,7 @@
 #include "core/kernel_spec.h"
 
 #include <array>
+#include <bit>
 #include <fmt/format.h>
 #include <utility>
 
@@ -72,7 +73,7 @@ void validate(const KernelSpec& spec) {
   const Format& format = get_format(spec.weight);
   row_bytes(format, spec.layout.cols);  // refuses columns that are no whole number of blocks
   const int alignment = spec.layout.base_alignment_bytes;
-  if (alignment < 1 || (alignment & (alignment - 1)) != 0) {
+  if (alignment < 1 || !std::has_single_bit(unsigned(alignment))) {
     throw SpecError("base_alignment_bytes", fmt::format("{}", alignment), "powers of two");
   }
   if (spec.scale) {
@@ -95,10 +96,13 @@ void validate(const KernelSpec& spec) {
     if (spec.y_format != FormatId::kF32) {
       throw SpecError("y_format", get_format(spec.y_format).name, "f32 for matvec");
     }
-    if (x_columns_for(spec.x_columns) != spec.x_columns) {
+    if (spec.x_columns < 1 || spec.x_columns > 8 ||
+        !std::has_single_bit(unsigned(spec.x_columns))) {
       throw SpecError("x_columns", fmt::format("{}", spec.x_columns), "1, 2, 4, 8");
     }
   }
+  if (spec.target.is_cuda())
+    make_cuda_target(spec.target.sm, spec.target.suffix);  // refuses others
 }
 
 std::string to_text(const KernelSpec& spec) {
@@ -139,9 +143,13 @@ std::string kernel_name(const KernelSpec& spec) {
     case Op::kDequant:
       return fmt::format("dequant_{}{}_y_{}_c{}", format, scale, get_format(spec.y_format).name,
                          spec.layout.cols);
-    case Op::kMatvec:
-      return fmt::format("matvec_{}{}_x_{}_c{}_n{}", format, scale, get_format(spec.x_format).name,
-                         spec.layout.cols, spec.x_columns);
+    case Op::kMatvec: {
+      const bool is_default = spec.activation == ActivationPolicy::kA16;
+      const std::string policy =
+          is_default ? "" : fmt::format("_{}", activation_name(spec.activation));
+      return fmt::format("matvec_{}{}{}_x_{}_c{}_n{}", format, scale, policy,
+                         get_format(spec.x_format).name, spec.layout.cols, spec.x_columns);
+    }
     case Op::kReadTest:
       return "read_test";
   }

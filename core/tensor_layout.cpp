@@ -1,6 +1,7 @@
 // Row sizes and alignment.
 #include "core/tensor_layout.h"
 
+#include <bit>
 #include <fmt/format.h>
 #include <limits>
 
@@ -23,6 +24,7 @@ std::int64_t row_bytes(const Format& format, std::int64_t cols) {
 
 int row_alignment_bytes(const Format& format, const TensorLayout& layout) {
   int alignment = layout.base_alignment_bytes;
+  KTJIT_CHECK(alignment > 0 && std::has_single_bit(unsigned(alignment)));
   while (row_bytes(format, layout.cols) % alignment != 0) alignment /= 2;
   return alignment;
 }

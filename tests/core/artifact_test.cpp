@@ -1,0 +1,55 @@
+// The grid of a launch, and names of artefact kinds.
+#include "core/artifact.h"
+
+#include <catch2/catch.hpp>
+#include <limits>
+#include <set>
+
+#include "core/error.h"
+
+namespace ktjit {
+namespace {
+
+TEST_CASE("a grid covers all rows and no CTA is empty") {
+  const LaunchShape shape{.rows_per_cta = 4, .column_tiles = 3, .threads = 128, .smem_bytes = 512};
+  for (std::int64_t rows : {1, 2, 3, 4, 5, 7, 8, 9, 1000003}) {
+    INFO(rows);
+    const LaunchGrid grid = grid_for(shape, rows);
+    CHECK(grid.x * shape.rows_per_cta >= rows);
+    CHECK((grid.x - 1) * shape.rows_per_cta < rows);
+    CHECK(grid.y == 3);
+    CHECK(grid.threads == 128);
+    CHECK(grid.smem_bytes == 512);
+  }
+}
+
+TEST_CASE("row counts that no grid serves are refused") {
+  const LaunchShape one{.rows_per_cta = 1};
+  const LaunchShape four{.rows_per_cta = 4};
+  CHECK_THROWS_WITH(grid_for(one, 0), "rows is 0, allowed: 1 to 2147483647 x 1");
+  CHECK_THROWS_AS(grid_for(one, -1), SpecError);
+  CHECK_THROWS_AS(grid_for(one, std::numeric_limits<std::int64_t>::min()), SpecError);
+  CHECK(grid_for(one, 2147483647).x == 2147483647u);
+  CHECK_THROWS_AS(grid_for(one, 2147483648), SpecError);
+  CHECK(grid_for(four, 4 * std::int64_t{2147483647}).x == 2147483647u);
+  CHECK_THROWS_WITH(grid_for(four, 4 * std::int64_t{2147483647} + 1),
+                    "rows is 8589934589, allowed: 1 to 2147483647 x 4");
+  CHECK_THROWS_AS(grid_for(four, std::numeric_limits<std::int64_t>::max()), SpecError);
+}
+
+TEST_CASE("a launch shape without rows is an internal error") {
+  CHECK_THROWS_AS(grid_for(LaunchShape{.rows_per_cta = 0}, 1), InternalError);
+}
+
+TEST_CASE("artefact kinds have names of their own") {
+  std::set<std::string_view> names;
+  for (ArtifactKind kind : {ArtifactKind::kCubin, ArtifactKind::kPtx, ArtifactKind::kSharedObject,
+                            ArtifactKind::kAssembly, ArtifactKind::kLlvmIr}) {
+    names.insert(artifact_kind_name(kind));
+  }
+  CHECK(names ==
+        std::set<std::string_view>{"cubin", "ptx", "shared object", "assembly", "llvm ir"});
+}
+
+}  // namespace
+}  // namespace ktjit

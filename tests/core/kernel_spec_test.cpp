@@ -1,0 +1,268 @@
+// Specs: what is refused and by which field, and that text and name tell specs apart.
+#include "core/kernel_spec.h"
+
+#include <catch2/catch.hpp>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace ktjit {
+namespace {
+
+using Change = std::function<void(KernelSpec&)>;
+
+KernelSpec fp8_matvec() {
+  KernelSpec spec;
+  spec.op = Op::kMatvec;
+  spec.weight = FormatId::kFp8E4M3;
+  spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+  spec.layout.cols = 7168;
+  spec.target = make_cuda_target(86);
+  return spec;
+}
+
+/// The field that validate names, "" if it accepts the spec.
+std::string refused_field(const KernelSpec& spec) {
+  try {
+    validate(spec);
+  } catch (const SpecError& error) {
+    CHECK_THAT(error.what(), Catch::StartsWith(error.field() + " is "));
+    return error.field();
+  }
+  return "";
+}
+
+TEST_CASE("specs that back ends serve are valid") {
+  KernelSpec spec = fp8_matvec();
+  CHECK(refused_field(spec).empty());
+  for (int columns : {1, 2, 4, 8}) {
+    spec.x_columns = columns;
+    CHECK(refused_field(spec).empty());
+  }
+  spec.scale.reset();
+  CHECK(refused_field(spec).empty());
+  spec.target = make_cpu_target("x86-64-v3", cpu_level_features("x86-64-v3"));
+  CHECK(refused_field(spec).empty());
+  spec.op = Op::kDequant;
+  for (FormatId y : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
+    spec.y_format = y;
+    CHECK(refused_field(spec).empty());
+  }
+}
+
+TEST_CASE("each wrong field is refused by its name") {
+  struct Case {
+    std::string what;
+    std::string field;
+    Change change;
+  };
+  const std::vector<Case> cases = {
+      {"no columns", "cols", [](KernelSpec& s) { s.layout.cols = 0; }},
+      {"negative columns", "cols", [](KernelSpec& s) { s.layout.cols = -128; }},
+      {"part of a block", "cols",
+       [](KernelSpec& s) {
+         s.weight = FormatId::kQ4_K;
+         s.scale.reset();
+         s.layout.cols = 255;
+       }},
+      {"no alignment", "base_alignment_bytes",
+       [](KernelSpec& s) { s.layout.base_alignment_bytes = 0; }},
+      {"alignment of 24", "base_alignment_bytes",
+       [](KernelSpec& s) { s.layout.base_alignment_bytes = 24; }},
+      {"negative alignment", "base_alignment_bytes",
+       [](KernelSpec& s) { s.layout.base_alignment_bytes = -16; }},
+      {"scales beside q8_0", "scale", [](KernelSpec& s) { s.weight = FormatId::kQ8_0; }},
+      {"negative scale rows", "scale", [](KernelSpec& s) { s.scale->block_rows = -1; }},
+      {"negative scale columns", "scale", [](KernelSpec& s) { s.scale->block_cols = -1; }},
+      {"FP8 result", "y_format", [](KernelSpec& s) { s.y_format = FormatId::kFp8E5M2; }},
+      {"f16 result of matvec", "y_format", [](KernelSpec& s) { s.y_format = FormatId::kF16; }},
+      {"q8_0 result of dequant", "y_format",
+       [](KernelSpec& s) {
+         s.op = Op::kDequant;
+         s.y_format = FormatId::kQ8_0;
+       }},
+      {"f64 activations", "x_format", [](KernelSpec& s) { s.x_format = FormatId::kF64; }},
+      {"no activation columns", "x_columns", [](KernelSpec& s) { s.x_columns = 0; }},
+      {"3 activation columns", "x_columns", [](KernelSpec& s) { s.x_columns = 3; }},
+      {"16 activation columns", "x_columns", [](KernelSpec& s) { s.x_columns = 16; }},
+      {"negative activation columns", "x_columns", [](KernelSpec& s) { s.x_columns = -8; }},
+      {"a chip that doesn't exist", "target", [](KernelSpec& s) { s.target.sm = 85; }},
+      {"a suffix the chip lacks", "target", [](KernelSpec& s) { s.target.suffix.push_back('a'); }},
+  };
+  for (const Case& one : cases) {
+    INFO(one.what);
+    KernelSpec spec = fp8_matvec();
+    one.change(spec);
+    CHECK(refused_field(spec) == one.field);
+  }
+}
+
+TEST_CASE("messages of validate name value and expectation") {
+  KernelSpec spec = fp8_matvec();
+  spec.weight = FormatId::kQ8_0;
+  CHECK_THROWS_WITH(validate(spec), "scale is 128x128 f32, allowed: none with q8_0");
+  spec = fp8_matvec();
+  spec.x_columns = 9;
+  CHECK_THROWS_WITH(validate(spec), "x_columns is 9, allowed: 1, 2, 4, 8");
+  spec = fp8_matvec();
+  spec.y_format = FormatId::kBF16;
+  CHECK_THROWS_WITH(validate(spec), "y_format is bf16, allowed: f32 for matvec");
+}
+
+TEST_CASE("the text of a spec lists every field") {
+  KernelSpec spec = fp8_matvec();
+  spec.tuning.rows_per_warp = 4;
+  CHECK(to_text(spec) ==
+        "op: matvec\n"
+        "weight: fp8_e4m3\n"
+        "scale: 128x128 f32\n"
+        "layout: native\n"
+        "cols: 7168\n"
+        "base_alignment_bytes: 16\n"
+        "activation: a16\n"
+        "x_format: f32\n"
+        "x_columns: 1\n"
+        "y_format: f32\n"
+        "threads: default\n"
+        "rows_per_warp: 4\n"
+        "target: sm_86\n");
+  spec.op = Op::kDequant;
+  spec.target = make_cpu_target("x86-64-v2", cpu_level_features("x86-64-v2"));
+  CHECK(to_text(spec) ==
+        "op: dequant\n"
+        "weight: fp8_e4m3\n"
+        "scale: 128x128 f32\n"
+        "layout: native\n"
+        "cols: 7168\n"
+        "base_alignment_bytes: 16\n"
+        "y_format: f32\n"
+        "threads: default\n"
+        "rows_per_warp: 4\n"
+        "target: cpu:x86-64-v2\n"
+        "cpu_features: popcnt,sse4.1,sse4.2,ssse3\n");
+}
+
+TEST_CASE("changing any single field changes the text") {
+  const std::vector<std::pair<std::string, Change>> changes = {
+      {"op", [](KernelSpec& s) { s.op = Op::kDequant; }},
+      {"weight", [](KernelSpec& s) { s.weight = FormatId::kFp8E5M2; }},
+      {"scale", [](KernelSpec& s) { s.scale.reset(); }},
+      {"scale.block_rows", [](KernelSpec& s) { s.scale->block_rows = 1; }},
+      {"scale.block_rows to 0", [](KernelSpec& s) { s.scale->block_rows = 0; }},
+      {"scale.block_cols", [](KernelSpec& s) { s.scale->block_cols = 64; }},
+      {"scale.block_cols to 0", [](KernelSpec& s) { s.scale->block_cols = 0; }},
+      {"scale per tensor", [](KernelSpec& s) { s.scale = ScaleGrid{0, 0}; }},
+      {"scale per row", [](KernelSpec& s) { s.scale = ScaleGrid{1, 0}; }},
+      {"scale per element of a row", [](KernelSpec& s) { s.scale = ScaleGrid{0, 1}; }},
+      {"scale.type", [](KernelSpec& s) { s.scale->type = ScaleType::kE8M0; }},
+      {"layout.cols", [](KernelSpec& s) { s.layout.cols = 7169; }},
+      {"layout.base_alignment_bytes", [](KernelSpec& s) { s.layout.base_alignment_bytes = 8; }},
+      {"activation", [](KernelSpec& s) { s.activation = ActivationPolicy::kA8; }},
+      {"x_format", [](KernelSpec& s) { s.x_format = FormatId::kBF16; }},
+      {"y_format", [](KernelSpec& s) { s.y_format = FormatId::kF16; }},
+      {"x_columns", [](KernelSpec& s) { s.x_columns = 2; }},
+      {"tuning.threads", [](KernelSpec& s) { s.tuning.threads = 64; }},
+      {"tuning.rows_per_warp", [](KernelSpec& s) { s.tuning.rows_per_warp = 2; }},
+      {"target.sm", [](KernelSpec& s) { s.target = make_cuda_target(89); }},
+      {"target.suffix", [](KernelSpec& s) { s.target = make_cuda_target(90, "a"); }},
+      {"target.suffix, none", [](KernelSpec& s) { s.target = make_cuda_target(90); }},
+      {"target.kind", [](KernelSpec& s) { s.target = make_cpu_target("native", {"fma"}); }},
+      {"target.cpu_level", [](KernelSpec& s) { s.target = make_cpu_target("x86-64", {"fma"}); }},
+      {"target.cpu_features",
+       [](KernelSpec& s) { s.target = make_cpu_target("native", {"avx2", "fma"}); }},
+  };
+  std::map<std::string, std::string> seen = {{to_text(fp8_matvec()), "the original"}};
+  for (const auto& [field, change] : changes) {
+    KernelSpec spec = fp8_matvec();
+    change(spec);
+    REQUIRE(spec != fp8_matvec());
+    const auto [other, is_new] = seen.emplace(to_text(spec), field);
+    INFO(field << " and " << other->second);
+    CHECK(is_new);
+  }
+}
+
+TEST_CASE("equal specs have equal texts, whatever the order of CPU features") {
+  KernelSpec a = fp8_matvec();
+  KernelSpec b = fp8_matvec();
+  a.target = make_cpu_target("native", {"avx2", "fma"});
+  b.target = make_cpu_target("native", {"fma", "avx2"});
+  CHECK(a == b);
+  CHECK(to_text(a) == to_text(b));
+}
+
+TEST_CASE("kernel names tell specs of one target apart") {
+  CHECK(kernel_name(fp8_matvec()) == "matvec_fp8_e4m3_s128x128_f32_x_f32_c7168_n1");
+  std::set<std::string> names;
+  int count = 0;
+  const auto add = [&](const KernelSpec& spec) {
+    const std::string name = kernel_name(spec);
+    INFO(name);
+    ++count;
+    CHECK(names.insert(name).second);
+    CHECK(
+        name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
+        std::string::npos);
+  };
+  for (const Format& format : all_formats()) {
+    for (std::int64_t cols : {256, 4096}) {
+      std::vector<std::optional<ScaleGrid>> grids = {std::nullopt};
+      if (format.family == FormatFamily::kFp8) {
+        for (ScaleType type : {ScaleType::kF32, ScaleType::kBF16, ScaleType::kE8M0}) {
+          for (ScaleGrid grid : {ScaleGrid{0, 0}, {1, 0}, {1, 128}, {128, 128}, {32, 32}}) {
+            grid.type = type;
+            grids.push_back(grid);
+          }
+        }
+      }
+      for (const auto& grid : grids) {
+        for (FormatId io : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
+          KernelSpec spec = fp8_matvec();
+          spec.weight = format.id;
+          spec.layout.cols = cols;
+          spec.scale = grid;
+          spec.x_format = io;
+          for (ActivationPolicy policy :
+               {ActivationPolicy::kA16, ActivationPolicy::kA8, ActivationPolicy::kAfp8}) {
+            spec.activation = policy;
+            for (int columns : {1, 2, 4, 8}) {
+              spec.x_columns = columns;
+              add(spec);
+            }
+          }
+          KernelSpec dequant = spec;
+          dequant.op = Op::kDequant;
+          dequant.y_format = io;
+          add(dequant);
+        }
+      }
+    }
+  }
+  CHECK(names.size() == static_cast<std::size_t>(count));
+  CHECK(count > 5000);
+}
+
+TEST_CASE("ops and activation policies are found by their names") {
+  for (Op op : {Op::kDequant, Op::kMatvec, Op::kReadTest}) CHECK(get_op(op_name(op)) == op);
+  CHECK_THROWS_WITH(get_op("matmul"), "op is 'matmul', allowed: dequant, matvec, read_test");
+  for (ActivationPolicy policy :
+       {ActivationPolicy::kA16, ActivationPolicy::kA8, ActivationPolicy::kAfp8}) {
+    CHECK(get_activation(activation_name(policy)) == policy);
+  }
+  CHECK_THROWS_WITH(get_activation("a4"), "activation is 'a4', allowed: a16, a8, afp8");
+}
+
+TEST_CASE("a count of activation columns is served by the next of 1, 2, 4, 8") {
+  const std::vector<int> served = {1, 2, 4, 4, 8, 8, 8, 8};
+  for (int n = 1; n <= 8; ++n) CHECK(x_columns_for(n) == served[static_cast<std::size_t>(n - 1)]);
+  CHECK_THROWS_WITH(x_columns_for(0), "n is 0, allowed: 1 to 8 activation columns");
+  CHECK_THROWS_AS(x_columns_for(9), SpecError);
+  CHECK_THROWS_AS(x_columns_for(-1), SpecError);
+}
+
+}  // namespace
+}  // namespace ktjit
