@@ -1,0 +1,72 @@
+// One root folder of the disk cache: its folders are opened and made here, and nowhere else, so
+// that none is used before its owner and mode were checked (trust.h).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "cache/digest.h"
+#include "cache/entry_name.h"
+#include "cache/file_system.h"
+#include "cache/reject_reason.h"
+
+namespace ktjit::cache {
+
+struct RootOptions {
+  std::string path;
+  bool shared =
+      false;  ///< several users' folder: their files are trusted, group-writable is allowed
+};
+
+/// What reading an entry's file gave: its bytes, or why they were not taken.
+struct EntryFile {
+  std::string bytes;
+  std::optional<RejectReason> rejected;
+  std::string detail;  ///< for a warning, with the cure; only if rejected
+};
+
+/// Errors:  FileError, TrustError from every function that does not say otherwise.
+/// Threads: no state; safe to call from several threads.
+class CacheRoot {
+ public:
+  CacheRoot(FileSystem& files, RootOptions options);
+
+  const std::string& path() const { return options_.path; }
+
+  /// The root itself; nothing if it is absent.
+  std::optional<FileHandle> open() const;
+
+  /// The folder with this layout's shards; nothing if it is absent.
+  std::optional<FileHandle> open_layout(const FileHandle& root) const;
+
+  /// A folder with entries; nothing if it is absent.
+  std::optional<FileHandle> open_shard(const FileHandle& layout, const std::string& shard) const;
+
+  /// The shard, made along with everything above it if need be.
+  FileHandle make_shard(const std::string& shard) const;
+
+  /// Reads an entry's file; nothing if it is absent. Throws nothing: a failed read is a rejection.
+  std::optional<EntryFile> read_entry(const FileHandle& shard, const EntryName& name) const;
+
+  /// Permissions of new files; the process's umask applies.
+  std::uint32_t file_mode() const { return options_.shared ? 0660 : 0600; }
+
+  /// "root/v1/ab/name", for messages.
+  std::string entry_path(const EntryName& name) const;
+
+ private:
+  std::uint32_t directory_mode() const { return options_.shared ? 0770 : 0700; }
+  void make_with_parents(const std::string& path) const;
+  void check_trust(const std::string& path, const FileHandle& directory) const;
+  std::optional<FileHandle> open_trusted(const FileHandle& parent, const std::string& name,
+                                         const std::string& path) const;
+  FileHandle open_or_make(const FileHandle& parent, const std::string& name,
+                          const std::string& path) const;
+  std::optional<EntryFile> try_read_entry(const FileHandle& shard, const EntryName& name) const;
+
+  FileSystem& files_;
+  RootOptions options_;
+};
+
+}  // namespace ktjit::cache

@@ -1,0 +1,43 @@
+// One cache entry as a value, and its form as a file. FORMAT.md has the bytes.
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "cache/field_list.h"
+#include "cache/reject_reason.h"
+
+namespace ktjit::cache {
+
+/// What is stored under a key. The cache looks into neither part.
+struct Entry {
+  nlohmann::json manifest = nlohmann::json::object();  ///< an object: facts about the artefact
+  FieldList blobs;                                     ///< bytes by name, e.g. "artifact", "log"
+
+  bool operator==(const Entry&) const = default;
+};
+
+/// A larger file is no entry of ours; reading stops there instead of filling the memory.
+inline constexpr std::size_t kMaxEntryBytes = std::size_t{1} << 30;
+
+/// The file for `entry`, stored under the key whose hashed text is `key_text`.
+///
+/// Errors:  InternalError if the manifest is no object, or the file would be over kMaxEntryBytes.
+std::string encode_entry(std::string_view key_text, const Entry& entry);
+
+/// A file's content after every check that needs no key.
+struct DecodedEntry {
+  std::string key_text;
+  Entry entry;
+};
+
+/// Reads a file back, or names the first thing that is wrong with it.
+std::variant<DecodedEntry, RejectReason> decode_entry(std::string_view file);
+
+/// The same for a file that must be the entry of `key_text` (compared byte for byte).
+std::variant<Entry, RejectReason> decode_entry_of(std::string_view key_text, std::string_view file);
+
+}  // namespace ktjit::cache

@@ -1,0 +1,59 @@
+// The cache that the engine talks to: memory, then disk, then make and store.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "cache/disk_cache.h"
+#include "cache/memory_cache.h"
+
+namespace ktjit::cache {
+
+/// Where an entry came from.
+enum class Origin { kMemory, kDisk, kMade };
+
+/// "memory", "disk" or "made".
+std::string_view to_text(Origin origin);
+
+struct KernelCacheStats {
+  std::uint64_t from_memory = 0;  ///< also those who waited for another thread's make
+  std::uint64_t made = 0;
+  DiskCacheStats disk;
+};
+
+/// Threads: safe to call from several threads.
+class KernelCache {
+ public:
+  struct Result {
+    EntryPtr entry;
+    Origin origin;
+  };
+
+  explicit KernelCache(DiskCacheOptions options) : disk_(std::move(options)) {}
+
+  /// The entry of this key, from the nearest place that has it; else what `make` returns, which is
+  /// then stored.
+  ///
+  /// Errors:  what `make` throws, and nothing else (see MemoryCache::get_or_make).
+  Result get_or_make(const CacheKey& key, const std::function<Entry()>& make);
+
+  /// The entry if memory or disk has it. For callers that must not compile.
+  std::optional<Result> find(const CacheKey& key);
+
+  /// Forgets an entry that turned out to be of no use (a driver refused it), so that the next call
+  /// makes it again. Entries in read-only roots stay.
+  void discard(const CacheKey& key);
+
+  DiskCache& disk() { return disk_; }
+  KernelCacheStats stats() const;
+
+ private:
+  MemoryCache memory_;
+  DiskCache disk_;
+  std::atomic<std::uint64_t> from_memory_{0};
+  std::atomic<std::uint64_t> made_{0};
+};
+
+}  // namespace ktjit::cache

@@ -1,0 +1,109 @@
+// Looking after one root: what `ktjit cache list, stats, show, verify, clear` do. Unlike the cache
+// itself these report failures, since a person asked.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/cache_root.h"
+#include "cache/posix_file_system.h"
+#include "cache/stored_entry.h"
+
+namespace ktjit::cache {
+
+struct ListedBlob {
+  std::string name;
+  std::uint64_t size_bytes = 0;
+};
+
+struct ListedEntry {
+  EntryName name;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t allocated_bytes = 0;
+  std::chrono::system_clock::time_point modified;
+  std::optional<RejectReason> rejected;  ///< then manifest and blobs are empty
+  nlohmann::json manifest;
+  std::vector<ListedBlob> blobs;
+};
+
+struct RootStats {
+  std::string path;
+  bool exists = false;
+  bool writable = false;
+  std::size_t entries = 0;
+  std::uint64_t allocated_bytes = 0;  ///< by blocks of the disk, entries only
+  std::size_t temporaries = 0;        ///< of writers at work, or left by ones that died
+  std::size_t strangers = 0;          ///< files that are not ours
+  std::string problem;                ///< why the root is not used, with the cure; empty if it is
+};
+
+struct DamagedEntry {
+  std::string path;
+  RejectReason reason;
+  std::string detail;
+};
+
+struct VerifyReport {
+  std::size_t checked = 0;
+  std::vector<DamagedEntry> damaged;
+};
+
+struct ClearReport {
+  std::size_t entries = 0;            ///< removed
+  std::size_t temporaries = 0;        ///< removed: older than kTemporaryLifetime
+  std::uint64_t allocated_bytes = 0;  ///< of all that was removed
+  std::vector<std::string> kept;  ///< paths that are not ours, or could not be removed (with why)
+};
+
+/// Errors:  InputError if the root can't be read or is not trusted. An absent root is an empty one.
+class Maintenance {
+ public:
+  explicit Maintenance(RootOptions root, FileSystem& files = posix_file_system());
+
+  /// Entries in the order of their names; every one is read and checked.
+  std::vector<ListedEntry> list();
+
+  /// Counts and sizes, no entry is opened. Throws nothing: `problem` has what is wrong.
+  RootStats stats();
+
+  /// The one entry whose request digest, artefact digest or file name starts with `prefix`.
+  ///
+  /// Errors:  SpecError if none or several do; InputError if the entry is damaged.
+  StoredEntry show(std::string_view prefix);
+
+  /// Checks every entry and changes nothing.
+  VerifyReport verify();
+
+  /// Removes our entries, our stale temporaries and the folders this leaves empty; the root stays.
+  /// Anything else stays too and is reported.
+  ClearReport clear();
+
+ private:
+  enum class ItemKind { kEntry, kTemporary, kStranger };
+  struct Item {
+    ItemKind kind;
+    std::string shard;  // "" outside of a shard
+    std::string file_name;
+    std::string path;
+    EntryName name;  // of an entry
+  };
+  using Visit = std::function<void(const FileHandle& directory, const Item& item)>;
+
+  void scan(const Visit& visit);
+  void scan_shard(const FileHandle& shard, const std::string& shard_name, const Visit& visit);
+  template <typename Work>
+  void guarded(Work work);
+  void clear_item(const FileHandle& directory, const Item& item, ClearReport& report);
+  void remove_empty_directories();
+
+  FileSystem& files_;
+  CacheRoot root_;
+};
+
+}  // namespace ktjit::cache
