@@ -1,0 +1,98 @@
+// Facts about emitted text, across many specs.
+#include "codegen/emitter.h"
+
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "core/error.h"
+#include "tests/support/kernel_cases.h"
+
+namespace ktjit::codegen {
+namespace {
+
+std::string text_of(Op op, std::string_view format, const Target& target) {
+  return emit(test::make_spec(op, format, 512, target)).source;
+}
+
+bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("only sm_89 and up convert FP8 by hardware") {
+  for (const CudaFacts& facts : all_cuda_facts()) {
+    for (Op op : {Op::kDequant, Op::kMatvec}) {
+      INFO(facts.sm);
+      CHECK(contains(text_of(op, "fp8_e4m3", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e4m3x2") == (facts.sm >= 89));
+      CHECK(contains(text_of(op, "fp8_e5m2", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e5m2x2") == (facts.sm >= 89));
+      CHECK_FALSE(contains(text_of(op, "fp8_e4b15", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e"));
+    }
+  }
+}
+
+TEST_CASE("sm_61 text has no f16 arithmetic") {
+  for (FormatId format : test::served_formats()) {
+    const std::string text = text_of(Op::kMatvec, get_format(format).name, make_cuda_target(61));
+    INFO(get_format(format).name);
+    CHECK_FALSE(contains(text, "mul.rn.f16x2"));
+  }
+}
+
+TEST_CASE("text includes no header and leaves no placeholder") {
+  for (const test::KernelCase& kernel : test::kernel_cases()) {
+    const std::string text = emit(kernel.spec).source;
+    INFO(kernel.path);
+    CHECK_FALSE(contains(text, "#include"));
+    CHECK_FALSE(contains(text, "${"));
+    CHECK_FALSE(contains(text, "\r"));
+    CHECK_FALSE(contains(text, "\n\n\n"));
+    CHECK(text.ends_with("}\n"));
+    CHECK(contains(text, emit(kernel.spec).entry_name));
+  }
+}
+
+TEST_CASE("equal specs give equal text, and different specs different entry names or text") {
+  std::set<std::string> texts;
+  for (const test::KernelCase& kernel : test::kernel_cases()) {
+    const std::string text = emit(kernel.spec).source;
+    INFO(kernel.path);
+    CHECK(text == emit(kernel.spec).source);
+    CHECK(texts.insert(text).second);
+  }
+}
+
+TEST_CASE("a row that can't be cut into blocks is refused with the block size") {
+  CHECK_THROWS_WITH(emit(test::make_spec(Op::kDequant, "q4_K", 500, make_cuda_target(86))),
+                    Catch::Contains("500") && Catch::Contains("256"));
+}
+
+TEST_CASE("quantised activations are refused by name until they are served") {
+  KernelSpec spec = test::make_spec(Op::kMatvec, "q4_K", 512, make_cuda_target(86));
+  spec.activation = ActivationPolicy::kA8;
+  CHECK_THROWS_WITH(emit(spec), Catch::Contains("a8") && Catch::Contains("not served yet"));
+}
+
+TEST_CASE("launch shapes cover every row and column exactly once") {
+  for (std::int64_t cols : {8, 77, 256, 2048, 2056, 4096, 18432}) {
+    const EmittedKernel kernel = emit(test::make_spec(Op::kDequant, "f16", cols, make_cuda_target(86)));
+    const std::int64_t threads_per_row = kernel.launch.threads / kernel.launch.rows_per_cta;
+    INFO(cols);
+    CHECK(threads_per_row * kernel.launch.rows_per_cta == kernel.launch.threads);
+    CHECK(threads_per_row * kernel.launch.column_tiles * 8 >= cols);
+    CHECK(threads_per_row * (kernel.launch.column_tiles - 1) * 8 < cols);
+    CHECK(grid_for(kernel.launch, 1000).x == (1000 + kernel.launch.rows_per_cta - 1) / kernel.launch.rows_per_cta);
+  }
+}
+
+TEST_CASE("knobs out of range are refused") {
+  KernelSpec spec = test::make_spec(Op::kMatvec, "q4_K", 512, make_cuda_target(86));
+  spec.tuning.threads = 100;
+  CHECK_THROWS_AS(emit(spec), SpecError);
+  spec.tuning.threads = 2048;
+  CHECK_THROWS_AS(emit(spec), SpecError);
+  spec.tuning = {128, 9};
+  CHECK_THROWS_AS(emit(spec), SpecError);
+  spec.tuning = {128, 4};
+  CHECK(contains(emit(spec).source, "kRowsPerWarp = 4"));
+}
+
+}  // namespace ktjit::codegen

@@ -1,0 +1,56 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_f16_y_f32_c512, emitter version 1
+//   w        in   f16  [rows, 512]  row-major
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   arch     sm_86: f16 is a number type of sm_86; native
+//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 1024;  // bytes of one row of w
+constexpr int kRun = 8;                 // consecutive elements that one thread decodes
+constexpr int kThreads = 256;           // threads per CTA
+constexpr int kThreadsPerRow = 64;     // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void load_run_f16(const unsigned char* at, float (&value)[kRun]) {
+  const Words4 words = *(const Words4*)at;
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) value[i] = f16_to_f32((unsigned short)(words.word[i / 2] >> (16 * (i % 2))));
+}
+
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  load_run_f16(row + 2ll * col, value);
+}
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    ((Words4*)at)[v] = {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                         __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}};
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_f16_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f32(y + row * kCols + col, value);
+}

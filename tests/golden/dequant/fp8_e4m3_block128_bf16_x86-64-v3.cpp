@@ -1,0 +1,83 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cpu/dequant.cpp.in.
+//   kernel   dequant_fp8_e4m3_s128x128_f32_y_bf16_c512, emitter version 1
+//   w        in   fp8_e4m3  [rows, 512]  row-major
+//   scale    in   f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w
+//   y        out  bf16  [rows, 512]  row-major
+//   math     y = decode(w) * scale, then rounded once to bf16, to nearest even
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: bits moved into an f32, one multiply
+//   launch   ranges of rows, in parallel
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 512;  // bytes of one row of w
+constexpr int kRun = 16;                // consecutive elements decoded at a time
+constexpr int kScaleBlockRows = 128; // rows that share one scale
+constexpr int kScaleBlockCols = 128; // columns that share one scale
+constexpr int kScaleCols = 4; // scales in one row of scales
+
+// Any alignment.
+template <typename T>
+static inline T load(const void* at) {
+  T value;
+  __builtin_memcpy(&value, at, sizeof(T));
+  return value;
+}
+
+// kRun elements side by side; the compiler cuts them to the registers that this CPU has.
+typedef float F32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned U32Run __attribute__((vector_size(4 * kRun)));
+typedef int S32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned short U16Run __attribute__((vector_size(2 * kRun)));
+typedef unsigned char U8Run __attribute__((vector_size(kRun)));
+typedef signed char S8Run __attribute__((vector_size(kRun)));
+
+// Exact e4m3 (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 20, read as an f32 that is 2^-120 too small,
+// subnormals too. 0x7f is the only NaN.
+static inline F32Run fp8_run_to_f32(U8Run codes) {
+  const S32Run at_top = (S32Run)(__builtin_convertvector(codes, U32Run) << 24);
+  const U32Run scaled = (U32Run)(at_top >> 4) & 0x87f00000u;
+  const U32Run nan = (U32Run)((scaled & 0x07f00000u) == 0x07f00000u) & 0x7fc00000u;
+  return (F32Run)((U32Run)((F32Run)scaled * 0x1p+120f) | nan);
+}
+
+static inline F32Run decode_run(const unsigned char* row, long long col) {
+  return fp8_run_to_f32(load<U8Run>(row + col));
+}
+
+static inline float load_scale(const float* scale, long long at) { return scale[at]; }
+
+// Any alignment.
+template <typename T>
+static inline void store(void* at, T value) {
+  __builtin_memcpy(at, &value, sizeof(T));
+}
+
+// To nearest even; a NaN stays one.
+static inline U16Run f32_run_to_bf16(F32Run value) {
+  const U32Run bits = (U32Run)value;
+  const U32Run rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const U32Run chosen = ((bits & 0x7fffffffu) > 0x7f800000u) ? (bits | 0x00400000u) : rounded;
+  return __builtin_convertvector(chosen >> 16, U16Run);
+}
+
+static inline void store_y(unsigned short* at, F32Run value) { store(at, f32_run_to_bf16(value)); }
+
+struct Arguments {
+  const unsigned char* w;
+  const float* scale;
+  unsigned short* y;
+  long long rows;
+};
+
+extern "C" __attribute__((visibility("default"))) void
+dequant_fp8_e4m3_s128x128_f32_y_bf16_c512(const Arguments* arguments, long long row_begin, long long row_end) {
+  for (long long row = row_begin; row < row_end; ++row) {
+    const unsigned char* w_row = arguments->w + row * kRowBytes;
+    unsigned short* y_row = arguments->y + row * kCols;
+    const float* scale_row = arguments->scale + (row / kScaleBlockRows) * kScaleCols;
+    for (int at = 0; at + kRun <= kCols; at += kRun) {
+      F32Run weight = decode_run(w_row, at);
+      weight *= load_scale(scale_row, at / kScaleBlockCols);
+      store_y(y_row + at, weight);
+    } // at: runs of this row
+  } // row: rows of this call
+}

@@ -1,0 +1,113 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_fp8_e4m3_s32x5_e8m0_y_bf16_c512, emitter version 1
+//   w        in   fp8_e4m3  [rows, 512]  row-major
+//   scale    in   e8m0  [ceil(rows / 32), 103]  row-major, one per 32 x 5 block of w
+//   y        out  bf16  [rows, 512]  row-major
+//   math     y = decode(w) * scale, then rounded once to bf16, to nearest even
+//   arch     sm_86: sm_86 has no cvt from e4m3; software, exact: bits moved into an f16x2, one multiply for two
+//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 512;  // bytes of one row of w
+constexpr int kRun = 8;                 // consecutive elements that one thread decodes
+constexpr int kThreads = 256;           // threads per CTA
+constexpr int kThreadsPerRow = 64;     // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kScaleBlockRows = 32; // rows that share one scale
+constexpr int kScaleBlockCols = 5; // columns that share one scale
+constexpr int kScaleCols = 103; // scales in one row of scales
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) { return *(const Words2*)at; }
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+__device__ __forceinline__ unsigned mul_f16x2(unsigned a, unsigned b) {
+  unsigned product;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  return product;
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
+  value[0] = f16_to_f32((unsigned short)pair);
+  value[1] = f16_to_f32((unsigned short)(pair >> 16));
+}
+
+// Two e4m3 codes, each at the top of a 16-bit half, to two f16. The 7 magnitude bits, moved to bit 7,
+// read as an f16 that is 2^-8 too small, subnormals too. Of all magnitudes only the NaN, 0x7f, carries
+// into bit 14 when 0x80 is added; with that bit set the exponent is all ones, a NaN in f16 as well.
+__device__ __forceinline__ unsigned e4m3x2_to_f16x2(unsigned spread) {
+  const unsigned magnitude = (spread & 0x7f007f00u) >> 1;
+  const unsigned nan_bit = (magnitude + 0x00800080u) & 0x40004000u;
+  const unsigned scaled = magnitude | nan_bit | (spread & 0x80008000u);
+  return mul_f16x2(scaled, 0x5c005c00u); // 0x5c00 is 2^8
+}
+
+// Four e4m3 codes, exactly (OCP OFP8 1.0).
+__device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
+  f16x2_to_f32(e4m3x2_to_f16x2(permute_bytes(codes, 0u, 0x1404u)), value);
+  f16x2_to_f32(e4m3x2_to_f16x2(permute_bytes(codes, 0u, 0x3424u)), value + 2);
+}
+
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const Words2 codes = load_8_bytes(row + col);
+  fp8x4_to_f32(codes.word[0], value);
+  fp8x4_to_f32(codes.word[1], value + 4);
+}
+
+// 2^(code - 127); code 0 is the subnormal 2^-127, 255 is NaN (OCP MX 1.0).
+__device__ __forceinline__ float load_scale(const unsigned char* scale, long long at) {
+  const unsigned code = scale[at];
+  const unsigned bits = code == 0u ? 0x00400000u : code << 23;
+  return __uint_as_float(code == 255u ? 0x7fc00000u : bits);
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// To nearest even.
+__device__ __forceinline__ unsigned short f32_to_bf16(float value) {
+  unsigned short bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+__device__ __forceinline__ void store_run_bf16(unsigned short* at, const float (&value)[kRun]) {
+  Words4 words = {};
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) words.word[i / 2] |= (unsigned)f32_to_bf16(value[i]) << (16 * (i % 2));
+  *(Words4*)at = words;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_fp8_e4m3_s32x5_e8m0_y_bf16_c512(
+    const unsigned char* __restrict__ w,
+    const unsigned char* __restrict__ scale,
+    unsigned short* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  for (int i = 0; i < kRun; ++i) {
+    if (col + i < kCols) value[i] *= load_scale(scale, (row / kScaleBlockRows) * kScaleCols + (col + i) / kScaleBlockCols);
+  } // i: elements, each with a scale of its own
+  store_run_bf16(y + row * kCols + col, value);
+}

@@ -1,0 +1,92 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_fp8_e4m3_y_f32_c512, emitter version 1
+//   w        in   fp8_e4m3  [rows, 512]  row-major
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   arch     sm_86: sm_86 has no cvt from e4m3; software, exact: bits moved into an f16x2, one multiply for two
+//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 512;  // bytes of one row of w
+constexpr int kRun = 8;                 // consecutive elements that one thread decodes
+constexpr int kThreads = 256;           // threads per CTA
+constexpr int kThreadsPerRow = 64;     // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) { return *(const Words2*)at; }
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+__device__ __forceinline__ unsigned mul_f16x2(unsigned a, unsigned b) {
+  unsigned product;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  return product;
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
+  value[0] = f16_to_f32((unsigned short)pair);
+  value[1] = f16_to_f32((unsigned short)(pair >> 16));
+}
+
+// Two e4m3 codes, each at the top of a 16-bit half, to two f16. The 7 magnitude bits, moved to bit 7,
+// read as an f16 that is 2^-8 too small, subnormals too. Of all magnitudes only the NaN, 0x7f, carries
+// into bit 14 when 0x80 is added; with that bit set the exponent is all ones, a NaN in f16 as well.
+__device__ __forceinline__ unsigned e4m3x2_to_f16x2(unsigned spread) {
+  const unsigned magnitude = (spread & 0x7f007f00u) >> 1;
+  const unsigned nan_bit = (magnitude + 0x00800080u) & 0x40004000u;
+  const unsigned scaled = magnitude | nan_bit | (spread & 0x80008000u);
+  return mul_f16x2(scaled, 0x5c005c00u); // 0x5c00 is 2^8
+}
+
+// Four e4m3 codes, exactly (OCP OFP8 1.0).
+__device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
+  f16x2_to_f32(e4m3x2_to_f16x2(permute_bytes(codes, 0u, 0x1404u)), value);
+  f16x2_to_f32(e4m3x2_to_f16x2(permute_bytes(codes, 0u, 0x3424u)), value + 2);
+}
+
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const Words2 codes = load_8_bytes(row + col);
+  fp8x4_to_f32(codes.word[0], value);
+  fp8x4_to_f32(codes.word[1], value + 4);
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    ((Words4*)at)[v] = {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                         __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}};
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_fp8_e4m3_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f32(y + row * kCols + col, value);
+}

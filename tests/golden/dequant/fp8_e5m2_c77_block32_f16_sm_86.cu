@@ -1,0 +1,107 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_fp8_e5m2_s32x32_f32_y_f16_c77, emitter version 1
+//   w        in   fp8_e5m2  [rows, 77]  row-major
+//   scale    in   f32  [ceil(rows / 32), 3]  row-major, one per 32 x 32 block of w
+//   y        out  f16  [rows, 77]  row-major
+//   math     y = decode(w) * scale, then rounded once to f16, to nearest even
+//   arch     sm_86: sm_86 has no cvt from e5m2; software, exact: the code is the upper byte of an f16
+//   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 77;             // columns of w and y
+constexpr long long kRowBytes = 77;  // bytes of one row of w
+constexpr int kRun = 8;                 // consecutive elements that one thread decodes
+constexpr int kThreads = 256;           // threads per CTA
+constexpr int kThreadsPerRow = 16;     // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kScaleBlockRows = 32; // rows that share one scale
+constexpr int kScaleBlockCols = 32; // columns that share one scale
+constexpr int kScaleCols = 3; // scales in one row of scales
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Not aligned.
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
+  Words2 result = {};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) result.word[i / 4] |= (unsigned)at[i] << (8 * (i % 4));
+  return result;
+}
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
+  value[0] = f16_to_f32((unsigned short)pair);
+  value[1] = f16_to_f32((unsigned short)(pair >> 16));
+}
+
+// Four e5m2 codes, exactly (OCP OFP8 1.0): an e5m2 code is the upper byte of an f16.
+__device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
+  f16x2_to_f32(permute_bytes(codes, 0u, 0x1404u), value);
+  f16x2_to_f32(permute_bytes(codes, 0u, 0x3424u), value + 2);
+}
+
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const Words2 codes = load_8_bytes(row + col);
+  fp8x4_to_f32(codes.word[0], value);
+  fp8x4_to_f32(codes.word[1], value + 4);
+}
+
+__device__ __forceinline__ float decode_element(const unsigned char* row, int col) {
+  float value[4];
+  fp8x4_to_f32(row[col], value);
+  return value[0];
+}
+
+__device__ __forceinline__ float load_scale(const float* scale, long long at) { return scale[at]; }
+
+// To nearest even; overflow gives infinity.
+__device__ __forceinline__ unsigned short f32_to_f16(float value) {
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+__device__ __forceinline__ void store_run_f16(unsigned short* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) at[i] = f32_to_f16(value[i]);
+}
+
+__device__ __forceinline__ void store_element(unsigned short* at, float value) { *at = f32_to_f16(value); }
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_fp8_e5m2_s32x32_f32_y_f16_c77(
+    const unsigned char* __restrict__ w,
+    const float* __restrict__ scale,
+    unsigned short* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  if (col + kRun <= kCols) {
+    decode_run(w + row * kRowBytes, col, value);
+  } else {
+    for (int i = 0; i < kRun; ++i) value[i] = col + i < kCols ? decode_element(w + row * kRowBytes, col + i) : 0.0f;
+  }
+  const float run_scale = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
+  for (int i = 0; i < kRun; ++i) value[i] *= run_scale;
+  if (col + kRun <= kCols) {
+    store_run_f16(y + row * kCols + col, value);
+  } else {
+    for (int i = 0; col + i < kCols; ++i) store_element(y + row * kCols + col + i, value[i]);
+  }
+}

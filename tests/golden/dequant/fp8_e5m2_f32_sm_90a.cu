@@ -1,0 +1,72 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_fp8_e5m2_y_f32_c512, emitter version 1
+//   w        in   fp8_e5m2  [rows, 512]  row-major
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   arch     sm_90a: sm_90a converts fp8_e5m2 to f16x2 by cvt; hardware cvt to f16x2
+//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 512;  // bytes of one row of w
+constexpr int kRun = 8;                 // consecutive elements that one thread decodes
+constexpr int kThreads = 256;           // threads per CTA
+constexpr int kThreadsPerRow = 64;     // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) { return *(const Words2*)at; }
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
+  value[0] = f16_to_f32((unsigned short)pair);
+  value[1] = f16_to_f32((unsigned short)(pair >> 16));
+}
+
+// Four e5m2 codes by the hardware's conversion (exact; OCP OFP8 1.0).
+__device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
+  unsigned low_pair, high_pair;
+  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(low_pair) : "h"((unsigned short)codes));
+  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(high_pair) : "h"((unsigned short)(codes >> 16)));
+  f16x2_to_f32(low_pair, value);
+  f16x2_to_f32(high_pair, value + 2);
+}
+
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const Words2 codes = load_8_bytes(row + col);
+  fp8x4_to_f32(codes.word[0], value);
+  fp8x4_to_f32(codes.word[1], value + 4);
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    ((Words4*)at)[v] = {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                         __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}};
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_fp8_e5m2_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f32(y + row * kCols + col, value);
+}

@@ -1,0 +1,105 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_q5_K_y_f32_c512, emitter version 1
+//   w        in   q5_K  [rows, 512]  row-major, blocks of 256 elements in 176 bytes
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   arch     sm_86: no instruction decodes q5_K blocks; software, exact: integers times the block's scale
+//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 352;  // bytes of one row of w
+constexpr int kRun = 8;                 // consecutive elements that one thread decodes
+constexpr int kThreads = 256;           // threads per CTA
+constexpr int kThreadsPerRow = 64;     // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) { return *(const Words2*)at; }
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// Exact: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float byte_to_f32(unsigned word, int byte) {
+  return __uint_as_float(permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte)) - 0x1p+23f;
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+// Scale and minimum of sub-block 0 to 7 (32 elements each) of a q4_K or q5_K block, which begins with
+// d f16, dmin f16 and 12 bytes that pack eight 6-bit scales and eight 6-bit minima: sub-blocks 0 to 3 in
+// the low 6 bits of bytes 0 to 3 and 4 to 7; of sub-blocks 4 to 7 the low 4 bits in bytes 8 to 11 (scale
+// low nibble, minimum high nibble) and the top 2 bits above the others'.
+struct ScaleMin {
+  float scale;
+  float minimum;
+};
+
+__device__ __forceinline__ ScaleMin load_scale_min(const unsigned char* block, int sub_block) {
+  const float d = f16_to_f32(((const unsigned short*)block)[0]);
+  const float dmin = f16_to_f32(((const unsigned short*)block)[1]);
+  const unsigned char* packed = block + 4;
+  unsigned scale, minimum;
+  if (sub_block < 4) {
+    scale = packed[sub_block] & 63u;
+    minimum = packed[sub_block + 4] & 63u;
+  } else {
+    scale = (packed[sub_block + 4] & 15u) | (packed[sub_block - 4] >> 6) << 4;
+    minimum = packed[sub_block + 4] >> 4 | (packed[sub_block] >> 6) << 4;
+  }
+  return {d * (float)scale, dmin * (float)minimum};
+}
+
+// q5_K: 176 bytes for 256 elements: 16 bytes of scales (see ScaleMin), 32 bytes whose bit i is the fifth bit
+// of sub-block i, then the low 4 bits as in q4_K. value = scale * q - minimum.
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned char* block = row + (col / 256) * 176ll;
+  const int sub_block = col % 256 / 32;
+  const ScaleMin s = load_scale_min(block, sub_block);
+  const Words2 fifth = load_8_bytes(block + 16 + col % 32);
+  const Words2 packed = load_8_bytes(block + 48 + sub_block / 2 * 32 + col % 32);
+  const int shift = sub_block % 2 * 4;
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    const unsigned low = (packed.word[i / 4] >> shift) & 0x0f0f0f0fu;
+    const unsigned high = (fifth.word[i / 4] >> sub_block) & 0x01010101u;
+    value[i] = s.scale * byte_to_f32(low | high << 4, i % 4) - s.minimum;
+  } // i: elements
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    ((Words4*)at)[v] = {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                         __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}};
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_q5_K_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f32(y + row * kCols + col, value);
+}

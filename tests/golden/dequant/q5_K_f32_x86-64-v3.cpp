@@ -1,0 +1,98 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cpu/dequant.cpp.in.
+//   kernel   dequant_q5_K_y_f32_c512, emitter version 1
+//   w        in   q5_K  [rows, 512]  row-major, blocks of 256 elements in 176 bytes
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: integers times the block's scale
+//   launch   ranges of rows, in parallel
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 352;  // bytes of one row of w
+constexpr int kRun = 16;                // consecutive elements decoded at a time
+constexpr int kBlockElems = 256;         // elements of one block
+constexpr int kBlockBytes = 176;         // bytes of one block
+constexpr int kBlocks = kCols / kBlockElems;
+
+// kRun elements side by side; the compiler cuts them to the registers that this CPU has.
+typedef float F32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned U32Run __attribute__((vector_size(4 * kRun)));
+typedef int S32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned short U16Run __attribute__((vector_size(2 * kRun)));
+typedef unsigned char U8Run __attribute__((vector_size(kRun)));
+typedef signed char S8Run __attribute__((vector_size(kRun)));
+
+// Any alignment.
+template <typename T>
+static inline T load(const void* at) {
+  T value;
+  __builtin_memcpy(&value, at, sizeof(T));
+  return value;
+}
+
+static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bit_cast(_Float16, bits); }
+
+// Scale and minimum of sub-block 0 to 7 (32 elements each) of a q4_K or q5_K block, which begins with
+// d f16, dmin f16 and 12 bytes that pack eight 6-bit scales and eight 6-bit minima: sub-blocks 0 to 3 in
+// the low 6 bits of bytes 0 to 3 and 4 to 7; of sub-blocks 4 to 7 the low 4 bits in bytes 8 to 11 (scale
+// low nibble, minimum high nibble) and the top 2 bits above the others'.
+struct ScaleMin {
+  float scale;
+  float minimum;
+};
+
+static inline ScaleMin load_scale_min(const unsigned char* block, int sub_block) {
+  const float d = f16_to_f32(load<unsigned short>(block));
+  const float dmin = f16_to_f32(load<unsigned short>(block + 2));
+  const unsigned char* packed = block + 4;
+  int scale, minimum;
+  if (sub_block < 4) {
+    scale = packed[sub_block] & 63;
+    minimum = packed[sub_block + 4] & 63;
+  } else {
+    scale = (packed[sub_block + 4] & 15) | (packed[sub_block - 4] >> 6) << 4;
+    minimum = packed[sub_block + 4] >> 4 | (packed[sub_block] >> 6) << 4;
+  }
+  return {d * (float)scale, dmin * (float)minimum};
+}
+
+// q5_K: 176 bytes for 256 elements: 16 bytes of scales (see ScaleMin), 32 bytes whose bit i is the fifth bit
+// of sub-block i, then the low 4 bits as in q4_K. value = scale * q - minimum.
+static inline F32Run decode_run(const unsigned char* block, int first) {
+  const int sub_block = first / 32;
+  const ScaleMin s = load_scale_min(block, sub_block);
+  const U8Run packed = load<U8Run>(block + 48 + sub_block / 2 * 32 + first % 32);
+  const U8Run fifth = load<U8Run>(block + 16 + first % 32) >> sub_block & 1;
+  const U8Run q = (sub_block % 2 == 0 ? packed & 15 : packed >> 4) | fifth << 4;
+  return __builtin_convertvector(q, F32Run) * s.scale - s.minimum;
+}
+
+// Any alignment.
+template <typename T>
+static inline void store(void* at, T value) {
+  __builtin_memcpy(at, &value, sizeof(T));
+}
+
+static inline void store_y(float* at, F32Run value) { store(at, value); }
+
+struct Arguments {
+  const unsigned char* w;
+  float* y;
+  long long rows;
+};
+
+extern "C" __attribute__((visibility("default"))) void
+dequant_q5_K_y_f32_c512(const Arguments* arguments, long long row_begin, long long row_end) {
+  for (long long row = row_begin; row < row_end; ++row) {
+    const unsigned char* w_row = arguments->w + row * kRowBytes;
+    float* y_row = arguments->y + row * kCols;
+    for (int block = 0; block < kBlocks; ++block) {
+      const unsigned char* w_block = w_row + block * kBlockBytes;
+#pragma unroll
+      for (int first = 0; first < kBlockElems; first += kRun) {
+        const int at = block * kBlockElems + first;
+        const F32Run weight = decode_run(w_block, first);
+        store_y(y_row + at, weight);
+      } // first: runs of this block
+    } // block: blocks of this row
+  } // row: rows of this call
+}

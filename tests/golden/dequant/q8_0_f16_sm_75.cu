@@ -1,0 +1,86 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_q8_0_y_f16_c512, emitter version 1
+//   w        in   q8_0  [rows, 512]  row-major, blocks of 32 elements in 34 bytes
+//   y        out  f16  [rows, 512]  row-major
+//   math     y = decode(w), then rounded once to f16, to nearest even
+//   arch     sm_75: no instruction decodes q8_0 blocks; software, exact: integers times the block's scale
+//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;             // columns of w and y
+constexpr long long kRowBytes = 544;  // bytes of one row of w
+constexpr int kRun = 8;                 // consecutive elements that one thread decodes
+constexpr int kThreads = 256;           // threads per CTA
+constexpr int kThreadsPerRow = 64;     // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Aligned to 2 bytes only.
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
+  const unsigned short* halves = (const unsigned short*)at;
+  return {{halves[0] | (unsigned)halves[1] << 16, halves[2] | (unsigned)halves[3] << 16}};
+}
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// Exact: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float byte_to_f32(unsigned word, int byte) {
+  return __uint_as_float(permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte)) - 0x1p+23f;
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+// q8_0: 34 bytes for 32 elements: d f16, then 32 signed bytes. value = d * q.
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned char* block = row + (col / 32) * 34ll;
+  const float d = f16_to_f32(*(const unsigned short*)block);
+  const Words2 q = load_8_bytes(block + 2 + col % 32);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    const unsigned biased = q.word[i / 4] ^ 0x80808080u; // q + 128
+    value[i] = d * (byte_to_f32(biased, i % 4) - 128.0f);
+  } // i: elements
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// To nearest even; overflow gives infinity.
+__device__ __forceinline__ unsigned short f32_to_f16(float value) {
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+__device__ __forceinline__ void store_run_f16(unsigned short* at, const float (&value)[kRun]) {
+  Words4 words = {};
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) words.word[i / 2] |= (unsigned)f32_to_f16(value[i]) << (16 * (i % 2));
+  *(Words4*)at = words;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_q8_0_y_f16_c512(
+    const unsigned char* __restrict__ w,
+    unsigned short* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f16(y + row * kCols + col, value);
+}

@@ -1,0 +1,112 @@
+// The list of golden kernels.
+#include "tests/support/kernel_cases.h"
+
+#include <fmt/format.h>
+
+#include "codegen/lowering.h"
+
+namespace ktjit::test {
+namespace {
+
+std::string target_label(const Target& target) {
+  return target.is_cuda() ? target.name() : target.cpu_level;
+}
+
+void add(std::vector<KernelCase>& cases, std::string_view detail, const KernelSpec& spec) {
+  const Format& format = get_format(spec.weight);
+  std::string name(format.name);
+  if (!detail.empty()) name += fmt::format("_{}", detail);
+  const FormatId io = spec.op == Op::kMatvec ? spec.x_format : spec.y_format;
+  cases.push_back({fmt::format("{}/{}_{}_{}.{}", op_name(spec.op), name, get_format(io).name, target_label(spec.target),
+                               spec.target.is_cuda() ? "cu" : "cpp"),
+                   spec});
+}
+
+}  // namespace
+
+KernelSpec make_spec(Op op, std::string_view format, std::int64_t cols, const Target& target) {
+  KernelSpec spec;
+  spec.op = op;
+  spec.weight = get_format(format).id;
+  spec.layout.cols = cols;
+  spec.target = target;
+  return spec;
+}
+
+Target avx2_target() { return parse_target("cpu:x86-64-v3", {}); }
+
+std::vector<FormatId> served_formats() {
+  std::vector<FormatId> served;
+  for (const Format& format : all_formats()) {
+    if (codegen::is_served(format.id)) served.push_back(format.id);
+  }
+  return served;
+}
+
+std::vector<KernelCase> kernel_cases() {
+  std::vector<KernelCase> cases;
+  const Target sm_75 = make_cuda_target(75), sm_86 = make_cuda_target(86), sm_90a = make_cuda_target(90, "a");
+  const Target sm_61 = make_cuda_target(61), avx2 = avx2_target();
+  const Target baseline = parse_target("cpu:x86-64", {});
+
+  // Every format on one GPU and on the CPU.
+  for (FormatId format : served_formats()) {
+    for (const Target& target : {sm_86, avx2}) {
+      for (Op op : {Op::kDequant, Op::kMatvec}) add(cases, "", make_spec(op, get_format(format).name, 512, target));
+    }
+  }
+  // The other conversions of FP8.
+  for (const char* format : {"fp8_e4m3", "fp8_e5m2"}) {
+    add(cases, "", make_spec(Op::kDequant, format, 512, sm_90a));
+    add(cases, "", make_spec(Op::kDequant, format, 512, sm_61));
+  }
+  // Scales: per tensor, per row, per block, and blocks that cut runs, of each scale type.
+  for (const Target& target : {sm_86, avx2}) {
+    KernelSpec spec = make_spec(Op::kMatvec, "fp8_e4m3", 512, target);
+    spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+    add(cases, "block128", spec);
+    spec.scale = ScaleGrid{32, 5, ScaleType::kE8M0};
+    add(cases, "block32x5", spec);
+    spec = make_spec(Op::kDequant, "fp8_e4m3", 512, target);
+    spec.y_format = FormatId::kBF16;
+    spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+    add(cases, "block128", spec);
+    spec.scale = ScaleGrid{0, 0, ScaleType::kF32};
+    add(cases, "tensor", spec);
+    spec.scale = ScaleGrid{1, 0, ScaleType::kBF16};
+    add(cases, "row", spec);
+    spec.scale = ScaleGrid{32, 5, ScaleType::kE8M0};
+    add(cases, "block32x5", spec);
+  }
+  // Rounding to f16 and bf16, with and without the instruction.
+  for (const Target& target : {sm_75, sm_86, avx2, baseline}) {
+    for (FormatId y_format : {FormatId::kF16, FormatId::kBF16}) {
+      KernelSpec spec = make_spec(Op::kDequant, "q8_0", 512, target);
+      spec.y_format = y_format;
+      add(cases, "", spec);
+    }
+  }
+  // Activation formats, several columns, and columns that are no whole number of runs.
+  for (const Target& target : {sm_86, avx2, baseline}) {
+    for (FormatId x_format : {FormatId::kF16, FormatId::kBF16}) {
+      KernelSpec spec = make_spec(Op::kMatvec, "q4_K", 512, target);
+      spec.x_format = x_format;
+      spec.x_columns = 4;
+      add(cases, "n4", spec);
+      spec = make_spec(Op::kMatvec, "f16", 77, target);
+      spec.x_format = x_format;
+      add(cases, "c77", spec);
+    }
+    KernelSpec spec = make_spec(Op::kDequant, "fp8_e5m2", 77, target);
+    spec.scale = ScaleGrid{32, 32, ScaleType::kF32};
+    spec.y_format = FormatId::kF16;
+    add(cases, "c77_block32", spec);
+  }
+  for (const Target& target : {sm_86, avx2}) {
+    KernelSpec spec = make_spec(Op::kReadTest, "i8", 65536, target);
+    add(cases, "", spec);
+  }
+  return cases;
+}
+
+}  // namespace ktjit::test
