@@ -137,7 +137,7 @@ void fill_block(FormatId format, Block block, double deviation, Random& random) 
       store(block, 2, static_cast<std::uint16_t>(high_bits));
       return;
     }
-    case FormatId::kGgmlMxfp4: {  // a power of two * {0, 0.5, 1, 1.5, 2, 3, 4, 6}, deviation 2.9
+    case FormatId::kGgmlMxfp4: {  // a power of two, rounded up, * 0 to 6, deviation 2.9
       int exponent = 0;
       std::frexp(deviation / 2.9, &exponent);
       block[0] = static_cast<std::byte>(127 + exponent);
