@@ -10,8 +10,8 @@ template <class Handle, class Release>
 class UniqueHandle {
  public:
   UniqueHandle() = default;
-  explicit UniqueHandle(Handle handle, Release release = {})
-      : handle_(handle), release_(std::move(release)) {}
+  explicit UniqueHandle(Handle handle) : handle_(handle) {}
+  UniqueHandle(Handle handle, Release release) : handle_(handle), release_(std::move(release)) {}
   UniqueHandle(UniqueHandle&& other) noexcept
       : handle_(std::exchange(other.handle_, Handle{})), release_(other.release_) {}
   UniqueHandle& operator=(UniqueHandle&& other) noexcept {

@@ -1,0 +1,83 @@
+// Loading and launching. The launch path is a comparison of contexts and one driver call.
+#include "runtime/cuda_kernel.h"
+
+#include <array>
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "runtime/cuda_stream.h"
+
+namespace ktjit::runtime {
+namespace {
+
+constexpr std::size_t kMaxArguments = 32;
+// What a kernel gets without opting in. CUDA C++ Programming Guide 13.0, "Technical
+// Specifications".
+constexpr int kDefaultSmemBytes = 48 * 1024;
+
+}  // namespace
+
+CudaKernel::CudaKernel(std::shared_ptr<const CudaContext> context, const Artifact& cubin)
+    : context_(std::move(context)), entry_name_(cubin.entry_name) {
+  KTJIT_CHECK(cubin.kind == ArtifactKind::kCubin && !cubin.bytes.empty());
+  const DriverApi& api = context_->api();
+  const CurrentContext current(*context_);
+  const std::string under_capture = fmt::format(
+      "loading kernel {} while a stream is being captured; load before the capture", entry_name_);
+  if (context_->is_capturing_on_this_thread()) {
+    context_->fail(cu::kErrorStreamCaptureUnsupported, "cuModuleLoadData", under_capture);
+  }
+  const std::string doing = fmt::format("loading kernel {}", entry_name_);
+  CuModule module = nullptr;
+  const int code = api.module_load_data(&module, cubin.bytes.data());
+  context_->check(code, "cuModuleLoadData",
+                  code == cu::kErrorStreamCaptureUnsupported ? under_capture : doing);
+  module_ = {module, {context_}};
+  context_->check(api.module_get_function(&function_, module, entry_name_.c_str()),
+                  "cuModuleGetFunction", doing);
+  // Asking for an attribute makes a lazily loading driver (CUDA_MODULE_LOADING) load the code now.
+  resources_.registers = attribute(cu::kFuncRegisters);
+  resources_.stack_bytes = attribute(cu::kFuncLocalBytes);
+  resources_.static_smem_bytes = attribute(cu::kFuncSharedBytes);
+  allow_dynamic_smem(*resources_.static_smem_bytes);
+}
+
+int CudaKernel::attribute(int which) const {
+  int value = 0;
+  context_->check(context_->api().func_get_attribute(&value, which, function_),
+                  "cuFuncGetAttribute", "asking for a kernel's resources");
+  return value;
+}
+
+// This only raises the limit; what a launch takes is what its grid says.
+void CudaKernel::allow_dynamic_smem(int static_smem_bytes) const {
+  const int limit = context_->info().max_smem_bytes - static_smem_bytes;
+  if (limit <= kDefaultSmemBytes) return;
+  context_->check(
+      context_->api().func_set_attribute(function_, cu::kFuncMaxDynamicSharedBytes, limit),
+      "cuFuncSetAttribute", "allowing a kernel more than 48 KiB of shared memory");
+}
+
+void CudaKernel::launch(Stream& stream, const LaunchGrid& grid,
+                        std::span<const std::uint64_t> arguments) const {
+  KTJIT_CHECK(arguments.size() <= kMaxArguments);
+  std::array<void*, kMaxArguments> pointers;  // only the first arguments.size() are read
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    pointers[i] = const_cast<std::uint64_t*>(&arguments[i]);  // the driver only reads
+  }
+  const CurrentContext current(*context_);
+  const int code = context_->api().launch_kernel(function_, grid.x, grid.y, 1, grid.threads, 1, 1,
+                                                 grid.smem_bytes, to_cuda_stream(stream).handle(),
+                                                 pointers.data(), nullptr);
+  if (code != cu::kSuccess) [[unlikely]]
+    fail_launch(code, grid);
+}
+
+void CudaKernel::fail_launch(int code, const LaunchGrid& grid) const {
+  context_->fail(code, "cuLaunchKernel",
+                 fmt::format("launching {} with a grid of {} x {} CTAs, {} threads and {} bytes of "
+                             "dynamic shared memory",
+                             entry_name_, grid.x, grid.y, grid.threads, grid.smem_bytes));
+}
+
+}  // namespace ktjit::runtime
