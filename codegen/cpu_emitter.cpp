@@ -26,23 +26,26 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
 bool is_blocked(const KernelSpec& spec) { return get_format(spec.weight).block_elems > 1; }
 std::int64_t tail_elems(const KernelSpec& spec) { return spec.layout.cols % kRun; }
 
-std::string constants(const KernelSpec& spec) {
+std::vector<Constant> constants_of(const KernelSpec& spec) {
   const Format& format = get_format(spec.weight);
-  std::string text = scale_constants(spec);
+  std::vector<Constant> constants = shared_constants(spec, kRun);
   if (is_blocked(spec)) {
-    text += fmt::format(
-        "constexpr int kBlockElems = {};         // elements of one block\n"
-        "constexpr int kBlockBytes = {};         // bytes of one block\n"
-        "constexpr int kBlocks = kCols / kBlockElems;\n",
-        format.block_elems, format.block_bytes);
+    constants.push_back(
+        {"kBlockElems", fmt::format("{}", format.block_elems), "elements of one block"});
+    constants.push_back(
+        {"kBlockBytes", fmt::format("{}", format.block_bytes), "bytes of one block"});
+    constants.push_back({"kBlocks", "kCols / kBlockElems", "blocks of one row"});
   } else if (tail_elems(spec) != 0) {
-    text += fmt::format(
-        "constexpr int kMainCols = kCols / kRun * kRun; // columns in whole runs\n"
-        "constexpr int kTail = kCols - kMainCols;       // columns after them\n"
-        "constexpr int kElemBytes = {};                  // bytes of one element of w\n",
-        format.block_bytes);
+    constants.push_back({"kMainCols", "kCols / kRun * kRun", "columns in whole runs"});
+    constants.push_back({"kTail", "kCols - kMainCols", "columns after them"});
+    constants.push_back(
+        {"kElemBytes", fmt::format("{}", format.block_bytes), "bytes of one element of w"});
   }
-  return text;
+  if (spec.op == Op::kMatvec) {
+    constants.push_back(
+        {"kXColumns", fmt::format("{}", spec.x_columns), "rows of x that a launch can use"});
+  }
+  return constants;
 }
 
 /// The loop over a row's columns; `use` has the statements for the run of weights `weight` at
@@ -102,13 +105,12 @@ std::string tail_decode(const KernelSpec& spec) {
 
 TemplateValues common_values(const KernelSpec& spec, const Lowering& lowering) {
   TemplateValues values = header_values(spec);
-  values["run"] = fmt::format("{}", kRun);
   values["arch"] = fmt::format("{} ({}): {}", spec.target.name(),
                                spec.target.cpu_features.empty()
                                    ? "baseline"
                                    : fmt::format("{}", fmt::join(spec.target.cpu_features, " ")),
                                lowering.summary);
-  values["constants"] = constants(spec);
+  values["constants"] = format_constants(constants_of(spec));
   values["scale_member"] =
       spec.scale ? fmt::format("const {}* scale;\n  ", scale_c_type(spec.scale->type)) : "";
   return values;

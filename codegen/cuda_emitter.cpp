@@ -98,12 +98,10 @@ std::string scale_each_element(const ScaleGrid& grid, const std::string& row,
 }
 
 void add_common_values(const KernelSpec& spec, const Lowering& lowering, TemplateValues& values) {
-  values["run"] = fmt::format("{}", kRun);
-  values["arch"] = fmt::format("{}: {}; {}", spec.target.name(), lowering.reason, lowering.summary);
-  values["constants"] = scale_constants(spec);
-  values["scale_parameter"] =
-      spec.scale ? fmt::format("    const {}* __restrict__ scale,\n", scale_c_type(spec.scale->type))
-                 : "";
+  values["arch"] = fmt::format("{}, {}: {}", spec.target.name(), lowering.reason, lowering.summary);
+  values["scale_parameter"] = spec.scale ? fmt::format("    const {}* __restrict__ scale,\n",
+                                                       scale_c_type(spec.scale->type))
+                                         : "";
 }
 
 std::vector<std::string> decode_fragments(const KernelSpec& spec) {
@@ -137,9 +135,14 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
   values["y_name"] = y_name;
   values["y_type"] = io_type(spec.y_format);
   values["threads"] = fmt::format("{}", threads);
-  values["threads_per_row"] = fmt::format("{}", threads_per_row);
   values["rows_per_cta"] = fmt::format("{}", shape.rows_per_cta);
   values["column_tiles"] = fmt::format("{}", shape.column_tiles);
+  std::vector<Constant> constants = shared_constants(spec, kRun);
+  constants.insert(constants.end(), {{"kThreads", fmt::format("{}", threads), "threads per CTA"},
+                                     {"kThreadsPerRow", fmt::format("{}", threads_per_row),
+                                      "threads side by side in one row"},
+                                     {"kRowsPerCta", "kThreads / kThreadsPerRow", ""}});
+  values["constants"] = format_constants(constants);
   values["functions"] = FragmentLibrary::of("cuda").splice(names, variants_for(spec, lowering));
   values["decode"] = indented(decode_statements(spec, "w + row * kRowBytes", "value"), 2);
   values["apply_scale"] = "";
@@ -187,9 +190,18 @@ EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
   values["x_type"] = io_type(spec.x_format);
   values["x_columns"] = fmt::format("{}", spec.x_columns);
   values["threads"] = fmt::format("{}", threads);
-  values["rows_per_warp"] = fmt::format("{}", rows_per_warp);
   values["rows_per_cta"] = fmt::format("{}", shape.rows_per_cta);
-  values["unroll"] = spec.x_columns <= 2 ? "2" : "1";
+  std::vector<Constant> constants = shared_constants(spec, kRun);
+  constants.insert(
+      constants.end(),
+      {{"kThreads", fmt::format("{}", threads), "threads per CTA"},
+       {"kWarpThreads", fmt::format("{}", kWarpThreads), "threads of one warp"},
+       {"kWarps", "kThreads / kWarpThreads", ""},
+       {"kRowsPerWarp", fmt::format("{}", rows_per_warp), "rows of w that share one pass over x"},
+       {"kXColumns", fmt::format("{}", spec.x_columns), "rows of x that a launch can use"}});
+  values["constants"] = format_constants(constants);
+  // Two runs in flight hide latency; q6_K, or more columns, would spill registers.
+  values["unroll"] = spec.x_columns <= 2 && spec.weight != FormatId::kQ6_K ? "2" : "1";
   values["functions"] = FragmentLibrary::of("cuda").splice(names, variants_for(spec, lowering));
 
   std::string decode = decode_statements(spec, "w + row[r] * kRowBytes", "weight[r]");

@@ -1,6 +1,7 @@
 // Chooses the emitter, and what both emitters share.
 #include "codegen/emitter.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <limits>
 
@@ -56,7 +57,6 @@ TemplateValues header_values(const KernelSpec& spec) {
   values["kernel"] = kernel_name(spec);
   values["emitter_version"] = fmt::format("{}", kEmitterVersion);
   values["cols"] = fmt::format("{}", spec.layout.cols);
-  values["row_bytes"] = fmt::format("{}", row_bytes(format, spec.layout.cols));
   values["weight_description"] =
       fmt::format("{}  [rows, {}]  row-major{}", format.name, spec.layout.cols,
                   format.block_elems == 1 ? ""
@@ -94,22 +94,42 @@ bool scale_is_uniform_in_run(const ScaleGrid& grid, int run) {
   return grid.block_cols == 0 || grid.block_cols % run == 0;
 }
 
-std::string scale_constants(const KernelSpec& spec) {
-  if (!spec.scale) return "";
+std::string format_constants(const std::vector<Constant>& constants) {
+  std::size_t width = 0;
+  std::vector<std::string> lines;
+  for (const Constant& constant : constants) {
+    lines.push_back(fmt::format("constexpr int {} = {};", constant.name, constant.value));
+    if (!constant.comment.empty()) width = std::max(width, lines.back().size());
+  }
   std::string text;
-  if (spec.scale->block_rows > 1) {
-    text += fmt::format("constexpr int kScaleBlockRows = {}; // rows that share one scale\n",
-                        spec.scale->block_rows);
-  }
-  if (spec.scale->block_cols > 1) {
-    text += fmt::format("constexpr int kScaleBlockCols = {}; // columns that share one scale\n",
-                        spec.scale->block_cols);
-  }
-  if (spec.scale->block_rows > 0) {
-    text += fmt::format("constexpr int kScaleCols = {}; // scales in one row of scales\n",
-                        spec.scale->cols_of_scales(spec.layout.cols));
+  for (std::size_t i = 0; i < constants.size(); ++i) {
+    const std::string& comment = constants[i].comment;
+    text +=
+        comment.empty() ? lines[i] + "\n" : fmt::format("{:<{}} // {}\n", lines[i], width, comment);
   }
   return text;
+}
+
+std::vector<Constant> shared_constants(const KernelSpec& spec, int run) {
+  const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
+  std::vector<Constant> constants = {
+      {"kCols", number(spec.layout.cols),
+       spec.op == Op::kMatvec ? "columns of w, and of each row of x" : "columns of w and y"},
+      {"kRowBytes", number(row_bytes(get_format(spec.weight), spec.layout.cols)),
+       "bytes of one row of w"},
+      {"kRun", number(run), "consecutive elements decoded at a time"}};
+  if (!spec.scale) return constants;
+  const ScaleGrid& grid = *spec.scale;
+  if (grid.block_rows > 1)
+    constants.push_back({"kScaleBlockRows", number(grid.block_rows), "rows that share one scale"});
+  if (grid.block_cols > 1)
+    constants.push_back(
+        {"kScaleBlockCols", number(grid.block_cols), "columns that share one scale"});
+  if (grid.block_rows > 0) {
+    constants.push_back({"kScaleCols", number(grid.cols_of_scales(spec.layout.cols)),
+                         "scales in one row of scales"});
+  }
+  return constants;
 }
 
 std::string scale_row_index(const ScaleGrid& grid, const std::string& row) {

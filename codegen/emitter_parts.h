@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "codegen/source_writer.h"
 #include "core/kernel_spec.h"
@@ -23,8 +24,18 @@ TemplateValues header_values(const KernelSpec& spec);
 /// True if one scale serves each run of `run` elements, so that it can be applied once.
 bool scale_is_uniform_in_run(const ScaleGrid& grid, int run);
 
-/// `constexpr` lines for the scale grid, empty without one.
-std::string scale_constants(const KernelSpec& spec);
+/// One named number of the emitted text.
+struct Constant {
+  std::string name;     ///< "kCols"; an int
+  std::string value;    ///< a number, or an expression of constants before it
+  std::string comment;  ///< what it counts, "" if the value says it
+};
+
+/// `constexpr` lines with their comments aligned.
+std::string format_constants(const std::vector<Constant>& constants);
+
+/// The constants of the weights' rows and of the scale grid, if there is one.
+std::vector<Constant> shared_constants(const KernelSpec& spec, int run);
 /// "row / kScaleBlockRows" and the like, from names of the row and column in the text.
 std::string scale_row_index(const ScaleGrid& grid, const std::string& row);
 std::string scale_col_index(const ScaleGrid& grid, const std::string& col);

@@ -26,17 +26,16 @@ Lowering fp8_lowering(FormatId format, const Target& target) {
   const bool has_cvt = facts.fp8_cvt && format != kFp8E4B15;
   if (has_cvt) {
     return {LoweringKind::kHardware, fmt::format("{}_cvt", name),
-            fmt::format("{} converts {} to f16x2 by cvt", target.name(), name),
-            "hardware cvt to f16x2", 6};
+            fmt::format("has a cvt from {}", name.substr(4)), "hardware cvt to f16x2", 7};
   }
   const std::string why = format == kFp8E4B15
                               ? "no GPU has a cvt from e4b15"
-                              : fmt::format("{} has no cvt from {}", target.name(), name.substr(4));
+                              : fmt::format("no cvt from {}", name.substr(4));
   if (format == kFp8E4M3 && !facts.fast_f16) {
-    return {LoweringKind::kSoftware, "fp8_e4m3_f32", why + ", and slow f16 arithmetic",
-            "software, exact: bits moved into an f32, one multiply", 21};
+    return {LoweringKind::kSoftware, "fp8_e4m3_f32", why + " and slow f16 arithmetic",
+            "software, exact: bits moved into an f32, one multiply", 27};
   }
-  const int cost = format == kFp8E4M3 ? 18 : format == kFp8E5M2 ? 6 : 10;
+  const int cost = format == kFp8E4M3 ? 18 : format == kFp8E5M2 ? 6 : 12;
   const std::string routine =
       format == kFp8E5M2 ? "the code is the upper byte of an f16"
                          : "bits moved into an f16x2" +
@@ -67,8 +66,7 @@ Lowering get_lowering(FormatId format, const Target& target) {
               fmt::format("no instruction decodes {} blocks", facts.name),
               "software, exact: integers times the block's scale", 0};
     default:
-      return {LoweringKind::kNative, "",
-              fmt::format("{} is a number type of {}", facts.name, target.name()), "native", 0};
+      return {LoweringKind::kNative, "", "a number type of the target", "native", 0};
   }
 }
 

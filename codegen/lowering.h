@@ -19,7 +19,7 @@ struct Lowering {
   LoweringKind kind = LoweringKind::kNative;
   std::string
       routine;  ///< variant of the decode piece in templates/, empty if the format has only one
-  std::string reason;   ///< for headers and reports: "sm_86 has no cvt from e4m3"
+  std::string reason;   ///< for headers and reports: "no cvt from e4m3"
   std::string summary;  ///< "software, exact: f16x2 bit routine", as `plan` and `run` print it
   /// SASS instructions that turn four codes in a register into four f32, loads not counted; 0 for
   /// none known.

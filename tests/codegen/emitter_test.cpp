@@ -14,7 +14,9 @@ std::string text_of(Op op, std::string_view format, const Target& target) {
   return emit(test::make_spec(op, format, 512, target)).source;
 }
 
-bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -22,8 +24,10 @@ TEST_CASE("only sm_89 and up convert FP8 by hardware") {
   for (const CudaFacts& facts : all_cuda_facts()) {
     for (Op op : {Op::kDequant, Op::kMatvec}) {
       INFO(facts.sm);
-      CHECK(contains(text_of(op, "fp8_e4m3", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e4m3x2") == (facts.sm >= 89));
-      CHECK(contains(text_of(op, "fp8_e5m2", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e5m2x2") == (facts.sm >= 89));
+      CHECK(contains(text_of(op, "fp8_e4m3", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e4m3x2") ==
+            (facts.sm >= 89));
+      CHECK(contains(text_of(op, "fp8_e5m2", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e5m2x2") ==
+            (facts.sm >= 89));
       CHECK_FALSE(contains(text_of(op, "fp8_e4b15", make_cuda_target(facts.sm)), "cvt.rn.f16x2.e"));
     }
   }
@@ -73,13 +77,15 @@ TEST_CASE("quantised activations are refused by name until they are served") {
 
 TEST_CASE("launch shapes cover every row and column exactly once") {
   for (std::int64_t cols : {8, 77, 256, 2048, 2056, 4096, 18432}) {
-    const EmittedKernel kernel = emit(test::make_spec(Op::kDequant, "f16", cols, make_cuda_target(86)));
+    const EmittedKernel kernel =
+        emit(test::make_spec(Op::kDequant, "f16", cols, make_cuda_target(86)));
     const std::int64_t threads_per_row = kernel.launch.threads / kernel.launch.rows_per_cta;
     INFO(cols);
     CHECK(threads_per_row * kernel.launch.rows_per_cta == kernel.launch.threads);
     CHECK(threads_per_row * kernel.launch.column_tiles * 8 >= cols);
     CHECK(threads_per_row * (kernel.launch.column_tiles - 1) * 8 < cols);
-    CHECK(grid_for(kernel.launch, 1000).x == (1000 + kernel.launch.rows_per_cta - 1) / kernel.launch.rows_per_cta);
+    CHECK(grid_for(kernel.launch, 1000).x ==
+          (1000 + kernel.launch.rows_per_cta - 1) / kernel.launch.rows_per_cta);
   }
 }
 

@@ -11,7 +11,8 @@ namespace ktjit {
 
 TEST_CASE("emitted text equals its golden file") {
   for (const test::KernelCase& kernel : test::kernel_cases()) {
-    const auto difference = test::difference_from_golden(kernel.path, codegen::emit(kernel.spec).source);
+    const auto difference =
+        test::difference_from_golden(kernel.path, codegen::emit(kernel.spec).source);
     INFO(difference.value_or(""));
     CHECK(!difference.has_value());
   }

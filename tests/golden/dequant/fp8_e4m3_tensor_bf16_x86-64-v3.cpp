@@ -7,9 +7,9 @@
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: bits moved into an f32, one multiply
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 512;             // columns of w and y
-constexpr long long kRowBytes = 512;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
+constexpr int kCols = 512;     // columns of w and y
+constexpr int kRowBytes = 512; // bytes of one row of w
+constexpr int kRun = 16;       // consecutive elements decoded at a time
 
 // Any alignment.
 template <typename T>

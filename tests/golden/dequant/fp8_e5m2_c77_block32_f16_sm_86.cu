@@ -4,18 +4,18 @@
 //   scale    in   f32  [ceil(rows / 32), 3]  row-major, one per 32 x 32 block of w
 //   y        out  f16  [rows, 77]  row-major
 //   math     y = decode(w) * scale, then rounded once to f16, to nearest even
-//   arch     sm_86: sm_86 has no cvt from e5m2; software, exact: the code is the upper byte of an f16
+//   arch     sm_86, sm_86 has no cvt from e5m2: software, exact: the code is the upper byte of an f16
 //   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 77;             // columns of w and y
-constexpr long long kRowBytes = 77;  // bytes of one row of w
-constexpr int kRun = 8;                 // consecutive elements that one thread decodes
-constexpr int kThreads = 256;           // threads per CTA
-constexpr int kThreadsPerRow = 16;     // threads side by side in one row
-constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kCols = 77;           // columns of w and y
+constexpr int kRowBytes = 77;       // bytes of one row of w
+constexpr int kRun = 8;             // consecutive elements decoded at a time
 constexpr int kScaleBlockRows = 32; // rows that share one scale
 constexpr int kScaleBlockCols = 32; // columns that share one scale
-constexpr int kScaleCols = 3; // scales in one row of scales
+constexpr int kScaleCols = 3;       // scales in one row of scales
+constexpr int kThreads = 256;       // threads per CTA
+constexpr int kThreadsPerRow = 16;  // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
 
 struct alignas(8) Words2 {
   unsigned word[2];

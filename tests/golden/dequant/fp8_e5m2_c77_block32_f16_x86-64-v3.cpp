@@ -7,12 +7,12 @@
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: bits moved into an f32, one multiply
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 77;             // columns of w and y
-constexpr long long kRowBytes = 77;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
-constexpr int kScaleBlockRows = 32; // rows that share one scale
-constexpr int kScaleBlockCols = 32; // columns that share one scale
-constexpr int kScaleCols = 3; // scales in one row of scales
+constexpr int kCols = 77;                      // columns of w and y
+constexpr int kRowBytes = 77;                  // bytes of one row of w
+constexpr int kRun = 16;                       // consecutive elements decoded at a time
+constexpr int kScaleBlockRows = 32;            // rows that share one scale
+constexpr int kScaleBlockCols = 32;            // columns that share one scale
+constexpr int kScaleCols = 3;                  // scales in one row of scales
 constexpr int kMainCols = kCols / kRun * kRun; // columns in whole runs
 constexpr int kTail = kCols - kMainCols;       // columns after them
 constexpr int kElemBytes = 1;                  // bytes of one element of w

@@ -6,12 +6,12 @@
 //   cpu      cpu:x86-64 (baseline): software, exact: integers times the block's scale
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 512;             // columns of w and y
-constexpr long long kRowBytes = 544;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
-constexpr int kBlockElems = 32;         // elements of one block
-constexpr int kBlockBytes = 34;         // bytes of one block
-constexpr int kBlocks = kCols / kBlockElems;
+constexpr int kCols = 512;                   // columns of w and y
+constexpr int kRowBytes = 544;               // bytes of one row of w
+constexpr int kRun = 16;                     // consecutive elements decoded at a time
+constexpr int kBlockElems = 32;              // elements of one block
+constexpr int kBlockBytes = 34;              // bytes of one block
+constexpr int kBlocks = kCols / kBlockElems; // blocks of one row
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
 typedef float F32Run __attribute__((vector_size(4 * kRun)));

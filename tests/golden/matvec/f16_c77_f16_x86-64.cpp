@@ -7,13 +7,13 @@
 //   cpu      cpu:x86-64 (baseline): native
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 77;             // columns of w, and of each row of x
-constexpr long long kRowBytes = 154;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
-constexpr int kXColumns = 1;            // rows of x that a launch can use
+constexpr int kCols = 77;                      // columns of w, and of each row of x
+constexpr int kRowBytes = 154;                 // bytes of one row of w
+constexpr int kRun = 16;                       // consecutive elements decoded at a time
 constexpr int kMainCols = kCols / kRun * kRun; // columns in whole runs
 constexpr int kTail = kCols - kMainCols;       // columns after them
 constexpr int kElemBytes = 2;                  // bytes of one element of w
+constexpr int kXColumns = 1;                   // rows of x that a launch can use
 
 // Any alignment.
 template <typename T>

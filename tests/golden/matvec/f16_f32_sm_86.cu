@@ -4,17 +4,17 @@
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
-//   arch     sm_86: f16 is a number type of sm_86; native
+//   arch     sm_86, a number type of the target: native
 //   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 512;             // columns of w, and of each row of x
-constexpr long long kRowBytes = 1024;  // bytes of one row of w
-constexpr int kRun = 8;                 // consecutive elements that one lane decodes at a time
-constexpr int kThreads = 256;           // threads per CTA
-constexpr int kWarpThreads = 32;
+constexpr int kCols = 512;       // columns of w, and of each row of x
+constexpr int kRowBytes = 1024;  // bytes of one row of w
+constexpr int kRun = 8;          // consecutive elements decoded at a time
+constexpr int kThreads = 256;    // threads per CTA
+constexpr int kWarpThreads = 32; // threads of one warp
 constexpr int kWarps = kThreads / kWarpThreads;
-constexpr int kRowsPerWarp = 2;          // rows of w that share one pass over x
-constexpr int kXColumns = 1;             // rows of x that a launch can use
+constexpr int kRowsPerWarp = 2;  // rows of w that share one pass over x
+constexpr int kXColumns = 1;     // rows of x that a launch can use
 
 struct alignas(16) Words4 {
   unsigned word[4];

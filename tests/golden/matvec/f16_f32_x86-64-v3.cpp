@@ -7,10 +7,10 @@
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): native
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 512;             // columns of w, and of each row of x
-constexpr long long kRowBytes = 1024;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
-constexpr int kXColumns = 1;            // rows of x that a launch can use
+constexpr int kCols = 512;      // columns of w, and of each row of x
+constexpr int kRowBytes = 1024; // bytes of one row of w
+constexpr int kRun = 16;        // consecutive elements decoded at a time
+constexpr int kXColumns = 1;    // rows of x that a launch can use
 
 // Any alignment.
 template <typename T>

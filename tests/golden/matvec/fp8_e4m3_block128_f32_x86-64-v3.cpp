@@ -8,13 +8,13 @@
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: bits moved into an f32, one multiply
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 512;             // columns of w, and of each row of x
-constexpr long long kRowBytes = 512;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
-constexpr int kXColumns = 1;            // rows of x that a launch can use
+constexpr int kCols = 512;           // columns of w, and of each row of x
+constexpr int kRowBytes = 512;       // bytes of one row of w
+constexpr int kRun = 16;             // consecutive elements decoded at a time
 constexpr int kScaleBlockRows = 128; // rows that share one scale
 constexpr int kScaleBlockCols = 128; // columns that share one scale
-constexpr int kScaleCols = 4; // scales in one row of scales
+constexpr int kScaleCols = 4;        // scales in one row of scales
+constexpr int kXColumns = 1;         // rows of x that a launch can use
 
 // Any alignment.
 template <typename T>

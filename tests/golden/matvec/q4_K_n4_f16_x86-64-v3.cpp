@@ -7,13 +7,13 @@
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: integers times the block's scale
 //   launch   ranges of rows, in parallel
 
-constexpr int kCols = 512;             // columns of w, and of each row of x
-constexpr long long kRowBytes = 288;  // bytes of one row of w
-constexpr int kRun = 16;                // consecutive elements decoded at a time
-constexpr int kXColumns = 4;            // rows of x that a launch can use
-constexpr int kBlockElems = 256;         // elements of one block
-constexpr int kBlockBytes = 144;         // bytes of one block
-constexpr int kBlocks = kCols / kBlockElems;
+constexpr int kCols = 512;                   // columns of w, and of each row of x
+constexpr int kRowBytes = 288;               // bytes of one row of w
+constexpr int kRun = 16;                     // consecutive elements decoded at a time
+constexpr int kBlockElems = 256;             // elements of one block
+constexpr int kBlockBytes = 144;             // bytes of one block
+constexpr int kBlocks = kCols / kBlockElems; // blocks of one row
+constexpr int kXColumns = 4;                 // rows of x that a launch can use
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
 typedef float F32Run __attribute__((vector_size(4 * kRun)));
