@@ -1,5 +1,7 @@
 // The default executor: an arena of oneTBB's threads.
+#include <algorithm>
 #include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -33,7 +35,9 @@ class TbbExecutor : public Executor {
 }  // namespace
 
 std::unique_ptr<Executor> make_tbb_executor(int threads) {
-  return std::make_unique<TbbExecutor>(threads > 0 ? threads : usable_threads());
+  // oneTBB has no more threads than the machine, and prints a warning when asked for more.
+  const int most = oneapi::tbb::info::default_concurrency();
+  return std::make_unique<TbbExecutor>(std::min(threads > 0 ? threads : usable_threads(), most));
 }
 
 }  // namespace ktjit::runtime
