@@ -1,0 +1,223 @@
+// The main path with a fake compiler and a fake device: what is compiled when, and what is kept.
+#include "jit/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <catch2/catch.hpp>
+
+#include "core/error.h"
+#include "tests/jit/scratch_folder.h"
+#include "tests/support/kernel_cases.h"
+
+namespace ktjit {
+namespace {
+
+/// "Compiles" to the target's name and counts.
+class FakeCompiler : public Compiler {
+ public:
+  std::string version = "1";
+  std::atomic<int> compiles{0};
+
+  std::string name() const override { return "fake " + version; }
+  bool serves(const Target& target, ArtifactKind) const override { return target.sm != 61; }
+  CompilerIdentity identity(const Target&, ArtifactKind) const override {
+    return {{"compiler", name()}};
+  }
+  Artifact compile(const CompileRequest& request) override {
+    ++compiles;
+    Artifact artifact;
+    artifact.kind = request.kind;
+    artifact.entry_name = request.entry_name;
+    const std::string text = request.target.name();
+    for (char c : text) artifact.bytes.push_back(static_cast<std::byte>(c));
+    artifact.resources.registers = 40;
+    artifact.compile_ms = 1.5;
+    artifact.log = "fine";
+    return artifact;
+  }
+};
+
+class FakeKernel : public runtime::Kernel {
+ public:
+  void launch(runtime::Stream&, const LaunchGrid&, std::span<const std::uint64_t>) const override {}
+  KernelResources resources() const override { return {}; }
+};
+
+/// A GPU of compute capability 9.0 that only remembers what it was given.
+class FakeDevice : public runtime::Device {
+ public:
+  int refuse_next_loads = 0;
+  int links = 0;
+
+  std::string name() const override { return "cuda:0"; }
+  std::string description() const override { return "fake GPU"; }
+  const Target& native_target() const override { return target_; }
+  bool can_load(const Target& target, ArtifactKind kind, std::string* reason) const override {
+    *reason = "it is a fake";
+    return kind == ArtifactKind::kPtx ? target.sm <= 90 : target.sm == 90;
+  }
+  std::size_t total_memory_bytes() const override { return 0; }
+  std::size_t free_memory_bytes() const override { return 0; }
+  std::size_t last_level_cache_bytes() const override { return 0; }
+  std::unique_ptr<runtime::Buffer> allocate(std::size_t) override { return nullptr; }
+  std::unique_ptr<runtime::Buffer> try_borrow(std::span<const std::byte>) override {
+    return nullptr;
+  }
+  std::unique_ptr<runtime::Stream> make_stream() override { return nullptr; }
+  void upload(runtime::Stream&, std::span<const std::byte>, runtime::Buffer&,
+              std::size_t) override {}
+  void download(runtime::Stream&, const runtime::Buffer&, std::size_t,
+                std::span<std::byte>) override {}
+  void fill(runtime::Stream&, runtime::Buffer&, std::byte) override {}
+  std::optional<std::string> linker_identity() const override { return "driver 1"; }
+  Artifact link_ptx(const Artifact& ptx) override {
+    ++links;
+    Artifact cubin = ptx;
+    cubin.kind = ArtifactKind::kCubin;
+    return cubin;
+  }
+  std::unique_ptr<runtime::Kernel> load(const Artifact&) override {
+    if (refuse_next_loads-- > 0)
+      throw DriverError("cuModuleLoadData", 200, "CUDA_ERROR_INVALID_IMAGE", name(), "a test");
+    return std::make_unique<FakeKernel>();
+  }
+  double time_us(runtime::Stream&, const std::function<void()>&) override { return 0; }
+
+ private:
+  Target target_ = make_cuda_target(90, "a");
+};
+
+struct Bench {
+  test::ScratchFolder folder;
+  std::shared_ptr<FakeCompiler> compiler = std::make_shared<FakeCompiler>();
+  FakeDevice device;
+
+  Engine make_engine() {
+    cache::DiskCacheOptions options;
+    options.writable = cache::RootOptions{(folder.path() / "cache").string()};
+    return Engine({compiler}, options);
+  }
+};
+
+KernelSpec q8_dequant(const Target& target) {
+  return test::make_spec(Op::kDequant, "q8_0", 512, target);
+}
+
+}  // namespace
+
+TEST_CASE("a kernel is compiled once, then comes from memory, then from disk") {
+  Bench bench;
+  const KernelSpec spec = q8_dequant(make_cuda_target(90, "a"));
+  {
+    Engine engine = bench.make_engine();
+    CHECK(engine.build(spec, ArtifactKind::kCubin).origin == cache::Origin::kMade);
+    CHECK(engine.build(spec, ArtifactKind::kCubin).origin == cache::Origin::kMemory);
+  }
+  Engine engine = bench.make_engine();
+  const BuiltKernel built = engine.build(spec, ArtifactKind::kCubin);
+  CHECK(built.origin == cache::Origin::kDisk);
+  CHECK(bench.compiler->compiles == 1);
+  CHECK(built.artifact.resources.registers == 40);
+  CHECK(built.artifact.compile_ms == 1.5);
+  CHECK(built.artifact.log == "fine");
+  CHECK(built.artifact.entry_name == built.emitted.entry_name);
+  CHECK(built.compiler == "fake 1");
+}
+
+TEST_CASE("another spec, target, kind or compiler version is another kernel") {
+  Bench bench;
+  Engine engine = bench.make_engine();
+  const Target sm_90a = make_cuda_target(90, "a");
+  int expected = 0;
+  const auto builds = [&](const KernelSpec& spec, ArtifactKind kind) {
+    engine.build(spec, kind);
+    CHECK(bench.compiler->compiles == ++expected);
+  };
+  KernelSpec spec = q8_dequant(sm_90a);
+  builds(spec, ArtifactKind::kCubin);
+  builds(spec, ArtifactKind::kPtx);
+  spec.layout.cols = 1024;
+  builds(spec, ArtifactKind::kCubin);
+  spec.y_format = FormatId::kF16;
+  builds(spec, ArtifactKind::kCubin);
+  spec.target = make_cuda_target(90);
+  builds(spec, ArtifactKind::kCubin);
+  spec.target = make_cpu_target("native", {"avx"});
+  builds(spec, ArtifactKind::kSharedObject);
+  spec.target = make_cpu_target("native", {"avx", "avx2"});
+  builds(spec, ArtifactKind::kSharedObject);
+  bench.compiler->version = "2";
+  builds(spec, ArtifactKind::kSharedObject);
+}
+
+TEST_CASE("another GPU's code goes through PTX and the driver, and the result is cached") {
+  Bench bench;
+  const KernelSpec spec = q8_dequant(make_cuda_target(86));
+  {
+    Engine engine = bench.make_engine();
+    CHECK_FALSE(engine.load(bench.device, spec).built.from_cache());
+    CHECK(engine.describe_route(bench.device, spec.target).find("PTX") != std::string::npos);
+  }
+  Engine engine = bench.make_engine();
+  CHECK(engine.load(bench.device, spec).built.from_cache());
+  CHECK(bench.device.links == 1);
+  CHECK(bench.compiler->compiles == 1);
+}
+
+TEST_CASE("a target that the device can't run is refused with the reason") {
+  Bench bench;
+  Engine engine = bench.make_engine();
+  CHECK_THROWS_WITH(engine.load(bench.device, q8_dequant(make_cuda_target(120))),
+                    Catch::Contains("cuda:0 can't run sm_120 code: it is a fake"));
+  CHECK_THROWS_AS(engine.describe_route(bench.device, make_cuda_target(120)), ToolchainError);
+}
+
+TEST_CASE("a target without a compiler is refused, with what was looked at") {
+  Bench bench;
+  Engine engine = bench.make_engine();
+  CHECK_THROWS_WITH(
+      engine.build(q8_dequant(make_cuda_target(61)), ArtifactKind::kCubin),
+      Catch::Contains("no compiler makes cubin for sm_61") && Catch::Contains("fake 1"));
+}
+
+TEST_CASE("a cached kernel that the device refuses is made again, once") {
+  Bench bench;
+  const KernelSpec spec = q8_dequant(make_cuda_target(90, "a"));
+  bench.make_engine().load(bench.device, spec);
+  Engine engine = bench.make_engine();
+  bench.device.refuse_next_loads = 1;
+  CHECK_FALSE(engine.load(bench.device, spec).built.from_cache());
+  CHECK(bench.compiler->compiles == 2);
+  bench.device.refuse_next_loads = 2;
+  CHECK_THROWS_AS(engine.load(bench.device, spec), DriverError);
+}
+
+TEST_CASE("many kernels load on several threads, results in order, progress counted") {
+  Bench bench;
+  Engine engine = bench.make_engine();
+  std::vector<KernelSpec> specs;
+  for (int i = 1; i <= 20; ++i) {
+    specs.push_back(test::make_spec(Op::kMatvec, "q8_0", 32 * i, make_cuda_target(90, "a")));
+  }
+  std::vector<std::size_t> seen;
+  const auto loaded = engine.load_all(bench.device, specs, 4,
+                                      [&](std::size_t done, std::size_t total, const BuiltKernel&) {
+                                        CHECK(total == 20);
+                                        seen.push_back(done);
+                                      });
+  REQUIRE(loaded.size() == 20);
+  for (std::size_t i = 0; i < loaded.size(); ++i) CHECK(loaded[i].built.spec == specs[i]);
+  CHECK(seen.size() == 20);
+  CHECK(std::is_sorted(seen.begin(), seen.end()));
+  CHECK(bench.compiler->compiles == 20);
+}
+
+TEST_CASE("an error of one kernel reaches the caller of load_all") {
+  Bench bench;
+  Engine engine = bench.make_engine();
+  std::vector<KernelSpec> specs(8, q8_dequant(make_cuda_target(90, "a")));
+  specs[5].layout.cols = 33;
+  CHECK_THROWS_AS(engine.load_all(bench.device, specs, 3), SpecError);
+}
+
+}  // namespace ktjit

@@ -1,0 +1,62 @@
+// Every kernel, on this machine's CPU as it is and as plainer x86-64 code, against the plain
+// reference.
+#include <catch2/catch.hpp>
+
+#include "jit/toolchain.h"
+#include "tests/jit/scratch_folder.h"
+#include "tests/support/kernel_checks.h"
+
+namespace ktjit {
+namespace {
+
+/// An engine without a disk cache, so that every kernel is compiled by this test.
+struct CpuBench {
+  Toolchain toolchain{[] {
+                        Options options;
+                        options.cache_enabled = false;
+                        options.worker = KTJIT_WORKER_PATH;
+                        return options;
+                      }(),
+                      [](std::string_view) {}};
+  std::unique_ptr<runtime::Device> device = toolchain.open_device("cpu");
+
+  /// Targets that this CPU can run: all of its features, and fewer.
+  std::vector<test::Place> places() {
+    std::vector<test::Place> result;
+    for (const char* name : {"cpu", "cpu:x86-64", "cpu:x86-64-v3"}) {
+      const Target target = toolchain.get_target(name);
+      std::string reason;
+      if (!device->can_load(target, ArtifactKind::kSharedObject, &reason)) {
+        WARN("not run as " << name << ": " << reason);
+        continue;
+      }
+      result.push_back({toolchain.engine(), *device, target});
+    }
+    return result;
+  }
+
+  void check(test::CheckResult (*run)(const test::Place&), std::int64_t least_values) {
+    for (const test::Place& place : places()) {
+      const test::CheckResult result = run(place);
+      INFO(place.target.name() << ": " << result.kernels << " kernels, " << result.values
+                               << " values, " << result.first_problem);
+      CHECK(result.wrong == 0);
+      CHECK(result.values >= least_values);
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("CPU dequant equals ggml's golden vectors bit for bit") {
+  CpuBench().check(test::check_golden_dequant, 400000);
+}
+TEST_CASE("CPU decodes all 256 codes of each FP8 format") {
+  CpuBench().check(test::check_fp8_codes, 3 * 16 * 256);
+}
+TEST_CASE("CPU dequant applies scales of every shape and type") {
+  CpuBench().check(test::check_scaled_dequant, 1000000);
+}
+TEST_CASE("CPU matvec stays within the f32 bound") { CpuBench().check(test::check_matvec, 10000); }
+
+}  // namespace ktjit

@@ -1,0 +1,167 @@
+// The main job on the CPU: real models pass, wrong results are found.
+#include "jit/model_runner.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "jit/tensor_ops.h"
+#include "jit/toolchain.h"
+#include "model/open_model.h"
+#include "model/sample_model.h"
+#include "tests/jit/scratch_folder.h"
+
+namespace ktjit {
+namespace {
+
+const std::string kModels = std::string(KTJIT_TEST_DATA_DIR) + "/models/";
+
+Options options_with_cache(const std::filesystem::path& cache) {
+  Options options;
+  options.cache_dir = cache;
+  options.worker = KTJIT_WORKER_PATH;
+  return options;
+}
+
+RunReport run(Toolchain& toolchain, const model::Model& model, bool all) {
+  const auto device = toolchain.open_device("cpu");
+  RunOptions options;
+  options.all_tensors = all;
+  return run_model(toolchain.engine(), *device, toolchain.get_target("cpu"), model, options);
+}
+
+ScaledTensorView view_of(const model::TensorInfo& tensor) {
+  return {tensor.format, tensor.rows(),     tensor.cols(),
+          tensor.data,   tensor.scale_grid, tensor.scale_data};
+}
+
+/// Compiles every text with the result of its first multiplication off by one part in a thousand.
+class SlightlyWrongCompiler : public Compiler {
+ public:
+  explicit SlightlyWrongCompiler(LlvmCompiler& llvm) : llvm_(llvm) {}
+  std::string name() const override { return "wrong"; }
+  bool serves(const Target& target, ArtifactKind kind) const override {
+    return llvm_.serves(target, kind);
+  }
+  CompilerIdentity identity(const Target& target, ArtifactKind kind) const override {
+    return llvm_.identity(target, kind);
+  }
+  Artifact compile(const CompileRequest& request) override {
+    CompileRequest wrong = request;
+    for (const char* right : {", F32Run) * d;", ", sum[j]);", "store_y(y_row + at, weight)"}) {
+      const std::string find = right;
+      if (const std::size_t at = wrong.source.find(find); at != std::string::npos) {
+        const std::string changed = find == "store_y(y_row + at, weight)"
+                                        ? "store_y(y_row + at, weight * 1.001f)"
+                                    : find == ", sum[j]);" ? ", sum[j] * 1.001f);"
+                                                           : ", F32Run) * d * 1.001f;";
+        wrong.source.replace(at, find.size(), changed);
+        break;
+      }
+    }
+    return llvm_.compile(wrong);
+  }
+
+ private:
+  LlvmCompiler& llvm_;
+};
+
+}  // namespace
+
+TEST_CASE("every served tensor of the sample model passes on the CPU, the others are listed") {
+  const test::ScratchFolder folder;
+  model::write_sample_model(folder.path() / "sample.gguf");
+  const model::Model model = model::open_model(folder.path() / "sample.gguf");
+  Toolchain toolchain(options_with_cache(folder.path() / "cache"), {});
+  const RunReport report = run(toolchain, model, true);
+  for (const KernelRun& kernel : report.kernels) {
+    INFO(kernel.tensor << " " << op_name(kernel.op) << ": " << kernel.problem);
+    CHECK(kernel.ok);
+    CHECK(kernel.rows_checked == kernel.rows);
+    CHECK(kernel.time_us > 0);
+    if (kernel.op == Op::kDequant) CHECK(kernel.max_abs_err == 0.0);
+    if (kernel.op == Op::kMatvec) CHECK(kernel.max_rel_err < 1e-5);
+  }
+  CHECK(report.ok);
+  CHECK(report.read_gbps > 0.1);
+  CHECK(report.kernels.size() == 2 * (model.tensors().size() - report.skipped.size()));
+  CHECK(report.compiled > 0);
+  CHECK(report.cache_hits == 0);
+}
+
+TEST_CASE("the second run compiles nothing and starts no worker") {
+  const test::ScratchFolder folder;
+  const model::Model model = model::open_model(kModels + "tiny-llama-q4_k_m.gguf");
+  std::size_t compiled = 0;
+  {
+    Toolchain toolchain(options_with_cache(folder.path()), {});
+    compiled = run(toolchain, model, false).compiled;
+    CHECK(compiled > 0);
+    CHECK(toolchain.workers_started() > 0);
+  }
+  Toolchain toolchain(options_with_cache(folder.path()), {});
+  const RunReport report = run(toolchain, model, false);
+  CHECK(report.ok);
+  CHECK(report.compiled == 0);
+  CHECK(report.cache_hits == compiled);
+  CHECK(toolchain.workers_started() == 0);
+  CHECK(toolchain.compiler_libraries_opened() == 0);
+}
+
+TEST_CASE("a kernel that is wrong by a thousandth is found out") {
+  const test::ScratchFolder folder;
+  model::write_sample_model(folder.path() / "sample.gguf");
+  const model::Model model = model::open_model(folder.path() / "sample.gguf");
+  Toolchain toolchain(options_with_cache(folder.path() / "cache"), {});
+  Engine engine({std::make_shared<SlightlyWrongCompiler>(toolchain.llvm())}, {});
+  const auto device = toolchain.open_device("cpu");
+  const RunReport report = run_model(engine, *device, toolchain.get_target("cpu"), model, {});
+  CHECK_FALSE(report.ok);
+  for (const KernelRun& kernel : report.kernels) {
+    INFO(kernel.tensor << " " << op_name(kernel.op));
+    if (kernel.cols >= 32) CHECK_FALSE(kernel.ok);
+    if (!kernel.ok) CHECK(kernel.problem.find("expected") != std::string::npos);
+  }
+}
+
+TEST_CASE("nothing to check is no success") {
+  const test::ScratchFolder folder;
+  const model::Model model = model::open_model(kModels + "tiny-vocab-only.gguf");
+  Toolchain toolchain(options_with_cache(folder.path()), {});
+  CHECK_FALSE(run(toolchain, model, true).ok);
+}
+
+TEST_CASE("matvec agrees with what llama.cpp's own decode gives in double") {
+  std::ifstream file(kModels + "tiny-llama-q4_k_m.ref.json");
+  const nlohmann::json reference = nlohmann::json::parse(file);
+  const test::ScratchFolder folder;
+  Toolchain toolchain(options_with_cache(folder.path()), {});
+  const auto device = toolchain.open_device("cpu");
+  // The whole file, and the same model in three parts.
+  for (const char* name : {"tiny-llama-q4_k_m.gguf", "tiny-llama-q4_k_m-00002-of-00003.gguf"}) {
+    const model::Model model = model::open_model(kModels + name);
+    std::size_t compared = 0;
+    for (const auto& expected : reference.at("tensors")) {
+      const model::TensorInfo& tensor = model.get_tensor(expected.at("name").get<std::string>());
+      std::vector<float> x(static_cast<std::size_t>(tensor.cols()));
+      for (std::size_t i = 0; i < x.size(); ++i)
+        x[i] = static_cast<float>(std::sin(0.37 * static_cast<double>(i + 1)));
+      const std::vector<float> y =
+          multiply(toolchain.engine(), *device, toolchain.get_target("cpu"), view_of(tensor), x, 1);
+      const auto& want = expected.at("y");
+      REQUIRE(y.size() == want.size());
+      double worst = 0, largest = 0;
+      for (std::size_t r = 0; r < y.size(); ++r) {
+        worst = std::max(worst, std::abs(static_cast<double>(y[r]) - want[r].get<double>()));
+        largest = std::max(largest, std::abs(want[r].get<double>()));
+      }
+      INFO(tensor.name);
+      CHECK(worst <= 2e-6 * largest);  // the file's numbers have nine digits
+      compared += y.size();
+    }
+    CHECK(compared == 1152);
+  }
+}
+
+}  // namespace ktjit

@@ -1,0 +1,82 @@
+// What the environment means, and that the caller's values win.
+#include "jit/options.h"
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <map>
+
+#include "core/error.h"
+
+namespace ktjit {
+namespace {
+
+/// Sets variables for one test and puts back what was there.
+class Environment {
+ public:
+  explicit Environment(std::map<std::string, std::string> variables) {
+    for (const char* name :
+         {"KTJIT_CACHE", "KTJIT_CACHE_DIR", "KTJIT_CACHE_PATH", "KTJIT_NVRTC", "KTJIT_THREADS",
+          "XDG_CACHE_HOME", "HOME", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"}) {
+      if (const char* value = std::getenv(name)) before_[name] = value;
+      ::unsetenv(name);
+      names_.push_back(name);
+    }
+    for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
+  }
+  ~Environment() {
+    for (const std::string& name : names_) ::unsetenv(name.c_str());
+    for (const auto& [name, value] : before_) ::setenv(name.c_str(), value.c_str(), 1);
+  }
+
+ private:
+  std::vector<std::string> names_;
+  std::map<std::string, std::string> before_;
+};
+
+}  // namespace
+
+TEST_CASE("the cache folder comes from the option, the variable, XDG, then the home folder") {
+  const Environment environment(
+      {{"KTJIT_CACHE_DIR", "/a"}, {"XDG_CACHE_HOME", "/b"}, {"HOME", "/c"}});
+  Options given;
+  given.cache_dir = "/given";
+  CHECK(complete_options(given).cache_dir == "/given");
+  CHECK(complete_options().cache_dir == "/a");
+  ::unsetenv("KTJIT_CACHE_DIR");
+  CHECK(complete_options().cache_dir == "/b/ktjit");
+  ::setenv("XDG_CACHE_HOME", "relative", 1);
+  CHECK(complete_options().cache_dir == "/c/.cache/ktjit");
+  ::unsetenv("HOME");
+  CHECK(complete_options().cache_dir.empty());
+}
+
+TEST_CASE("KTJIT_CACHE switches the cache off, and takes nothing but on and off") {
+  const Environment environment({{"KTJIT_CACHE", "off"}});
+  CHECK_FALSE(complete_options().cache_enabled);
+  ::setenv("KTJIT_CACHE", "maybe", 1);
+  CHECK_THROWS_WITH(complete_options(), "KTJIT_CACHE is 'maybe', allowed: on, off");
+}
+
+TEST_CASE("read-only roots are separated by colons") {
+  const Environment environment({{"KTJIT_CACHE_PATH", "/x::/y:"}});
+  CHECK(complete_options().cache_path == std::vector<std::filesystem::path>{"/x", "/y"});
+}
+
+TEST_CASE("the number of threads must be a positive number") {
+  const Environment environment({{"KTJIT_THREADS", "3"}});
+  CHECK(complete_options().threads == 3);
+  for (const char* wrong : {"0", "-1", "two", "3x"}) {
+    ::setenv("KTJIT_THREADS", wrong, 1);
+    CHECK_THROWS_AS(complete_options(), SpecError);
+  }
+}
+
+TEST_CASE("CUDA_PATH and CONDA_PREFIX count where CUDA_HOME and VIRTUAL_ENV are not set") {
+  const Environment environment({{"CUDA_PATH", "/p"}, {"CONDA_PREFIX", "/q"}});
+  CHECK(complete_options().cuda_home == "/p");
+  CHECK(complete_options().python_environment == "/q");
+  ::setenv("CUDA_HOME", "/h", 1);
+  CHECK(complete_options().cuda_home == "/h");
+}
+
+}  // namespace ktjit
