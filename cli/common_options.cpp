@@ -1,0 +1,76 @@
+#include "cli/common_options.h"
+
+#include <fmt/format.h>
+
+#include "cli/exit_code.h"
+#include "cli/output.h"
+#include "runtime/host_cpu.h"
+
+namespace po = boost::program_options;
+
+namespace ktjit::cli {
+
+void CommonOptions::add_cache_dir(ArgumentParser& parser) {
+  parser.add_options()(
+      "cache-dir", po::value(&cache_dir)->value_name("DIR"),
+      "folder of the kernel cache (default: KTJIT_CACHE_DIR, else ~/.cache/ktjit)");
+}
+
+void CommonOptions::add_machine(ArgumentParser& parser) {
+  add_cache_dir(parser);
+  parser.add_flag("no-cache", &no_cache, "neither read nor write the kernel cache");
+  parser.add_options()("nvrtc", po::value(&nvrtc)->value_name("PATH"),
+                       "libnvrtc, or the folder it is in (default: KTJIT_NVRTC, else a search)")(
+      "threads", po::value(&threads)->value_name("N"),
+      "threads of the CPU device and for compiles (default: KTJIT_THREADS, else all)");
+}
+
+void CommonOptions::add_device(ArgumentParser& parser) {
+  parser.add_options()("device", po::value(&device)->value_name("D"),
+                       "cuda, cuda:1, ... or cpu (default: the first GPU, else the CPU)");
+}
+
+void CommonOptions::add_target(ArgumentParser& parser) {
+  parser.add_options()("target", po::value(&target)->value_name("T"),
+                       "sm_60 ... sm_121a, cpu, cpu:x86-64-v3 (default: the device's own)");
+}
+
+void CommonOptions::add_targets(ArgumentParser& parser) {
+  parser.add_options()("target", po::value(&targets)->composing()->value_name("T"),
+                       "sm_60 ... sm_121a, cpu, cpu:x86-64-v3; may be given several times "
+                       "(default: this machine's)");
+}
+
+void CommonOptions::add_jobs(ArgumentParser& parser) {
+  parser.add_options()("jobs,j", po::value(&jobs)->value_name("N"),
+                       "kernels to compile side by side (default: as --threads)");
+}
+
+void CommonOptions::add_json(ArgumentParser& parser) {
+  parser.add_flag("json", &json, "print one JSON document in place of text");
+}
+
+Options CommonOptions::make_options() const {
+  if (threads < 0) throw UsageError(fmt::format("--threads is {}", threads), "give 1 or more");
+  if (jobs < 0) throw UsageError(fmt::format("-j is {}", jobs), "give 1 or more");
+  Options options;
+  options.cache_enabled = !no_cache;
+  options.cache_dir = cache_dir;
+  options.nvrtc = nvrtc;
+  options.threads = threads;
+  return complete_options(options);
+}
+
+Toolchain CommonOptions::make_toolchain() const {
+  return Toolchain(make_options(), [](std::string_view line) {
+    print_to_stderr(fmt::format("ktjit: warning: {}", line));
+  });
+}
+
+int CommonOptions::compile_threads(const Options& options) const {
+  if (jobs > 0) return jobs;
+  if (options.threads > 0) return options.threads;
+  return runtime::usable_threads();
+}
+
+}  // namespace ktjit::cli

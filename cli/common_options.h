@@ -1,0 +1,41 @@
+// Options that several verbs share, and what they make: a toolchain.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/argument_parser.h"
+#include "jit/toolchain.h"
+
+namespace ktjit::cli {
+
+struct CommonOptions {
+  std::string cache_dir;
+  bool no_cache = false;
+  std::string nvrtc;
+  int threads = 0;
+  std::string device;
+  std::string target;
+  std::vector<std::string> targets;
+  int jobs = 0;
+  bool json = false;
+
+  // Each adds some options to a verb. The object must outlive the parser.
+  void add_machine(ArgumentParser& parser);    ///< --cache-dir, --no-cache, --nvrtc, --threads
+  void add_cache_dir(ArgumentParser& parser);  ///< --cache-dir alone
+  void add_device(ArgumentParser& parser);     ///< --device
+  void add_target(ArgumentParser& parser);     ///< --target, once
+  void add_targets(ArgumentParser& parser);    ///< --target, any number of times
+  void add_jobs(ArgumentParser& parser);       ///< -j
+  void add_json(ArgumentParser& parser);       ///< --json
+
+  /// The process's options: what was given here, completed from the environment.
+  /// Errors: UsageError for counts that are not positive; SpecError for a variable.
+  Options make_options() const;
+  /// Warnings of the toolchain go to standard error as "ktjit: warning: ...".
+  Toolchain make_toolchain() const;
+  /// Threads for compiles: -j, else the process's threads, else all there are.
+  int compile_threads(const Options& options) const;
+};
+
+}  // namespace ktjit::cli

@@ -1,0 +1,18 @@
+// GPU machine code as text, by NVIDIA's program nvdisasm.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "jit/options.h"
+
+namespace ktjit::cli {
+
+/// SASS of a cubin. Looks for nvdisasm in Options::disassembler alone if that is set, else on the
+/// PATH, in Triton's wheel in the Python environment, and in the CUDA toolkit.
+///
+/// Errors: ToolchainError if there is none, or if it refuses the cubin.
+std::string disassemble(const Options& options, std::span<const std::byte> cubin);
+
+}  // namespace ktjit::cli

@@ -1,0 +1,91 @@
+#include "cli/units.h"
+
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <fmt/format.h>
+
+#include "cli/exit_code.h"
+
+namespace ktjit::cli {
+namespace {
+
+constexpr double kStep = 1024.0;
+
+std::optional<std::int64_t> parse_extent(std::string_view text) {
+  std::int64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || rest != end || value < 1) return std::nullopt;
+  return value;
+}
+
+std::optional<Shape> try_parse_shape(std::string_view text) {
+  const std::size_t cross = text.find_first_of("xX");
+  if (cross == std::string_view::npos) return std::nullopt;
+  const auto rows = parse_extent(text.substr(0, cross));
+  const auto cols = parse_extent(text.substr(cross + 1));
+  if (!rows || !cols) return std::nullopt;
+  return Shape{*rows, *cols};
+}
+
+}  // namespace
+
+std::string human_bytes(std::uint64_t bytes) {
+  constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB"};
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  double value = static_cast<double>(bytes) / kStep;
+  std::size_t unit = 0;
+  // 1023.96 would print as 1024.0.
+  while (value >= kStep - 0.05 && unit + 1 < kUnits.size()) {
+    value /= kStep;
+    ++unit;
+  }
+  return fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+std::uint64_t parse_bytes(std::string_view option, std::string_view text) {
+  const auto refuse = [&]() -> std::uint64_t {
+    throw UsageError(fmt::format("{} is '{}'", option, text), "give a size such as 24G or 512M");
+  };
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  if (error != std::errc() || !(value > 0) || !std::isfinite(value)) return refuse();
+  std::string_view unit(rest, static_cast<std::size_t>(end - rest));
+  if (!unit.empty()) {
+    const std::size_t power =
+        std::string_view("BKMGT").find(static_cast<char>(std::toupper(unit.front())));
+    if (power == std::string_view::npos) return refuse();
+    unit.remove_prefix(1);
+    if (!unit.empty() && (power == 0 || (unit != "B" && unit != "iB" && unit != "b"))) {
+      return refuse();
+    }
+    value *= std::pow(kStep, static_cast<double>(power));
+  }
+  constexpr double kLargest = 0x1p62;
+  if (value > kLargest) return refuse();
+  return static_cast<std::uint64_t>(value);
+}
+
+Shape parse_shape(std::string_view option, std::string_view text) {
+  if (const auto shape = try_parse_shape(text)) return *shape;
+  throw UsageError(fmt::format("{} is '{}'", option, text),
+                   "give rows and columns, such as 4096x14336");
+}
+
+ScaleGrid parse_scale_block(std::string_view text, ScaleType type) {
+  if (text == "tensor") return {0, 0, type};
+  if (text == "row") return {1, 0, type};
+  if (const auto shape = try_parse_shape(text)) return {shape->rows, shape->cols, type};
+  throw UsageError(
+      fmt::format("--scale-block is '{}'", text),
+      "give rows and columns that share a scale, such as 128x128, or 'row' or 'tensor'");
+}
+
+std::string counted(std::uint64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+}  // namespace ktjit::cli

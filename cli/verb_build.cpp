@@ -1,0 +1,156 @@
+// ktjit build: every kernel of a model, compiled into the cache.
+#include <chrono>
+#include <fmt/format.h>
+#include <optional>
+#include <utility>
+
+#include "cli/argument_parser.h"
+#include "cli/common_options.h"
+#include "cli/exit_code.h"
+#include "cli/json_output.h"
+#include "cli/output.h"
+#include "cli/place.h"
+#include "cli/progress.h"
+#include "cli/subject.h"
+#include "cli/table.h"
+#include "cli/units.h"
+#include "cli/verbs.h"
+#include "jit/planner.h"
+
+namespace ktjit::cli {
+namespace {
+
+Json to_json(const BuiltKernel& built) {
+  const KernelResources& resources = built.artifact.resources;
+  return {{"kernel", built.emitted.entry_name},
+          {"target", built.spec.target.name()},
+          {"compiler", built.compiler},
+          {"kind", artifact_kind_name(built.artifact.kind)},
+          {"cached", built.from_cache()},
+          {"compile_ms", built.from_cache() ? 0.0 : built.artifact.compile_ms},
+          {"bytes", built.artifact.bytes.size()},
+          {"registers", json_or_null(resources.registers)},
+          {"spill_bytes", json_or_null(resources.spill_bytes)}};
+}
+
+std::string to_cell(const std::optional<int>& value) {
+  return value ? fmt::format("{}", *value) : "";
+}
+
+void print_table(const std::vector<BuiltKernel>& kernels) {
+  Table table({{"kernel"},
+               {"target"},
+               {"compiler"},
+               {"compile ms", Align::kRight},
+               {"bytes", Align::kRight},
+               {"registers", Align::kRight},
+               {"spill bytes", Align::kRight}});
+  for (const BuiltKernel& built : kernels) {
+    table.add_row({built.emitted.entry_name, built.spec.target.name(), built.compiler,
+                   built.from_cache() ? "cached" : fmt::format("{:.1f}", built.artifact.compile_ms),
+                   fmt::format("{}", built.artifact.bytes.size()),
+                   to_cell(built.artifact.resources.registers),
+                   to_cell(built.artifact.resources.spill_bytes)});
+  }
+  if (!table.empty()) print(table.to_text());
+}
+
+/// Builds what `run` would load: for the device if there is one, since its driver may take part.
+std::vector<BuiltKernel> build_kernels(Engine& engine, runtime::Device* device,
+                                       const Target& target, const std::vector<KernelSpec>& specs,
+                                       int threads) {
+  Progress progress("kernels");
+  const auto on_kernel = [&](std::size_t done, std::size_t total, const BuiltKernel& last) {
+    progress.update(done, total, last.emitted.entry_name);
+  };
+  if (device == nullptr) {
+    return engine.build_all(specs, native_artifact_kind(target), threads, on_kernel);
+  }
+  std::vector<BuiltKernel> built;
+  for (LoadedKernel& loaded : engine.load_all(*device, specs, threads, on_kernel)) {
+    built.push_back(std::move(loaded.built));
+  }
+  return built;
+}
+
+}  // namespace
+
+int run_build(const Arguments& arguments) {
+  SubjectOptions subject_options;
+  CommonOptions common;
+  ArgumentParser parser(
+      {"build MODEL [options]  |  build --format F --shape RxC [options]",
+       "Compiles every kernel that a model (or one tensor of format F) needs into the cache, so "
+       "that\n"
+       "nothing is compiled later. Needs no GPU for a --target; without one, builds what 'ktjit "
+       "run'\n"
+       "loads on this machine.\n",
+       exit_code_help("all kernels are in the cache", "the model has no tensor with a kernel",
+                      "the model is missing, damaged or something else",
+                      "no compiler for a target, or no such device"),
+       "ktjit build model.gguf --target sm_86 --target sm_90a -j 16"});
+  subject_options.add_model(parser);
+  subject_options.add_description(parser);
+  common.add_device(parser);
+  common.add_targets(parser);
+  common.add_jobs(parser);
+  common.add_json(parser);
+  common.add_machine(parser);
+  if (!parser.parse(arguments)) return kDone;
+
+  const Subject subject(subject_options);
+  Toolchain toolchain = common.make_toolchain();
+  std::unique_ptr<runtime::Device> device;
+  if (!common.device.empty() || common.targets.empty()) {
+    device = toolchain.open_device(common.device);
+  }
+  const std::vector<Target> targets = common.targets.empty()
+                                          ? std::vector<Target>{device->native_target()}
+                                          : choose_targets(toolchain, common.targets);
+  const int threads = common.compile_threads(toolchain.options());
+
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<BuiltKernel> kernels;
+  std::vector<SkippedTensor> skipped;
+  for (const Target& target : targets) {
+    Plan plan = make_plan(subject.model(), target);
+    if (target == targets.front()) skipped = std::move(plan.skipped);
+    for (BuiltKernel& built :
+         build_kernels(toolchain.engine(), device.get(), target, plan.all_kernels(), threads)) {
+      kernels.push_back(std::move(built));
+    }
+  }
+  const double elapsed_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+
+  std::size_t cached = 0;
+  for (const BuiltKernel& built : kernels) cached += built.from_cache() ? 1 : 0;
+  if (common.json) {
+    Json built_json = Json::array();
+    for (const BuiltKernel& built : kernels) built_json.push_back(to_json(built));
+    Json skipped_json = Json::array();
+    for (const SkippedTensor& tensor : skipped) {
+      skipped_json.push_back(
+          {{"tensor", tensor.tensor}, {"format", tensor.format}, {"reason", tensor.reason}});
+    }
+    print_json({{"model", subject.title()},
+                {"kernels", built_json},
+                {"skipped", skipped_json},
+                {"compiled", kernels.size() - cached},
+                {"cache_hits", cached},
+                {"elapsed_ms", elapsed_ms},
+                {"workers_started", toolchain.workers_started()}});
+  } else {
+    print_table(kernels);
+    print(fmt::format("{}: {} compiled, {} cached, in {:.1f} ms\n",
+                      counted(kernels.size(), "kernel"), kernels.size() - cached, cached,
+                      elapsed_ms));
+    if (!skipped.empty()) {
+      print(fmt::format("{} without kernels: 'ktjit plan' says why\n",
+                        counted(skipped.size(), "tensor")));
+    }
+  }
+  return kernels.empty() ? kFailed : kDone;
+}
+
+}  // namespace ktjit::cli

@@ -1,0 +1,163 @@
+// ktjit inspect: what a model file says about itself.
+#include <algorithm>
+#include <fmt/format.h>
+#include <variant>
+
+#include "cli/argument_parser.h"
+#include "cli/common_options.h"
+#include "cli/exit_code.h"
+#include "cli/json_output.h"
+#include "cli/output.h"
+#include "cli/subject.h"
+#include "cli/table.h"
+#include "cli/units.h"
+#include "cli/verbs.h"
+
+namespace ktjit::cli {
+namespace {
+
+constexpr std::size_t kMaxArrayItems = 8;
+
+struct FormatTotal {
+  FormatId format;
+  std::size_t tensors = 0;
+  std::uint64_t elements = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// In the order of their first tensor.
+std::vector<FormatTotal> totals_by_format(const model::Model& model) {
+  std::vector<FormatTotal> totals;
+  for (const model::TensorInfo& tensor : model.tensors()) {
+    auto total = std::find_if(totals.begin(), totals.end(), [&](const FormatTotal& candidate) {
+      return candidate.format == tensor.format;
+    });
+    if (total == totals.end()) total = totals.insert(totals.end(), {tensor.format});
+    ++total->tensors;
+    total->elements += static_cast<std::uint64_t>(tensor.elements());
+    total->bytes += tensor.bytes();
+  }
+  return totals;
+}
+
+/// The value with its JSON type; of an array the first items.
+Json value_to_json(const model::MetadataValue& value) {
+  return std::visit(
+      [](const auto& held) {
+        if constexpr (requires { held.push_back(held[0]); } &&
+                      !std::is_same_v<std::decay_t<decltype(held)>, std::string>) {
+          Json items = Json::array();
+          for (std::size_t i = 0; i < std::min(held.size(), kMaxArrayItems); ++i) {
+            items.push_back(
+                static_cast<typename std::decay_t<decltype(held)>::value_type>(held[i]));
+          }
+          return items;
+        } else {
+          return Json(held);
+        }
+      },
+      value);
+}
+
+Json to_json(const model::Model& model) {
+  Json files = Json::array();
+  for (const std::filesystem::path& file : model.files()) files.push_back(file.string());
+  Json metadata = Json::array();
+  for (const auto& [key, value] : model.metadata().entries()) {
+    const std::size_t count = model::value_count(value);
+    metadata.push_back({{"key", key},
+                        {"type", model::value_type_name(value)},
+                        {"count", count},
+                        {"value", value_to_json(value)}});
+  }
+  Json tensors = Json::array();
+  for (const model::TensorInfo& tensor : model.tensors()) {
+    Json shape = Json::array();
+    for (int i = 0; i < tensor.n_dims; ++i) shape.push_back(tensor.ne[static_cast<std::size_t>(i)]);
+    tensors.push_back({{"name", tensor.name},
+                       {"format", get_format(tensor.format).name},
+                       {"shape", shape},
+                       {"rows", tensor.rows()},
+                       {"cols", tensor.cols()},
+                       {"bytes", tensor.bytes()},
+                       {"scales", scale_grid_name(tensor.scale_grid)}});
+  }
+  Json totals = Json::array();
+  for (const FormatTotal& total : totals_by_format(model)) {
+    totals.push_back({{"format", get_format(total.format).name},
+                      {"tensors", total.tensors},
+                      {"elements", total.elements},
+                      {"bytes", total.bytes}});
+  }
+  return {{"container", model.container()},
+          {"version", model.version()},
+          {"alignment", model.alignment()},
+          {"files", files},
+          {"file_bytes", model.file_bytes()},
+          {"metadata", metadata},
+          {"tensors", tensors},
+          {"formats", totals},
+          {"notes", model.notes()}};
+}
+
+void print_text(const model::Model& model) {
+  std::string text;
+  for (const std::filesystem::path& file : model.files()) text += file.string() + "\n";
+  text += fmt::format("{} version {}, {}, {}, {}, tensors aligned to {} bytes\n", model.container(),
+                      model.version(), human_bytes(model.file_bytes()),
+                      counted(model.metadata().entries().size(), "metadata pair"),
+                      counted(model.tensors().size(), "tensor"), model.alignment());
+  Table metadata({{"metadata"}, {"type"}, {"value"}});
+  for (const auto& [key, value] : model.metadata().entries()) {
+    metadata.add_row(
+        {key, model::value_type_name(value), model::value_to_text(value, kMaxArrayItems)});
+  }
+  if (!metadata.empty()) text += "\n" + metadata.to_text();
+  Table tensors(
+      {{"tensor"}, {"format"}, {"shape"}, {"bytes", Align::kRight}, {"size", Align::kRight}});
+  for (const model::TensorInfo& tensor : model.tensors()) {
+    tensors.add_row({tensor.name, std::string(get_format(tensor.format).name),
+                     model::shape_to_text(tensor), fmt::format("{}", tensor.bytes()),
+                     human_bytes(tensor.bytes())});
+  }
+  if (!tensors.empty()) text += "\n" + tensors.to_text();
+  Table totals({{"format"},
+                {"tensors", Align::kRight},
+                {"size", Align::kRight},
+                {"bits per weight", Align::kRight}});
+  for (const FormatTotal& total : totals_by_format(model)) {
+    const Format& format = get_format(total.format);
+    totals.add_row({std::string(format.name), fmt::format("{}", total.tensors),
+                    human_bytes(total.bytes), fmt::format("{:.2f}", format.bits_per_element())});
+  }
+  if (!totals.empty()) text += "\n" + totals.to_text();
+  for (const std::string& note : model.notes()) text += fmt::format("\nnote: {}", note);
+  if (!model.notes().empty()) text += "\n";
+  print(text);
+}
+
+}  // namespace
+
+int run_inspect(const Arguments& arguments) {
+  SubjectOptions subject_options;
+  CommonOptions common;
+  ArgumentParser parser(
+      {"inspect MODEL [options]",
+       "Prints metadata, tensors (shapes with the contiguous dimension first) and totals by "
+       "format\n"
+       "of a model: a GGUF file, any part of a split one, or a folder with one model.\n",
+       exit_code_help("the model is sound", {}, "the model is missing, damaged or something else"),
+       "ktjit inspect sample.gguf"});
+  subject_options.add_model(parser);
+  common.add_json(parser);
+  if (!parser.parse(arguments)) return kDone;
+  const Subject subject(subject_options);
+  if (common.json) {
+    print_json(to_json(subject.model()));
+  } else {
+    print_text(subject.model());
+  }
+  return kDone;
+}
+
+}  // namespace ktjit::cli

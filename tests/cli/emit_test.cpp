@@ -1,0 +1,101 @@
+// ktjit emit: every stage prints what its name says.
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/cli/cli_fixture.h"
+
+using Catch::Matchers::Contains;
+using ktjit::test::CliFixture;
+using ktjit::test::ProcessResult;
+
+namespace {
+
+ProcessResult emit(CliFixture& cli, std::vector<std::string> more) {
+  std::vector<std::string> arguments = {"emit",    "--format",      "fp8e4nv", "--shape",
+                                        "256x512", "--scale-block", "128x128"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return cli.run(arguments);
+}
+
+}  // namespace
+
+TEST_CASE("emit prints spec and source without a compiler") {
+  CliFixture cli;
+  cli.environment["KTJIT_NVRTC"] = "/nonexistent";
+  cli.environment["KTJIT_LLVM_WORKER"] = "/nonexistent";
+  const auto source = emit(cli, {"--target", "sm_86"});
+  INFO(source.err);
+  CHECK(source.exit_code == 0);
+  CHECK_THAT(source.out, Contains("extern \"C\" __global__"));
+  CHECK_THAT(source.out, Contains("sm_86 has no cvt from e4m3"));
+  const auto both = emit(cli, {"--target", "sm_86", "--stage", "spec,cuda", "--op", "matvec",
+                               "--x-format", "bf16", "--n", "4"});
+  CHECK(both.exit_code == 0);
+  CHECK_THAT(both.out, Catch::Matchers::StartsWith("==== spec ====\nop: matvec\n"));
+  CHECK_THAT(both.out, Contains("x_format: bf16\nx_columns: 4\n"));
+  CHECK_THAT(both.out, Contains("\n==== cuda ====\n"));
+  const auto cpu = emit(cli, {"--target", "cpu:x86-64-v3", "--stage", "cpp", "--y-format", "f16"});
+  CHECK(cpu.exit_code == 0);
+  CHECK_THAT(cpu.out, Contains("extern \"C\""));
+  CHECK_THAT(cpu.out, !Contains("__global__"));
+}
+
+TEST_CASE("emit takes a tensor of a model") {
+  CliFixture cli;
+  const std::string sample = cli.make_sample();
+  const auto result = cli.run({"emit", sample, "--tensor", "blk.0.attn_q.weight", "--op", "matvec",
+                               "--target", "sm_75", "--stage", "spec"});
+  INFO(result.err);
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.out, Contains("target: sm_75"));
+  CHECK(cli.run({"emit", sample, "--tensor", "nothing", "--target", "sm_75"}).exit_code == 3);
+  CHECK(cli.run({"emit", sample, "--target", "sm_75"}).exit_code == 2);
+}
+
+TEST_CASE("emit prints what NVRTC makes") {
+  CliFixture cli;
+  if (!cli.has_nvrtc("emit ptx and resources")) return;
+  const auto ptx = emit(cli, {"--target", "sm_86", "--stage", "ptx"});
+  INFO(ptx.err);
+  REQUIRE(ptx.exit_code == 0);
+  CHECK_THAT(ptx.out, Contains(".visible .entry"));
+  CHECK(ptx.out.find('\0') == std::string::npos);
+  const auto resources = emit(cli, {"--target", "sm_86", "--stage", "resources"});
+  REQUIRE(resources.exit_code == 0);
+  CHECK_THAT(resources.out, Contains("cubin_bytes: "));
+  CHECK_THAT(resources.out, Catch::Matchers::Matches("(.|\n)*registers: [0-9]+\n(.|\n)*"));
+}
+
+TEST_CASE("emit prints SASS where nvdisasm is, and says what to install where not") {
+  CliFixture cli;
+  if (!cli.has_nvrtc("emit sass")) return;
+  const auto result = emit(cli, {"--target", "sm_86", "--stage", "sass"});
+  if (result.exit_code == 0) {
+    CHECK_THAT(result.out, Contains("EXIT"));
+  } else {
+    WARN("no nvdisasm: SASS is not tested");
+    CHECK(result.exit_code == 4);
+  }
+  cli.environment["KTJIT_NVDISASM"] = "/nonexistent/nvdisasm";
+  const auto missing = emit(cli, {"--target", "sm_86", "--stage", "sass"});
+  CHECK(missing.exit_code == 4);
+  CHECK_THAT(missing.err, Contains("/nonexistent/nvdisasm"));
+  CHECK_THAT(missing.err, Contains("install"));
+}
+
+TEST_CASE("emit prints what LLVM makes") {
+  CliFixture cli;
+  if (!cli.has_worker("emit llvm, asm and resources")) return;
+  const auto cpu = emit(cli, {"--target", "cpu:x86-64-v3", "--stage", "llvm,asm,resources"});
+  INFO(cpu.err);
+  REQUIRE(cpu.exit_code == 0);
+  CHECK_THAT(cpu.out, Contains("==== llvm ====\n"));
+  CHECK_THAT(cpu.out, Contains("define "));
+  CHECK_THAT(cpu.out, Contains(".globl"));
+  CHECK_THAT(cpu.out, Contains("registers: not known"));
+  const auto gpu = emit(cli, {"--target", "sm_61", "--stage", "llvm"});
+  INFO(gpu.err);
+  REQUIRE(gpu.exit_code == 0);
+  CHECK_THAT(gpu.out, Contains("nvptx64"));
+}

@@ -1,0 +1,191 @@
+// ktjit exec: what comes out equals the plain reference.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "jit/reference_ops.h"
+#include "model/open_model.h"
+#include "tests/cli/cli_fixture.h"
+
+using Catch::Matchers::Contains;
+using ktjit::ScaledTensorView;
+using ktjit::test::CliFixture;
+using ktjit::test::read_floats;
+
+namespace {
+
+ScaledTensorView view_of(const ktjit::model::TensorInfo& tensor) {
+  return {tensor.format, tensor.rows(),     tensor.cols(),
+          tensor.data,   tensor.scale_grid, tensor.scale_data};
+}
+
+std::vector<float> decode_all(const ScaledTensorView& view) {
+  std::vector<float> values(static_cast<std::size_t>(view.rows * view.cols));
+  ktjit::decode_rows(view, 0, view.rows, values);
+  return values;
+}
+
+std::vector<float> random_floats(std::size_t count) {
+  std::mt19937 random(1);
+  std::vector<float> values(count);
+  for (float& value : values)
+    value = static_cast<float>(static_cast<int>(random() % 2001) - 1000) / 512;
+  return values;
+}
+
+/// Every product within the bound that `run` uses, too.
+void check_products(const ScaledTensorView& view, const std::vector<float>& x, int n,
+                    const std::vector<float>& y) {
+  const std::size_t count = static_cast<std::size_t>(n * view.rows);
+  REQUIRE(y.size() == count);
+  std::vector<double> want(count), magnitudes(count);
+  ktjit::matvec_reference(view, x, n, 0, view.rows, want, magnitudes);
+  const double bound = (static_cast<double>(view.cols) / 16.0 + 16.0) * 0x1p-24;
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!(std::abs(static_cast<double>(y[i]) - want[i]) <= bound * magnitudes[i])) ++wrong;
+  }
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+
+TEST_CASE("exec dequant of a model's tensor equals the reference") {
+  CliFixture cli;
+  if (!cli.has_worker("exec dequant")) return;
+  const std::string sample = cli.make_sample();
+  const auto model = ktjit::model::open_model(sample);
+  for (const std::string name :
+       {"token_embd.weight", "blk.0.attn_q.weight", "blk.1.ffn_down.weight"}) {
+    INFO(name);
+    const auto& tensor = model.get_tensor(name);
+    const auto result = cli.run({"exec", sample, "--tensor", name, "--op", "dequant", "--out",
+                                 cli.path("y.f32"), "--device", "cpu"});
+    INFO(result.err);
+    if (result.exit_code == 2) {
+      WARN("not served yet: " << ktjit::get_format(tensor.format).name);
+      continue;
+    }
+    REQUIRE(result.exit_code == 0);
+    CHECK(ktjit::compare_bits(read_floats(cli.path("y.f32")), decode_all(view_of(tensor))).equal());
+  }
+}
+
+TEST_CASE("exec matvec of a model's tensor stays within the bound") {
+  CliFixture cli;
+  if (!cli.has_worker("exec matvec")) return;
+  const std::string sample = cli.make_sample();
+  const auto model = ktjit::model::open_model(sample);
+  const auto& tensor = model.get_tensor("blk.0.attn_q.weight");
+  constexpr int kColumns = 11;  // more than one launch takes
+  const std::vector<float> x = random_floats(static_cast<std::size_t>(kColumns * tensor.cols()));
+  cli.write_file("x.f32", std::as_bytes(std::span(x)));
+  const auto result = cli.run({"exec", sample, "--tensor", tensor.name, "--op", "matvec", "--x",
+                               cli.path("x.f32"), "--out", cli.path("y.f32"), "--device", "cpu"});
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  CHECK_THAT(result.out, Contains("f32 11x"));
+  check_products(view_of(tensor), x, kColumns, read_floats(cli.path("y.f32")));
+}
+
+TEST_CASE("exec takes bare fp8_e4m3 bytes with a scale for each 128 x 128 block") {
+  CliFixture cli;
+  if (!cli.has_worker("exec --raw")) return;
+  constexpr std::int64_t kRows = 200, kCols = 272;  // the edge blocks are smaller
+  std::vector<std::byte> w(kRows * kCols);
+  for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<std::byte>(i * 7 + i / 256);
+  const std::vector<float> scale = {0.5f, 1.25f, 3.0f, 0.001f, 100.0f, 0x1p-20f};
+  const ScaledTensorView view = {ktjit::FormatId::kFp8E4M3,
+                                 kRows,
+                                 kCols,
+                                 w,
+                                 ktjit::ScaleGrid{128, 128, ktjit::ScaleType::kF32},
+                                 std::as_bytes(std::span(scale))};
+  cli.write_file("w.bin", w);
+  cli.write_file("s.bin", std::as_bytes(std::span(scale)));
+  const std::vector<std::string> tensor = {
+      "exec",    "--raw",          cli.path("w.bin"), "--format",        "fp8e4nv",
+      "--shape", "200x272",        "--scale",         cli.path("s.bin"), "--scale-type",
+      "f32",     "--scale-block",  "128x128",         "--device",        "cpu",
+      "--out",   cli.path("y.f32")};
+
+  auto dequant = tensor;
+  dequant.insert(dequant.end(), {"--op", "dequant"});
+  const auto decoded = cli.run(dequant);
+  INFO(decoded.err);
+  REQUIRE(decoded.exit_code == 0);
+  CHECK(ktjit::compare_bits(read_floats(cli.path("y.f32")), decode_all(view)).equal());
+
+  // Without the NaN codes, which a sum would spread.
+  for (std::byte& code : w) {
+    if ((code & std::byte{0x7f}) == std::byte{0x7f}) code = std::byte{0x3c};
+  }
+  cli.write_file("w.bin", w);
+  const std::vector<float> x = random_floats(2 * kCols);
+  cli.write_file("x.f32", std::as_bytes(std::span(x)));
+  auto matvec = tensor;
+  matvec.insert(matvec.end(), {"--op", "matvec", "--x", cli.path("x.f32"), "--n", "2"});
+  const auto multiplied = cli.run(matvec);
+  INFO(multiplied.err);
+  REQUIRE(multiplied.exit_code == 0);
+  check_products(view, x, 2, read_floats(cli.path("y.f32")));
+}
+
+TEST_CASE("exec takes one scale a tensor and one a row") {
+  CliFixture cli;
+  if (!cli.has_worker("exec --scale-block tensor and row")) return;
+  constexpr std::int64_t kRows = 5, kCols = 64;
+  std::vector<std::byte> w(kRows * kCols, std::byte{0x38});  // 1.0
+  cli.write_file("w.bin", w);
+  const auto run_with = [&](const std::string& block, const std::vector<float>& scale) {
+    cli.write_file("s.bin", std::as_bytes(std::span(scale)));
+    const auto result = cli.run({"exec", "--raw", cli.path("w.bin"), "--format", "e4m3", "--shape",
+                                 "5x64", "--scale", cli.path("s.bin"), "--scale-block", block,
+                                 "--op", "dequant", "--out", cli.path("y.f32"), "--device", "cpu"});
+    INFO(result.err);
+    REQUIRE(result.exit_code == 0);
+    return read_floats(cli.path("y.f32"));
+  };
+  CHECK(run_with("tensor", {2.5f}) == std::vector<float>(kRows * kCols, 2.5f));
+  const std::vector<float> by_row = run_with("row", {1, 2, 3, 4, 5});
+  CHECK(by_row.at(0) == 1.0f);
+  CHECK(by_row.at(63) == 1.0f);
+  CHECK(by_row.at(64) == 2.0f);
+  CHECK(by_row.at(kRows * kCols - 1) == 5.0f);
+}
+
+TEST_CASE("exec names the size it expected, and leaves no output behind") {
+  CliFixture cli;
+  cli.write_file("w.bin", std::vector<std::byte>(100));
+  const auto wrong_w = cli.run({"exec", "--raw", cli.path("w.bin"), "--format", "fp8e5", "--shape",
+                                "8x16", "--op", "dequant", "--out", cli.path("y.f32")});
+  CHECK(wrong_w.exit_code == 3);
+  CHECK_THAT(wrong_w.err, Contains("w.bin: has 100 bytes, expected 128"));
+  const auto wrong_scale = cli.run(
+      {"exec", "--raw", cli.path("w.bin"), "--format", "fp8e5", "--shape", "10x10", "--scale",
+       cli.path("w.bin"), "--scale-block", "5x5", "--op", "dequant", "--out", cli.path("y.f32")});
+  CHECK(wrong_scale.exit_code == 3);
+  CHECK_THAT(wrong_scale.err, Contains("expected 16 (f32 scales 2x2)"));
+  const auto wrong_x =
+      cli.run({"exec", "--raw", cli.path("w.bin"), "--format", "fp8e5", "--shape", "10x10", "--x",
+               cli.path("w.bin"), "--op", "matvec", "--out", cli.path("y.f32")});
+  CHECK(wrong_x.exit_code == 3);
+  CHECK_THAT(wrong_x.err, Contains("expected 80 (f32 2x10"));
+  const auto absent = cli.run({"exec", "--raw", cli.path("absent.bin"), "--format", "fp8e5",
+                               "--shape", "10x10", "--op", "dequant", "--out", cli.path("y.f32")});
+  CHECK(absent.exit_code == 3);
+  CHECK(!std::filesystem::exists(cli.path("y.f32")));
+}
+
+TEST_CASE("exec into a folder that is not there is exit code 1") {
+  CliFixture cli;
+  if (!cli.has_worker("exec into a folder that is not there")) return;
+  cli.write_file("w.bin", std::vector<std::byte>(128));
+  const auto result =
+      cli.run({"exec", "--raw", cli.path("w.bin"), "--format", "fp8e5", "--shape", "8x16", "--op",
+               "dequant", "--out", cli.path("no/y.f32"), "--device", "cpu"});
+  CHECK(result.exit_code == 1);
+}

@@ -1,0 +1,160 @@
+// ktjit plan and doctor: what they say about targets that are not here.
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/cli/cli_fixture.h"
+
+using Catch::Matchers::Contains;
+using ktjit::test::CliFixture;
+
+namespace {
+
+const std::vector<std::string> kSeedCase = {"--format",      "fp8e4nv", "--shape",  "4096x14336",
+                                            "--scale-block", "128x128", "--target", "sm_86"};
+
+std::vector<std::string> with_seed_case(std::vector<std::string> arguments) {
+  arguments.insert(arguments.end(), kSeedCase.begin(), kSeedCase.end());
+  return arguments;
+}
+
+}  // namespace
+
+TEST_CASE("plan serves fp8e4nv on sm_86 by exact software") {
+  CliFixture cli;
+  const auto text = cli.run(with_seed_case({"plan"}));
+  INFO(text.err);
+  CHECK(text.exit_code == 0);
+  CHECK_THAT(text.out, Contains("software, exact"));
+  CHECK_THAT(text.out, Contains("fp8_e4m3"));
+  CHECK_THAT(text.out, Contains("fp8e4nv"));
+  CHECK_THAT(text.out, Contains("A10"));
+
+  const auto document = cli.run_json(with_seed_case({"plan", "--json"}));
+  REQUIRE(document.at("targets").size() == 1);
+  const auto& target = document.at("targets").at(0);
+  CHECK(target.at("target") == "sm_86");
+  CHECK(target.at("verdict") == "ok");
+  CHECK(target.at("reason").is_string());
+  CHECK(target.at("tokens_per_second").is_null());
+  CHECK(target.at("fits").is_null());
+  CHECK(target.at("advice").is_array());
+  // 4096 x 14336 codes, and 32 x 112 scales of four bytes.
+  CHECK(target.at("memory_bytes") == 4096 * 14336 + 32 * 112 * 4);
+  REQUIRE(target.at("groups").size() == 1);
+  const auto& group = target.at("groups").at(0);
+  CHECK(group.at("format") == "fp8_e4m3");
+  CHECK(group.at("tensors") == 1);
+  CHECK(group.at("bytes") == 4096 * 14336);
+  CHECK_THAT(group.at("lowering").get<std::string>(), Contains("software, exact"));
+  CHECK(group.at("cost").is_number_integer());
+  CHECK(group.at("kernels").size() == 2);
+}
+
+TEST_CASE("plan on sm_89 and sm_90a takes the hardware's conversion") {
+  CliFixture cli;
+  const auto document = cli.run_json({"plan", "--format", "FP8_E4M3", "--shape", "8x128",
+                                      "--target", "sm_89", "--target", "sm_90a", "--json"});
+  REQUIRE(document.at("targets").size() == 2);
+  for (const auto& target : document.at("targets")) {
+    CHECK_THAT(target.at("groups").at(0).at("lowering").get<std::string>(),
+               Contains("hardware cvt"));
+  }
+}
+
+TEST_CASE("plan says whether a model fits") {
+  CliFixture cli;
+  const std::string sample = cli.make_sample();
+  const auto small =
+      cli.run_json({"plan", sample, "--target", "sm_86", "--memory", "1M", "--json"}, 1);
+  const auto& refused = small.at("targets").at(0);
+  CHECK(refused.at("fits") == false);
+  CHECK(refused.at("verdict") == "no");
+  const auto large =
+      cli.run_json({"plan", sample, "--target", "sm_86", "--memory", "24G", "--json"});
+  CHECK(large.at("targets").at(0).at("fits") == true);
+  // Two layers, two heads of 64 for keys and for values, two bytes each.
+  CHECK(large.at("targets").at(0).at("kv_cache_bytes") == 2 * 4096 * 2 * (64 + 64) * 2);
+  const auto shorter =
+      cli.run_json({"plan", sample, "--target", "sm_86", "--context", "100", "--json"});
+  CHECK(shorter.at("targets").at(0).at("kv_cache_bytes") == 2 * 100 * 2 * (64 + 64) * 2);
+}
+
+TEST_CASE("plan without a target plans for this machine") {
+  CliFixture cli;
+  const auto document = cli.run_json({"plan", cli.make_sample(), "--json"});
+  REQUIRE(document.at("targets").size() == 1);
+  CHECK(document.at("targets").at(0).at("fits") == true);
+}
+
+TEST_CASE("a plan's tensors without kernels are listed") {
+  CliFixture cli;
+  const auto document = cli.run_json({"plan", cli.make_sample(), "--target", "sm_86", "--json"});
+  for (const auto& skipped : document.at("targets").at(0).at("skipped")) {
+    CHECK(skipped.at("tensor").is_string());
+    CHECK(skipped.at("format").is_string());
+    CHECK(skipped.at("reason").is_string());
+  }
+}
+
+TEST_CASE("doctor shows that sm_86 gets fp8e4nv by exact software") {
+  CliFixture cli;
+  const auto text = cli.run({"doctor", "--target", "sm_86"});
+  INFO(text.err);
+  CHECK(text.exit_code == 0);
+  CHECK_THAT(text.out, Contains("fp8e4nv"));
+  CHECK_THAT(text.out, Contains("software, exact"));
+  CHECK_THAT(text.out, Contains("Triton refuses"));
+  CHECK_THAT(cli.run(with_seed_case({"doctor"})).out, Contains("software, exact"));
+  CHECK_THAT(cli.run({"doctor", "--target", "sm_89", "--format", "fp8e4nv"}).out,
+             !Contains("Triton refuses"));
+}
+
+TEST_CASE("doctor --json has devices, compilers, cache, formats and problems") {
+  CliFixture cli;
+  const auto document = cli.run_json({"doctor", "--json"});
+  REQUIRE(!document.at("devices").empty());
+  for (const auto& device : document.at("devices")) {
+    CHECK(device.at("name").is_string());
+    CHECK(device.at("description").is_string());
+    CHECK(device.at("target").is_string());
+    CHECK(device.at("memory_bytes").is_number_unsigned());
+  }
+  for (const auto& nvrtc : document.at("nvrtc")) {
+    CHECK(nvrtc.at("path").is_string());
+    CHECK(nvrtc.at("usable").is_boolean());
+    CHECK(nvrtc.at("targets").is_array());
+  }
+  CHECK(document.at("cache").at("path") == cli.cache_folder().string());
+  std::vector<std::string> targets;
+  for (const auto& target : document.at("targets")) targets.push_back(target.at("target"));
+  for (const std::string name : {"cpu", "sm_75", "sm_86", "sm_89", "sm_90a"}) {
+    CHECK_THAT(targets, Catch::Matchers::VectorContains(name));
+  }
+  std::vector<std::string> formats;
+  for (const auto& format : document.at("formats")) {
+    formats.push_back(format.at("format"));
+    CHECK(format.at("targets").size() == targets.size());
+  }
+  for (const std::string name : {"fp8_e4m3", "fp8_e5m2", "fp8_e4b15"}) {
+    CHECK_THAT(formats, Catch::Matchers::VectorContains(name));
+  }
+  for (const auto& problem : document.at("problems")) {
+    CHECK(!problem.at("problem").get<std::string>().empty());
+    CHECK(!problem.at("cure").get<std::string>().empty());
+  }
+}
+
+TEST_CASE("doctor says what to install where NVRTC is missing") {
+  CliFixture cli;
+  const auto document =
+      cli.run_json({"doctor", "--target", "sm_86", "--nvrtc", "/nonexistent", "--json"});
+  REQUIRE(document.at("nvrtc").size() >= 1);
+  CHECK(document.at("nvrtc").at(0).at("usable") == false);
+}
+
+TEST_CASE("doctor makes no cache folder") {
+  CliFixture cli;
+  REQUIRE(cli.run({"doctor"}).exit_code == 0);
+  CHECK(!std::filesystem::exists(cli.cache_folder()));
+}
