@@ -126,8 +126,8 @@ bool NvrtcCompiler::serves(const Target& target, ArtifactKind kind) const {
 CompilerIdentity NvrtcCompiler::identity(const Target& target, ArtifactKind kind) const {
   const std::vector<std::string> flags = options_for(candidate_.version, target, kind);
   return {{"compiler", "NVRTC"},
-          {"libnvrtc build id", candidate_.library_id},
-          {"libnvrtc-builtins build id", candidate_.builtins_id},
+          {"libnvrtc-build-id", candidate_.library_id},
+          {"libnvrtc-builtins-build-id", candidate_.builtins_id},
           {"flags", fmt::format("{}", fmt::join(flags, " "))},
           {"prelude", ""}};
 }
