@@ -91,12 +91,13 @@ CurrentContext::CurrentContext(const CudaContext& context, std::nothrow_t) noexc
   CuContext current = nullptr;
   code_ = context.api().ctx_get_current(&current);
   if (code_ != cu::kSuccess || current == context.handle()) return;
+  call_ = "cuCtxPushCurrent";
   code_ = context.api().ctx_push_current(context.handle());
   pushed_ = code_ == cu::kSuccess;
 }
 
 CurrentContext::CurrentContext(const CudaContext& context) : CurrentContext(context, std::nothrow) {
-  context.check(code_, "cuCtxPushCurrent", "making the device's context current");
+  context.check(code_, call_, "making the device's context current");
 }
 
 CurrentContext::~CurrentContext() {

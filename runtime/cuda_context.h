@@ -84,7 +84,8 @@ class CurrentContext {
 
  private:
   const CudaContext& context_;
-  int code_ = cu::kSuccess;
+  const char* call_ = "cuCtxGetCurrent";
+  int code_ = cu::kSuccess;  // of call_
   bool pushed_ = false;
 };
 

@@ -373,7 +373,7 @@ TEST_CASE("every driver call may fail: always a driver error, never a leak") {
     if (release) CHECK_FALSE(failed);
     if (failed) {
       ++thrown;
-      CHECK_THAT(message, Contains("CUDA_ERROR_UNKNOWN (999)"));
+      CHECK_THAT(message, Contains(driver.failed_call + " failed with CUDA_ERROR_UNKNOWN (999)"));
       CHECK_THAT(message, Contains("cuda:1") || Contains("the driver"));
     }
     check_clean(driver);
