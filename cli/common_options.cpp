@@ -1,10 +1,11 @@
 #include "cli/common_options.h"
 
+#include <algorithm>
 #include <fmt/format.h>
+#include <thread>
 
 #include "cli/exit_code.h"
 #include "cli/output.h"
-#include "runtime/host_cpu.h"
 
 namespace po = boost::program_options;
 
@@ -70,7 +71,7 @@ Toolchain CommonOptions::make_toolchain() const {
 int CommonOptions::compile_threads(const Options& options) const {
   if (jobs > 0) return jobs;
   if (options.threads > 0) return options.threads;
-  return runtime::usable_threads();
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 }  // namespace ktjit::cli
