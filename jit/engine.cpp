@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "jit/artifact_entry.h"
+#include "runtime/host_limits.h"
 
 namespace ktjit {
 namespace {
@@ -35,8 +36,8 @@ cache::KeyFields compiler_fields(const CompilerIdentity& identity) {
   return fields;
 }
 
-/// Calls `work(i)` for all i < count on up to `threads` threads. Rethrows the first error at the
-/// end.
+/// Calls `work(i)` for all i < count on up to `threads` threads, 0: as many as the process may use.
+/// Rethrows the first error at the end.
 void for_each_index(std::size_t count, int threads, const std::function<void(std::size_t)>& work) {
   std::atomic<std::size_t> next{0};
   std::exception_ptr error;
@@ -54,8 +55,8 @@ void for_each_index(std::size_t count, int threads, const std::function<void(std
   };
   {
     std::vector<std::jthread> pool;
-    const std::size_t extra =
-        std::min<std::size_t>(count, static_cast<std::size_t>(std::max(threads, 1)));
+    const int wanted = threads > 0 ? threads : runtime::usable_threads();
+    const std::size_t extra = std::min<std::size_t>(count, static_cast<std::size_t>(wanted));
     for (std::size_t i = 1; i < extra; ++i) pool.emplace_back(run);
     run();
   }

@@ -64,8 +64,9 @@ class Engine {
   /// build_for and load. A cached artefact that the device refuses is dropped and made again, once.
   LoadedKernel load(runtime::Device& device, const KernelSpec& spec);
 
-  /// Loads many kernels, compiling on `threads` threads. Results in the order of `specs`.
-  /// Errors: the first that occurs, after the compiles under way have ended.
+  /// Loads many kernels, compiling on `threads` threads (0: as many as the process may use).
+  /// Results in the order of `specs`. Errors: the first that occurs, after the compiles under way
+  /// have ended.
   std::vector<LoadedKernel> load_all(runtime::Device& device, std::span<const KernelSpec> specs,
                                      int threads, const Progress& progress = {});
   /// As load_all without a device: artefacts of `kind` for the specs' own targets.

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <fmt/format.h>
 #include <limits>
-#include <thread>
 
 #include "core/error.h"
 #include "jit/reference_ops.h"
@@ -265,10 +264,6 @@ class TensorRunner {
   std::int64_t max_checked_elements_;  // of one piece, per op
 };
 
-int compile_threads(int asked) {
-  return asked > 0 ? asked : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
-
 }  // namespace
 
 double measure_read_gbps(Engine& engine, runtime::Device& device) {
@@ -314,7 +309,7 @@ RunReport run_model(Engine& engine, runtime::Device& device, const Target& targe
 
   const std::vector<KernelSpec> specs = plan.all_kernels();
   const std::vector<LoadedKernel> kernels =
-      engine.load_all(device, specs, compile_threads(options.compile_threads), options.on_kernel);
+      engine.load_all(device, specs, options.compile_threads, options.on_kernel);
   report.ready_ms = ms_since(start);
   for (const LoadedKernel& kernel : kernels)
     ++(kernel.built.from_cache() ? report.cache_hits : report.compiled);
