@@ -10,11 +10,15 @@ namespace {
 std::atomic<std::size_t> largest = 0;
 }  // namespace
 
-void* operator new(std::size_t bytes) {
+// Both forms of new that pair with this delete: AddressSanitizer would bring its own otherwise.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   std::size_t seen = largest;
   while (bytes > seen && !largest.compare_exchange_weak(seen, bytes)) {
   }
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+void* operator new(std::size_t bytes) {
+  if (void* memory = operator new(bytes, std::nothrow)) return memory;
   throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
