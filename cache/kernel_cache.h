@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string_view>
 
 #include "cache/disk_cache.h"
 #include "cache/memory_cache.h"
