@@ -97,18 +97,25 @@ Engine::Engine(std::vector<std::shared_ptr<Compiler>> compilers,
                cache::DiskCacheOptions cache_options)
     : compilers_(std::move(compilers)), cache_(std::move(cache_options)) {}
 
-Compiler& Engine::compiler_for(const Target& target, ArtifactKind kind) const {
+Compiler* Engine::find_compiler(const Target& target, ArtifactKind kind) const {
+  for (const std::shared_ptr<Compiler>& compiler : compilers_) {
+    if (compiler->serves(target, kind)) return compiler.get();
+  }
+  return nullptr;
+}
+
+Compiler& Engine::get_compiler(const Target& target, ArtifactKind kind) const {
+  if (Compiler* compiler = find_compiler(target, kind)) return *compiler;
   std::string names;
   for (const std::shared_ptr<Compiler>& compiler : compilers_) {
-    if (compiler->serves(target, kind)) return *compiler;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", compiler->name());
   }
   throw ToolchainError(
       fmt::format("no compiler makes {} for {}", artifact_kind_name(kind), target.name()),
       names.empty() ? "no compiler was found" : names,
       target.is_cuda() ? "install NVRTC, for example the Python wheel nvidia-cuda-nvrtc-cu12 (12.9 "
-                         "knows sm_60 to "
-                         "sm_121), or give its path by --nvrtc or KTJIT_NVRTC"
+                         "knows sm_60 to sm_121), or "
+                         "give its path by --nvrtc or KTJIT_NVRTC"
                        : "build ktjit with its worker, ktjit-llvm");
 }
 
@@ -131,7 +138,7 @@ BuiltKernel Engine::find_or_make(const KernelSpec& spec, codegen::EmittedKernel 
 
 BuiltKernel Engine::build(const KernelSpec& spec, ArtifactKind kind) {
   codegen::EmittedKernel emitted = codegen::emit(spec);
-  Compiler& compiler = compiler_for(spec.target, kind);
+  Compiler& compiler = get_compiler(spec.target, kind);
   cache::CacheKey key{request_fields(spec, emitted, artifact_kind_name(kind)),
                       compiler_fields(compiler.identity(spec.target, kind))};
   const CompileRequest request{emitted.source, emitted.entry_name, spec.target, kind};
@@ -139,25 +146,32 @@ BuiltKernel Engine::build(const KernelSpec& spec, ArtifactKind kind) {
                       [&] { return compiler.compile(request); });
 }
 
-BuiltKernel Engine::build_for(runtime::Device& device, const KernelSpec& spec) {
+Engine::Route Engine::route_to(runtime::Device& device, const Target& target) const {
+  const ArtifactKind native = native_artifact_kind(target);
   std::string reason;
-  const ArtifactKind kind = native_artifact_kind(spec.target);
-  if (device.can_load(spec.target, kind, &reason)) return build(spec, kind);
+  const bool loads_native = device.can_load(target, native, &reason);
+  if (loads_native && find_compiler(target, native) != nullptr) return Route::kNative;
+  const bool links = target.is_cuda() && device.linker_identity().has_value() &&
+                     device.can_load(target, ArtifactKind::kPtx, &reason);
+  if (links && find_compiler(target, ArtifactKind::kPtx) != nullptr) return Route::kLinked;
+  if (loads_native || links)
+    get_compiler(target, native);  // throws: the device would, no compiler does
+  throw ToolchainError(
+      fmt::format("{} can't run {} code: {}", device.name(), target.name(), reason),
+      device.description(), "choose another --target or --device");
+}
 
-  const std::optional<std::string> linker = device.linker_identity();
-  if (!spec.target.is_cuda() || !linker ||
-      !device.can_load(spec.target, ArtifactKind::kPtx, &reason)) {
-    throw ToolchainError(
-        fmt::format("{} can't run {} code: {}", device.name(), spec.target.name(), reason),
-        device.description(), "choose another --target or --device");
-  }
+BuiltKernel Engine::build_for(runtime::Device& device, const KernelSpec& spec) {
+  if (route_to(device, spec.target) == Route::kNative)
+    return build(spec, native_artifact_kind(spec.target));
+
   codegen::EmittedKernel emitted = codegen::emit(spec);
-  Compiler& compiler = compiler_for(spec.target, ArtifactKind::kPtx);
+  Compiler& compiler = get_compiler(spec.target, ArtifactKind::kPtx);
   cache::CacheKey key{request_fields(spec, emitted, "linked cubin"),
                       compiler_fields(compiler.identity(spec.target, ArtifactKind::kPtx))};
-  key.compiler.add("linker", *linker);
+  key.compiler.add("linker", std::string_view(*device.linker_identity()));
   const CompileRequest request{emitted.source, emitted.entry_name, spec.target, ArtifactKind::kPtx};
-  return find_or_make(spec, std::move(emitted), kind, std::move(key),
+  return find_or_make(spec, std::move(emitted), ArtifactKind::kCubin, std::move(key),
                       compiler.name() + " and the driver", [&] {
                         const Artifact ptx = compiler.compile(request);
                         Artifact cubin = device.link_ptx(ptx);
@@ -204,19 +218,12 @@ std::vector<BuiltKernel> Engine::build_all(std::span<const KernelSpec> specs, Ar
 }
 
 std::string Engine::describe_route(runtime::Device& device, const Target& target) const {
-  std::string reason;
-  if (device.can_load(target, native_artifact_kind(target), &reason)) {
+  if (route_to(device, target) == Route::kNative) {
     return fmt::format("{} code, made by {}", target.name(),
-                       compiler_for(target, native_artifact_kind(target)).name());
+                       get_compiler(target, native_artifact_kind(target)).name());
   }
-  const std::optional<std::string> linker = device.linker_identity();
-  if (target.is_cuda() && linker && device.can_load(target, ArtifactKind::kPtx, &reason)) {
-    return fmt::format("{} code as PTX made by {}, compiled for this device by the driver",
-                       target.name(), compiler_for(target, ArtifactKind::kPtx).name());
-  }
-  throw ToolchainError(
-      fmt::format("{} can't run {} code: {}", device.name(), target.name(), reason),
-      device.description(), "choose another --target or --device");
+  return fmt::format("{} code as PTX made by {}, compiled for this device by the driver",
+                     target.name(), get_compiler(target, ArtifactKind::kPtx).name());
 }
 
 }  // namespace ktjit

@@ -56,9 +56,9 @@ class Engine {
   /// Errors: SpecError for the spec; ToolchainError if no compiler serves the target; CompileError.
   BuiltKernel build(const KernelSpec& spec, ArtifactKind kind);
 
-  /// As build, with the kind that `device` can load. Where the target is another GPU's, PTX is made
-  /// and the device's driver turns it into machine code, which is what gets cached. Errors: also
-  /// ToolchainError if the device can't run the target, with the reason.
+  /// As build, with the kind that `device` can load. Where the target is another GPU's, or no
+  /// compiler makes its machine code, PTX is made, the device's driver links it, and the result is cached.
+  /// Errors: also ToolchainError if the device can't run the target, with the reason.
   BuiltKernel build_for(runtime::Device& device, const KernelSpec& spec);
 
   /// build_for and load. A cached artefact that the device refuses is dropped and made again, once.
@@ -73,15 +73,22 @@ class Engine {
   std::vector<BuiltKernel> build_all(std::span<const KernelSpec> specs, ArtifactKind kind,
                                      int threads, const Progress& progress = {});
 
-  /// How a kernel for this target gets to this device, in words: "sm_86 code as PTX, compiled by
-  /// the driver". Errors: ToolchainError if it can't, with the reason.
+  /// How a kernel for this target gets to this device, in words.
+  /// Errors: ToolchainError if it can't, with the reason.
   std::string describe_route(runtime::Device& device, const Target& target) const;
 
   cache::KernelCacheStats cache_stats() const { return cache_.stats(); }
   std::span<const std::shared_ptr<Compiler>> compilers() const { return compilers_; }
 
  private:
-  Compiler& compiler_for(const Target& target, ArtifactKind kind) const;
+  /// How a target's code gets to a device.
+  enum class Route {
+    kNative,  ///< a compiler makes what the device loads
+    kLinked,  ///< a compiler makes PTX, the device's driver machine code
+  };
+  Route route_to(runtime::Device& device, const Target& target) const;
+  Compiler* find_compiler(const Target& target, ArtifactKind kind) const;
+  Compiler& get_compiler(const Target& target, ArtifactKind kind) const;
   BuiltKernel find_or_make(const KernelSpec& spec, codegen::EmittedKernel emitted,
                            ArtifactKind kind, cache::CacheKey key, const std::string& compiler_name,
                            const std::function<Artifact()>& make);

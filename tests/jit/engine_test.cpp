@@ -16,10 +16,13 @@ namespace {
 class FakeCompiler : public Compiler {
  public:
   std::string version = "1";
+  bool makes_cubins = true;
   std::atomic<int> compiles{0};
 
   std::string name() const override { return "fake " + version; }
-  bool serves(const Target& target, ArtifactKind) const override { return target.sm != 61; }
+  bool serves(const Target& target, ArtifactKind kind) const override {
+    return target.sm != 61 && (makes_cubins || kind != ArtifactKind::kCubin);
+  }
   CompilerIdentity identity(const Target&, ArtifactKind) const override {
     return {{"compiler", name()}};
   }
@@ -162,6 +165,17 @@ TEST_CASE("another GPU's code goes through PTX and the driver, and the result is
   CHECK(engine.load(bench.device, spec).built.from_cache());
   CHECK(bench.device.links == 1);
   CHECK(bench.compiler->compiles == 1);
+}
+
+TEST_CASE(
+    "where no compiler makes machine code for the device's own target, PTX and the driver do") {
+  Bench bench;
+  bench.compiler->makes_cubins = false;
+  Engine engine = bench.make_engine();
+  CHECK(engine.describe_route(bench.device, make_cuda_target(90)).find("PTX") != std::string::npos);
+  CHECK(engine.load(bench.device, q8_dequant(make_cuda_target(90))).built.artifact.kind ==
+        ArtifactKind::kCubin);
+  CHECK(bench.device.links == 1);
 }
 
 TEST_CASE("a target that the device can't run is refused with the reason") {

@@ -10,10 +10,12 @@
 namespace ktjit {
 namespace {
 
+using Variables = std::map<std::string, std::string>;
+
 /// Sets variables for one test and puts back what was there.
 class Environment {
  public:
-  explicit Environment(std::map<std::string, std::string> variables) {
+  explicit Environment(const Variables& variables) {
     for (const char* name :
          {"KTJIT_CACHE", "KTJIT_CACHE_DIR", "KTJIT_CACHE_PATH", "KTJIT_NVRTC", "KTJIT_THREADS",
           "XDG_CACHE_HOME", "HOME", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"}) {
@@ -51,19 +53,19 @@ TEST_CASE("the cache folder comes from the option, the variable, XDG, then the h
 }
 
 TEST_CASE("KTJIT_CACHE switches the cache off, and takes nothing but on and off") {
-  const Environment environment({{"KTJIT_CACHE", "off"}});
+  const Environment environment(Variables{{"KTJIT_CACHE", "off"}});
   CHECK_FALSE(complete_options().cache_enabled);
   ::setenv("KTJIT_CACHE", "maybe", 1);
   CHECK_THROWS_WITH(complete_options(), "KTJIT_CACHE is 'maybe', allowed: on, off");
 }
 
 TEST_CASE("read-only roots are separated by colons") {
-  const Environment environment({{"KTJIT_CACHE_PATH", "/x::/y:"}});
+  const Environment environment(Variables{{"KTJIT_CACHE_PATH", "/x::/y:"}});
   CHECK(complete_options().cache_path == std::vector<std::filesystem::path>{"/x", "/y"});
 }
 
 TEST_CASE("the number of threads must be a positive number") {
-  const Environment environment({{"KTJIT_THREADS", "3"}});
+  const Environment environment(Variables{{"KTJIT_THREADS", "3"}});
   CHECK(complete_options().threads == 3);
   for (const char* wrong : {"0", "-1", "two", "3x"}) {
     ::setenv("KTJIT_THREADS", wrong, 1);
@@ -72,7 +74,7 @@ TEST_CASE("the number of threads must be a positive number") {
 }
 
 TEST_CASE("CUDA_PATH and CONDA_PREFIX count where CUDA_HOME and VIRTUAL_ENV are not set") {
-  const Environment environment({{"CUDA_PATH", "/p"}, {"CONDA_PREFIX", "/q"}});
+  const Environment environment(Variables{{"CUDA_PATH", "/p"}, {"CONDA_PREFIX", "/q"}});
   CHECK(complete_options().cuda_home == "/p");
   CHECK(complete_options().python_environment == "/q");
   ::setenv("CUDA_HOME", "/h", 1);
