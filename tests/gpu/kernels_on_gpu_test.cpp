@@ -35,7 +35,7 @@ struct GpuBench {
 }  // namespace
 
 TEST_CASE("GPU dequant equals ggml's golden vectors bit for bit") {
-  GpuBench().check(test::check_golden_dequant, 400000);
+  GpuBench().check(test::check_golden_dequant, 360000);
 }
 TEST_CASE("GPU decodes all 256 codes of each FP8 format, by software and hardware") {
   GpuBench().check(test::check_fp8_codes, 3 * 16 * 256);

@@ -11,15 +11,15 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
-#include <set>
 #include <signal.h>
+#include <sstream>
 #include <string>
-#include <sys/socket.h>
 #include <thread>
 #include <vector>
 #include <xmmintrin.h>
 
 #include "core/error.h"
+#include "jit/clang_cuda_prelude.h"
 #include "runtime/cpu_device.h"
 
 namespace ktjit {
@@ -274,6 +274,67 @@ TEST_CASE("CUDA text becomes PTX for old and new architectures") {
                                       Contains(".maxntid 128") && !Contains(".ftz") &&
                                       !Contains("call"));
   }
+}
+
+/// The target that a golden file's name ends with: "q4_K_f32_sm_86.cu", "q4_K_f32_x86-64-v3.cpp".
+Target target_of(const std::filesystem::path& golden) {
+  const std::string name = golden.stem().string();
+  if (golden.extension() == ".cu") return parse_target(name.substr(name.rfind("sm_")), {});
+  return parse_target("cpu:" + name.substr(name.rfind("x86-64")), {});
+}
+
+TEST_CASE("every emitted text compiles without a warning") {
+  LlvmCompiler compiler(test_options());
+  int compiled = 0;
+  const std::filesystem::path folder = KTJIT_SOURCE_DIR "/tests/golden";
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    const std::filesystem::path& path = entry.path();
+    if (path.extension() != ".cu" && path.extension() != ".cpp") continue;
+    const Target target = target_of(path);
+    const ArtifactKind kind = target.is_cuda() ? ArtifactKind::kPtx : ArtifactKind::kSharedObject;
+    if (!compiler.serves(target, kind)) continue;
+    INFO(path);
+    CHECK(compiler.compile({read_file(path), path.stem(), target, kind}).log.empty());
+    ++compiled;
+  }
+  CHECK(compiled > 50);
+}
+
+TEST_CASE("of CUDA's names a text gets those that it uses") {
+  const std::string few = clang_cuda_prelude_for("x = __popc(y); // min_of, my_atomicAdd");
+  CHECK_THAT(few, Contains("int __popc(") && Contains("#define __global__") &&
+                      !Contains("float4)") && !Contains("KTJIT_MIN_MAX(int)") &&
+                      !Contains("KTJIT_ATOMIC(atomicAdd"));
+  // The marks name everything, so a text that holds them gets everything.
+  CHECK(clang_cuda_prelude_for(clang_cuda_prelude()) == clang_cuda_prelude());
+}
+
+TEST_CASE("all of CUDA's names that Clang lacks are defined") {
+  LlvmCompiler compiler(test_options());
+  std::string names;
+  std::istringstream prelude{std::string(clang_cuda_prelude())};
+  for (std::string line; std::getline(prelude, line);) {
+    if (line.starts_with("//@ ")) names += "// " + line.substr(4) + "\n";
+  }
+  const std::string source = names + R"(
+extern "C" __global__ void all_names(unsigned* bits, float* values, int4* vectors, int lane) {
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  atomicXor(&bits[0], __ballot_sync(0xffffffffu, lane));
+  atomicMax((int*)&bits[1], min(lane, 3));
+  atomicAdd(&values[0], __shfl_down_sync(0xffffffffu, values[i], 1));
+  vectors[i] = make_int4(__dp4a(lane, lane, 1), __popc(bits[2]), __clz(lane), __ffs(lane));
+  values[i] = fminf(__fmul_rn(values[i], 2.0f), fabsf(__ldg(values))) + (float)gridDim.x;
+  __syncwarp();
+  bits[i] = __byte_perm(bits[3], bits[4], 0x5410u);
+}
+)";
+  const Artifact artifact =
+      compiler.compile({source, "all_names", make_cuda_target(61), ArtifactKind::kPtx});
+  CHECK(artifact.log.empty());
+  CHECK_THAT(text_of(artifact), Contains("atom.") && Contains(".xor.b32") && Contains(".max.s32") &&
+                                    Contains(".add.f32") && Contains("vote.sync.ballot") &&
+                                    Contains("dp4a.s32.s32") && Contains("bar.warp.sync") &&
+                                    Contains("st.global.v4.u32") && !Contains("call"));
 }
 
 TEST_CASE("targets that LLVM 19 doesn't know are not served") {

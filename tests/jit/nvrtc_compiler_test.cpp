@@ -163,8 +163,8 @@ TEST_CASE("identity of NVRTC is known before it is opened") {
   std::string all;
   for (const auto& [name, value] : identity) all += name + "=" + value + "\n";
   CHECK_THAT(all, Contains("compiler=NVRTC\n"));
-  CHECK_THAT(all, Contains("libnvrtc build id=" + candidate.library_id + "\n"));
-  CHECK_THAT(all, Contains("libnvrtc-builtins build id=" + candidate.builtins_id + "\n"));
+  CHECK_THAT(all, Contains("libnvrtc-build-id=" + candidate.library_id + "\n"));
+  CHECK_THAT(all, Contains("libnvrtc-builtins-build-id=" + candidate.builtins_id + "\n"));
   CHECK_THAT(all, Contains("-arch=sm_86"));
   CHECK_THAT(all, Contains("-ftz=false"));
   CHECK_THAT(all, Contains("prelude=\n"));
