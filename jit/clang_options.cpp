@@ -6,7 +6,6 @@
 #include <initializer_list>
 
 #include "core/error.h"
-#include "jit/clang_cuda_prelude.h"
 
 namespace ktjit {
 namespace {
@@ -35,19 +34,18 @@ const char* emit_option(ArtifactKind kind) {
 Arguments common_arguments(ArtifactKind kind) {
   Arguments arguments = {emit_option(kind)};
   append(arguments, {
-                        "-O3",
-                        "-vectorize-loops",
-                        "-vectorize-slp",
-                        "-std=c++20",
-                        "-ffreestanding",
-                        "-fno-rtti",
-                        "-fno-threadsafe-statics",
+                        "-O3", "-vectorize-loops", "-vectorize-slp", "-std=c++20", "-ffreestanding",
+                        "-fno-rtti", "-fno-threadsafe-statics",
                         "-fgnuc-version=4.2.1",  // for __GNUC__, as Clang's driver sets it
                         "-nostdsysteminc",
                         "-Qn",  // no compiler version in the output
-                        "-Wall",
-                        "-Wextra",
+                        "-disable-llvm-verifier", "-Wall", "-Wextra",
+                        "-Wno-psabi",        // only the entry is called from outside
+                        "-Wno-pass-failed",  // a loop of one round can't be unrolled by two
                     });
+  // Names of values and blocks are for readers; without them the optimiser is a little faster.
+  if (kind == ArtifactKind::kSharedObject || kind == ArtifactKind::kPtx)
+    arguments.push_back("-discard-value-names");
   return arguments;
 }
 
@@ -95,10 +93,6 @@ std::vector<std::string> linker_arguments() {
 
 std::vector<std::string> allowed_symbols() {
   return {"_GLOBAL_OFFSET_TABLE_", "memcpy", "memmove", "memset"};
-}
-
-std::string_view clang_prelude(const Target& target) {
-  return target.is_cuda() ? kClangCudaPrelude : std::string_view();
 }
 
 }  // namespace ktjit

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/artifact.h"
@@ -19,8 +18,5 @@ std::vector<std::string> linker_arguments();
 /// What a shared object may call outside itself: Clang makes calls to these by itself, and every C
 /// library has them.
 std::vector<std::string> allowed_symbols();
-
-/// The text read before the kernel's: CUDA's names for Clang, nothing for C++.
-std::string_view clang_prelude(const Target& target);
 
 }  // namespace ktjit

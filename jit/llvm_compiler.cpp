@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "jit/build_id.h"
+#include "jit/clang_cuda_prelude.h"
 #include "jit/clang_options.h"
 #include "jit/failed_source.h"
 #include "runtime/host_limits.h"
@@ -48,7 +49,7 @@ worker::Request make_request(const CompileRequest& request, std::uint64_t id) {
   message.output = output_kind(request.kind);
   message.file_name = "kernel" + file_extension(request.target);
   message.source = request.source;
-  message.prelude = clang_prelude(request.target);
+  if (request.target.is_cuda()) message.prelude = clang_cuda_prelude_for(request.source);
   message.clang_arguments = clang_arguments(request.target, request.kind);
   message.linker_arguments = linker_arguments();
   message.allowed_symbols = allowed_symbols();
@@ -109,7 +110,7 @@ CompilerIdentity LlvmCompiler::identity(const Target& target, ArtifactKind kind)
   };
   if (kind == ArtifactKind::kSharedObject)
     identity.emplace_back("linker", fmt::format("{}", fmt::join(linker_arguments(), " ")));
-  if (!clang_prelude(target).empty()) identity.emplace_back("prelude", clang_prelude(target));
+  if (target.is_cuda()) identity.emplace_back("prelude", clang_cuda_prelude());
   return identity;
 }
 

@@ -80,21 +80,21 @@ row_sum(const float* __restrict__ x, float* __restrict__ y, long long cols) {
 }
 )";
 
-/// A text that keeps the optimiser busy for minutes: constants are folded one iteration at a time.
-std::string slow_source() {
-  return R"(
-constexpr unsigned long long spin(unsigned n) {
-  unsigned long long x = 1;
-  for (unsigned i = 0; i < n; ++i) x = x * 6364136223846793005ull + i;
-  return x;
-}
-constexpr unsigned long long kSlow = spin(4000000000u);
+/// A text that keeps Clang busy for many seconds: a million instantiations.
+constexpr const char* kSlowSource = R"(
+template <int depth, int i>
+struct Sum {
+  static constexpr int value = Sum<depth - 1, 2 * i>::value + Sum<depth - 1, 2 * i + 1>::value;
+};
+template <int i>
+struct Sum<0, i> {
+  static constexpr int value = i;
+};
 extern "C" __attribute__((visibility("default"))) void
 slow(const unsigned long long* arguments, long long, long long) {
-  *(unsigned long long*)arguments[0] = kSlow;
+  *(int*)arguments[0] = Sum<20, 0>::value;
 }
 )";
-}
 
 CompileRequest square_request(const Target& target) {
   return {kSquareSource, "square", target, ArtifactKind::kSharedObject};
@@ -355,9 +355,8 @@ TEST_CASE("a worker killed while compiling is a compile error, and the next comp
   LlvmCompiler compiler(options);
   std::string message;
   std::thread compile([&] {
-    message = error_of([&] {
-      compiler.compile({slow_source(), "slow", v3_target(), ArtifactKind::kSharedObject});
-    });
+    message = error_of(
+        [&] { compiler.compile({kSlowSource, "slow", v3_target(), ArtifactKind::kSharedObject}); });
   });
   while (compiler.worker_pids().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -385,7 +384,7 @@ TEST_CASE("a compile that takes too long is ended") {
   options.timeout = std::chrono::milliseconds(300);
   LlvmCompiler compiler(options);
   CHECK_THAT(error_of([&] {
-               compiler.compile({slow_source(), "slow", v3_target(), ArtifactKind::kSharedObject});
+               compiler.compile({kSlowSource, "slow", v3_target(), ArtifactKind::kSharedObject});
              }),
              Contains("no answer within 300 ms"));
   CHECK_NOTHROW(compiler.compile(square_request(v3_target())));
