@@ -42,6 +42,9 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
         {"kElemBytes", fmt::format("{}", format.block_bytes), "bytes of one element of w"});
   }
   if (spec.op == Op::kMatvec) {
+    // More chains than one hide the latency of the addition; with many columns there are enough.
+    constants.push_back(
+        {"kChains", spec.x_columns <= 2 ? "2" : "1", "sums that take turns for each row of x"});
     constants.push_back(
         {"kXColumns", fmt::format("{}", spec.x_columns), "rows of x that a launch can use"});
   }
@@ -54,18 +57,19 @@ std::string run_loop(const KernelSpec& spec, const std::string& apply_scale,
                      const std::string& use) {
   if (is_blocked(spec)) {
     return fmt::format(
-        "    for (int block = 0; block < kBlocks; ++block) {{\n"
-        "      const unsigned char* w_block = w_row + block * kBlockBytes;\n"
-        "#pragma unroll\n"
+        "    for (int b = 0; b < kBlocks; ++b) {{\n"
+        "      const Block block = open_block(w_row + b * kBlockBytes);\n"
+        "#pragma unroll 2\n"
         "      for (int first = 0; first < kBlockElems; first += kRun) {{\n"
-        "        const int at = block * kBlockElems + first;\n"
-        "        const F32Run weight = decode_run(w_block, first);\n"
+        "        const int at = b * kBlockElems + first;\n"
+        "        const F32Run weight = decode_run(block, first);\n"
         "{}"
         "      }} // first: runs of this block\n"
-        "    }} // block: blocks of this row",
+        "    }} // b: blocks of this row",
         use);
   }
   return fmt::format(
+      "#pragma unroll 2\n"
       "    for (int at = 0; at + kRun <= kCols; at += kRun) {{\n"
       "      {}F32Run weight = decode_run(w_row, at);\n"
       "{}{}"
@@ -160,11 +164,14 @@ EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
   const std::string indent = is_blocked(spec) ? "        " : "      ";
   values["block_loop"] =
       scale_row_line(spec) +
-      run_loop(spec, scale_statements(spec, "at", "kRun"),
-               fmt::format("#pragma unroll\n"
-                           "{0}for (int j = 0; j < kXColumns; ++j) sum[j] = multiply_add(weight, "
-                           "load_x(x_row[j] + at), sum[j]);\n",
-                           indent));
+      run_loop(
+          spec, scale_statements(spec, "at", "kRun"),
+          fmt::format("{0}F32Run* chain = sum[at / kRun % kChains];\n"
+                      "#pragma unroll\n"
+                      "{0}for (int j = 0; j < kXColumns; ++j) {{\n"
+                      "{0}  chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);\n"
+                      "{0}}} // j: rows of x\n",
+                      indent));
   values["tail"] =
       tail_elems(spec) == 0 || is_blocked(spec)
           ? ""

@@ -49,13 +49,13 @@ class SlightlyWrongCompiler : public Compiler {
   }
   Artifact compile(const CompileRequest& request) override {
     CompileRequest wrong = request;
-    for (const char* right : {", F32Run) * d;", ", sum[j]);", "store_y(y_row + at, weight)"}) {
+    for (const char* right : {", F32Run) * d;", ", chain[j]);", "store_y(y_row + at, weight)"}) {
       const std::string find = right;
       if (const std::size_t at = wrong.source.find(find); at != std::string::npos) {
         const std::string changed = find == "store_y(y_row + at, weight)"
                                         ? "store_y(y_row + at, weight * 1.001f)"
-                                    : find == ", sum[j]);" ? ", sum[j] * 1.001f);"
-                                                           : ", F32Run) * d * 1.001f;";
+                                    : find == ", chain[j]);" ? ", chain[j] * 1.001f);"
+                                                             : ", F32Run) * d * 1.001f;";
         wrong.source.replace(at, find.size(), changed);
         break;
       }

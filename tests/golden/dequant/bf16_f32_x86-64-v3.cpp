@@ -51,6 +51,7 @@ dequant_bf16_y_f32_c512(const Arguments* arguments, long long row_begin, long lo
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     float* y_row = arguments->y + row * kCols;
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       const F32Run weight = decode_run(w_row, at);
       store_y(y_row + at, weight);

@@ -55,6 +55,7 @@ dequant_fp8_e4b15_y_f32_c512(const Arguments* arguments, long long row_begin, lo
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     float* y_row = arguments->y + row * kCols;
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       const F32Run weight = decode_run(w_row, at);
       store_y(y_row + at, weight);

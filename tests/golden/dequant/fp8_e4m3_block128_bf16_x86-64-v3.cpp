@@ -74,6 +74,7 @@ dequant_fp8_e4m3_s128x128_f32_y_bf16_c512(const Arguments* arguments, long long 
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     unsigned short* y_row = arguments->y + row * kCols;
     const float* scale_row = arguments->scale + (row / kScaleBlockRows) * kScaleCols;
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       F32Run weight = decode_run(w_row, at);
       weight *= load_scale(scale_row, at / kScaleBlockCols);

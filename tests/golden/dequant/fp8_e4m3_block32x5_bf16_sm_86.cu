@@ -4,7 +4,7 @@
 //   scale    in   e8m0  [ceil(rows / 32), 103]  row-major, one per 32 x 5 block of w
 //   y        out  bf16  [rows, 512]  row-major
 //   math     y = decode(w) * scale, then rounded once to bf16, to nearest even
-//   arch     sm_86, sm_86 has no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
+//   arch     sm_86, no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
 //   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;          // columns of w and y

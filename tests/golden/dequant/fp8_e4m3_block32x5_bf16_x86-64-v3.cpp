@@ -79,6 +79,7 @@ dequant_fp8_e4m3_s32x5_e8m0_y_bf16_c512(const Arguments* arguments, long long ro
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     unsigned short* y_row = arguments->y + row * kCols;
     const unsigned char* scale_row = arguments->scale + (row / kScaleBlockRows) * kScaleCols;
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       F32Run weight = decode_run(w_row, at);
       for (int i = 0; i < kRun; ++i) weight[i] *= load_scale(scale_row, (at + i) / kScaleBlockCols);

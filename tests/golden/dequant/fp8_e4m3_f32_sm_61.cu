@@ -3,7 +3,7 @@
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_61, sm_61 has no cvt from e4m3 and slow f16 arithmetic: software, exact: bits moved into an f32, one multiply
+//   arch     sm_61, no cvt from e4m3 and slow f16 arithmetic: software, exact: bits moved into an f32, one multiply
 //   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y

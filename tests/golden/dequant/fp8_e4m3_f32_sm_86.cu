@@ -3,7 +3,7 @@
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_86, sm_86 has no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
+//   arch     sm_86, no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
 //   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y

@@ -71,6 +71,7 @@ dequant_fp8_e4m3_s0x0_f32_y_bf16_c512(const Arguments* arguments, long long row_
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     unsigned short* y_row = arguments->y + row * kCols;
     const float* scale_row = arguments->scale;
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       F32Run weight = decode_run(w_row, at);
       weight *= load_scale(scale_row, 0);

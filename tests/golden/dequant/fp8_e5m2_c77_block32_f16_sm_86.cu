@@ -4,7 +4,7 @@
 //   scale    in   f32  [ceil(rows / 32), 3]  row-major, one per 32 x 32 block of w
 //   y        out  f16  [rows, 77]  row-major
 //   math     y = decode(w) * scale, then rounded once to f16, to nearest even
-//   arch     sm_86, sm_86 has no cvt from e5m2: software, exact: the code is the upper byte of an f16
+//   arch     sm_86, no cvt from e5m2: software, exact: the code is the upper byte of an f16
 //   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 77;           // columns of w and y

@@ -82,6 +82,7 @@ dequant_fp8_e5m2_s32x32_f32_y_f16_c77(const Arguments* arguments, long long row_
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     unsigned short* y_row = arguments->y + row * kCols;
     const float* scale_row = arguments->scale + (row / kScaleBlockRows) * kScaleCols;
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       F32Run weight = decode_run(w_row, at);
       weight *= load_scale(scale_row, at / kScaleBlockCols);

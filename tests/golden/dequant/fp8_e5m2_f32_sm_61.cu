@@ -3,7 +3,7 @@
 //   w        in   fp8_e5m2  [rows, 512]  row-major
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_61, sm_61 has no cvt from e5m2: software, exact: the code is the upper byte of an f16
+//   arch     sm_61, no cvt from e5m2: software, exact: the code is the upper byte of an f16
 //   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y

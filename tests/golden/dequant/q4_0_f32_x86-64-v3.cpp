@@ -33,11 +33,17 @@ static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bi
 
 // q4_0: 18 bytes for 32 elements: d f16, then 16 bytes; elements 0 to 15 are the low nibbles, 16 to 31
 // the high ones. value = d * (q - 8).
-static inline F32Run decode_run(const unsigned char* block, int first) {
-  const float d = f16_to_f32(load<unsigned short>(block));
-  const U8Run packed = load<U8Run>(block + 2);
+struct Block {
+  const unsigned char* codes;
+  float d;
+};
+
+static inline Block open_block(const unsigned char* at) { return {at + 2, f16_to_f32(load<unsigned short>(at))}; }
+
+static inline F32Run decode_run(const Block& block, int first) {
+  const U8Run packed = load<U8Run>(block.codes);
   const S8Run q = (S8Run)(first == 0 ? packed & 15 : packed >> 4) - 8;
-  return __builtin_convertvector(q, F32Run) * d;
+  return __builtin_convertvector(q, F32Run) * block.d;
 }
 
 // Any alignment.
@@ -59,14 +65,14 @@ dequant_q4_0_y_f32_c512(const Arguments* arguments, long long row_begin, long lo
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     float* y_row = arguments->y + row * kCols;
-    for (int block = 0; block < kBlocks; ++block) {
-      const unsigned char* w_block = w_row + block * kBlockBytes;
-#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const Block block = open_block(w_row + b * kBlockBytes);
+#pragma unroll 2
       for (int first = 0; first < kBlockElems; first += kRun) {
-        const int at = block * kBlockElems + first;
-        const F32Run weight = decode_run(w_block, first);
+        const int at = b * kBlockElems + first;
+        const F32Run weight = decode_run(block, first);
         store_y(y_row + at, weight);
       } // first: runs of this block
-    } // block: blocks of this row
+    } // b: blocks of this row
   } // row: rows of this call
 }

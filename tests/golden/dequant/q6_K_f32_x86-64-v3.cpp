@@ -29,28 +29,40 @@ static inline T load(const void* at) {
   return value;
 }
 
+// Any alignment.
+template <typename T>
+static inline void store(void* at, T value) {
+  __builtin_memcpy(at, &value, sizeof(T));
+}
+
 static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bit_cast(_Float16, bits); }
 
 // q6_K: 210 bytes for 256 elements: 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 signed
 // scales (one per 16 elements), d f16. Each half of 128 elements is four groups of 32: groups 0 and 1 are
 // the low nibbles of bytes 0 to 31 and 32 to 63, groups 2 and 3 the high nibbles; the upper bits of group
 // g are bits 2 g and 2 g + 1 of the 32 bytes. value = (d * scale) * (q - 32).
-static inline F32Run decode_run(const unsigned char* block, int first) {
-  const int half = first / 128;
-  const int group = first % 128 / 32;
-  const U8Run low = load<U8Run>(block + half * 64 + group % 2 * 32 + first % 32);
-  const U8Run high = load<U8Run>(block + 128 + half * 32 + first % 32);
-  const float d = f16_to_f32(load<unsigned short>(block + 208));
-  const float scale = d * (float)load<signed char>(block + 192 + first / 16);
-  const U8Run low_bits = group < 2 ? low & 15 : low >> 4;
-  const S8Run q = (S8Run)(low_bits | (high >> 2 * group & 3) << 4) - 32;
-  return __builtin_convertvector(q, F32Run) * scale;
+struct Block {
+  const unsigned char* low;
+  const unsigned char* high;
+  float scale[16];
+};
+
+static inline Block open_block(const unsigned char* at) {
+  const float d = f16_to_f32(load<unsigned short>(at + 208));
+  Block block = {at, at + 128, {}};
+  store(block.scale, __builtin_convertvector(load<S8Run>(at + 192), F32Run) * d);
+  return block;
 }
 
-// Any alignment.
-template <typename T>
-static inline void store(void* at, T value) {
-  __builtin_memcpy(at, &value, sizeof(T));
+static inline F32Run decode_run(const Block& block, int first) {
+  const int half = first / 128;
+  const int group = first % 128 / 32;
+  const U8Run low = load<U8Run>(block.low + half * 64 + group % 2 * 32 + first % 32);
+  const U8Run high = load<U8Run>(block.high + half * 32 + first % 32);
+  const U32Run low_bits = __builtin_convertvector(low, U32Run) >> 4 * (group / 2) & 15;
+  const U32Run high_bits = __builtin_convertvector(high, U32Run) >> 2 * group & 3;
+  const S32Run q = (S32Run)(low_bits | high_bits << 4) - 32;
+  return __builtin_convertvector(q, F32Run) * block.scale[first / 16];
 }
 
 static inline void store_y(float* at, F32Run value) { store(at, value); }
@@ -66,14 +78,14 @@ dequant_q6_K_y_f32_c512(const Arguments* arguments, long long row_begin, long lo
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     float* y_row = arguments->y + row * kCols;
-    for (int block = 0; block < kBlocks; ++block) {
-      const unsigned char* w_block = w_row + block * kBlockBytes;
-#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const Block block = open_block(w_row + b * kBlockBytes);
+#pragma unroll 2
       for (int first = 0; first < kBlockElems; first += kRun) {
-        const int at = block * kBlockElems + first;
-        const F32Run weight = decode_run(w_block, first);
+        const int at = b * kBlockElems + first;
+        const F32Run weight = decode_run(block, first);
         store_y(y_row + at, weight);
       } // first: runs of this block
-    } // block: blocks of this row
+    } // b: blocks of this row
   } // row: rows of this call
 }

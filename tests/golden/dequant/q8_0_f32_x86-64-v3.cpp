@@ -32,9 +32,15 @@ static inline T load(const void* at) {
 static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bit_cast(_Float16, bits); }
 
 // q8_0: 34 bytes for 32 elements: d f16, then 32 signed bytes. value = d * q.
-static inline F32Run decode_run(const unsigned char* block, int first) {
-  const float d = f16_to_f32(load<unsigned short>(block));
-  return __builtin_convertvector(load<S8Run>(block + 2 + first), F32Run) * d;
+struct Block {
+  const unsigned char* codes;
+  float d;
+};
+
+static inline Block open_block(const unsigned char* at) { return {at + 2, f16_to_f32(load<unsigned short>(at))}; }
+
+static inline F32Run decode_run(const Block& block, int first) {
+  return __builtin_convertvector(load<S8Run>(block.codes + first), F32Run) * block.d;
 }
 
 // Any alignment.
@@ -56,14 +62,14 @@ dequant_q8_0_y_f32_c512(const Arguments* arguments, long long row_begin, long lo
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
     float* y_row = arguments->y + row * kCols;
-    for (int block = 0; block < kBlocks; ++block) {
-      const unsigned char* w_block = w_row + block * kBlockBytes;
-#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const Block block = open_block(w_row + b * kBlockBytes);
+#pragma unroll 2
       for (int first = 0; first < kBlockElems; first += kRun) {
-        const int at = block * kBlockElems + first;
-        const F32Run weight = decode_run(w_block, first);
+        const int at = b * kBlockElems + first;
+        const F32Run weight = decode_run(block, first);
         store_y(y_row + at, weight);
       } // first: runs of this block
-    } // block: blocks of this row
+    } // b: blocks of this row
   } // row: rows of this call
 }

@@ -13,6 +13,7 @@ constexpr int kRun = 16;                       // consecutive elements decoded a
 constexpr int kMainCols = kCols / kRun * kRun; // columns in whole runs
 constexpr int kTail = kCols - kMainCols;       // columns after them
 constexpr int kElemBytes = 2;                  // bytes of one element of w
+constexpr int kChains = 2;                     // sums that take turns for each row of x
 constexpr int kXColumns = 1;                   // rows of x that a launch can use
 
 // Any alignment.
@@ -73,14 +74,22 @@ matvec_f16_x_bf16_c77_n1(const Arguments* arguments, long long row_begin, long l
 
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
-    F32Run sum[kXColumns] = {};
+    F32Run sum[kChains][kXColumns] = {};
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       const F32Run weight = decode_run(w_row, at);
+      F32Run* chain = sum[at / kRun % kChains];
 #pragma unroll
-      for (int j = 0; j < kXColumns; ++j) sum[j] = multiply_add(weight, load_x(x_row[j] + at), sum[j]);
+      for (int j = 0; j < kXColumns; ++j) {
+        chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);
+      } // j: rows of x
     } // at: runs of this row
     float total[kXColumns];
-    for (int j = 0; j < kXColumns; ++j) total[j] = sum_of(sum[j]);
+    for (int j = 0; j < kXColumns; ++j) {
+      F32Run all_chains = sum[0][j];
+      for (int chain = 1; chain < kChains; ++chain) all_chains += sum[chain][j];
+      total[j] = sum_of(all_chains);
+    } // j: rows of x
     unsigned char w_tail[kRun * kElemBytes] = {};
     __builtin_memcpy(w_tail, w_row + kMainCols * kElemBytes, kTail * kElemBytes);
     {

@@ -10,6 +10,7 @@
 constexpr int kCols = 512;     // columns of w, and of each row of x
 constexpr int kRowBytes = 512; // bytes of one row of w
 constexpr int kRun = 16;       // consecutive elements decoded at a time
+constexpr int kChains = 2;     // sums that take turns for each row of x
 constexpr int kXColumns = 1;   // rows of x that a launch can use
 
 // Any alignment.
@@ -72,14 +73,22 @@ matvec_fp8_e5m2_x_f32_c512_n1(const Arguments* arguments, long long row_begin, l
 
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
-    F32Run sum[kXColumns] = {};
+    F32Run sum[kChains][kXColumns] = {};
+#pragma unroll 2
     for (int at = 0; at + kRun <= kCols; at += kRun) {
       const F32Run weight = decode_run(w_row, at);
+      F32Run* chain = sum[at / kRun % kChains];
 #pragma unroll
-      for (int j = 0; j < kXColumns; ++j) sum[j] = multiply_add(weight, load_x(x_row[j] + at), sum[j]);
+      for (int j = 0; j < kXColumns; ++j) {
+        chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);
+      } // j: rows of x
     } // at: runs of this row
     float total[kXColumns];
-    for (int j = 0; j < kXColumns; ++j) total[j] = sum_of(sum[j]);
+    for (int j = 0; j < kXColumns; ++j) {
+      F32Run all_chains = sum[0][j];
+      for (int chain = 1; chain < kChains; ++chain) all_chains += sum[chain][j];
+      total[j] = sum_of(all_chains);
+    } // j: rows of x
     for (int j = 0; j < kXColumns; ++j) {
       if (j < n) arguments->y[j * rows + row] = total[j];
     } // j: rows of x

@@ -13,6 +13,7 @@ constexpr int kRun = 16;                     // consecutive elements decoded at 
 constexpr int kBlockElems = 256;             // elements of one block
 constexpr int kBlockBytes = 144;             // bytes of one block
 constexpr int kBlocks = kCols / kBlockElems; // blocks of one row
+constexpr int kChains = 1;                   // sums that take turns for each row of x
 constexpr int kXColumns = 4;                 // rows of x that a launch can use
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
@@ -39,38 +40,46 @@ static inline float f16_to_f32(unsigned short bits) {
   return __builtin_bit_cast(float, __builtin_bit_cast(unsigned, scaled) | special | (bits & 0x8000u) << 16);
 }
 
-// Scale and minimum of sub-block 0 to 7 (32 elements each) of a q4_K or q5_K block, which begins with
+// Scales and minima of the eight sub-blocks (32 elements each) of a q4_K or q5_K block, which begins with
 // d f16, dmin f16 and 12 bytes that pack eight 6-bit scales and eight 6-bit minima: sub-blocks 0 to 3 in
 // the low 6 bits of bytes 0 to 3 and 4 to 7; of sub-blocks 4 to 7 the low 4 bits in bytes 8 to 11 (scale
 // low nibble, minimum high nibble) and the top 2 bits above the others'.
 struct ScaleMin {
-  float scale;
-  float minimum;
+  float scale[8];
+  float minimum[8];
 };
 
-static inline ScaleMin load_scale_min(const unsigned char* block, int sub_block) {
-  const float d = f16_to_f32(load<unsigned short>(block));
-  const float dmin = f16_to_f32(load<unsigned short>(block + 2));
-  const unsigned char* packed = block + 4;
-  int scale, minimum;
-  if (sub_block < 4) {
-    scale = packed[sub_block] & 63;
-    minimum = packed[sub_block + 4] & 63;
-  } else {
-    scale = (packed[sub_block + 4] & 15) | (packed[sub_block - 4] >> 6) << 4;
-    minimum = packed[sub_block + 4] >> 4 | (packed[sub_block] >> 6) << 4;
-  }
-  return {d * (float)scale, dmin * (float)minimum};
+static inline ScaleMin load_scale_min(const unsigned char* at) {
+  const float d = f16_to_f32(load<unsigned short>(at));
+  const float dmin = f16_to_f32(load<unsigned short>(at + 2));
+  const unsigned first = load<unsigned>(at + 4);
+  const unsigned second = load<unsigned>(at + 8);
+  const unsigned third = load<unsigned>(at + 12);
+  // Four 6-bit numbers in each word, a byte apart.
+  const unsigned scales[2] = {first & 0x3f3f3f3fu, (third & 0x0f0f0f0fu) | (first >> 6 & 0x03030303u) << 4};
+  const unsigned minima[2] = {second & 0x3f3f3f3fu, (third >> 4 & 0x0f0f0f0fu) | (second >> 6 & 0x03030303u) << 4};
+  ScaleMin result;
+  for (int i = 0; i < 8; ++i) {
+    result.scale[i] = d * (float)(scales[i / 4] >> 8 * (i % 4) & 63u);
+    result.minimum[i] = dmin * (float)(minima[i / 4] >> 8 * (i % 4) & 63u);
+  } // i: sub-blocks
+  return result;
 }
 
 // q4_K: 144 bytes for 256 elements: 16 bytes of scales (see ScaleMin), then 4 chunks of 32 bytes; a chunk's
 // low nibbles are its first 32 elements, the high nibbles the next 32. value = scale * q - minimum.
-static inline F32Run decode_run(const unsigned char* block, int first) {
+struct Block {
+  const unsigned char* codes;
+  ScaleMin s;
+};
+
+static inline Block open_block(const unsigned char* at) { return {at + 16, load_scale_min(at)}; }
+
+static inline F32Run decode_run(const Block& block, int first) {
   const int sub_block = first / 32;
-  const ScaleMin s = load_scale_min(block, sub_block);
-  const U8Run packed = load<U8Run>(block + 16 + sub_block / 2 * 32 + first % 32);
-  const U8Run q = sub_block % 2 == 0 ? packed & 15 : packed >> 4;
-  return __builtin_convertvector(q, F32Run) * s.scale - s.minimum;
+  const U8Run packed = load<U8Run>(block.codes + sub_block / 2 * 32 + first % 32);
+  const U32Run q = __builtin_convertvector(packed, U32Run) >> 4 * (sub_block % 2) & 15;
+  return __builtin_convertvector((S32Run)q, F32Run) * block.s.scale[sub_block] - block.s.minimum[sub_block];
 }
 
 static inline F32Run multiply_add(F32Run a, F32Run b, F32Run c) { return a * b + c; }
@@ -106,19 +115,26 @@ matvec_q4_K_x_bf16_c512_n4(const Arguments* arguments, long long row_begin, long
 
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
-    F32Run sum[kXColumns] = {};
-    for (int block = 0; block < kBlocks; ++block) {
-      const unsigned char* w_block = w_row + block * kBlockBytes;
-#pragma unroll
+    F32Run sum[kChains][kXColumns] = {};
+    for (int b = 0; b < kBlocks; ++b) {
+      const Block block = open_block(w_row + b * kBlockBytes);
+#pragma unroll 2
       for (int first = 0; first < kBlockElems; first += kRun) {
-        const int at = block * kBlockElems + first;
-        const F32Run weight = decode_run(w_block, first);
+        const int at = b * kBlockElems + first;
+        const F32Run weight = decode_run(block, first);
+        F32Run* chain = sum[at / kRun % kChains];
 #pragma unroll
-        for (int j = 0; j < kXColumns; ++j) sum[j] = multiply_add(weight, load_x(x_row[j] + at), sum[j]);
+        for (int j = 0; j < kXColumns; ++j) {
+          chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);
+        } // j: rows of x
       } // first: runs of this block
-    } // block: blocks of this row
+    } // b: blocks of this row
     float total[kXColumns];
-    for (int j = 0; j < kXColumns; ++j) total[j] = sum_of(sum[j]);
+    for (int j = 0; j < kXColumns; ++j) {
+      F32Run all_chains = sum[0][j];
+      for (int chain = 1; chain < kChains; ++chain) all_chains += sum[chain][j];
+      total[j] = sum_of(all_chains);
+    } // j: rows of x
     for (int j = 0; j < kXColumns; ++j) {
       if (j < n) arguments->y[j * rows + row] = total[j];
     } // j: rows of x

@@ -13,6 +13,7 @@ constexpr int kRun = 16;                     // consecutive elements decoded at 
 constexpr int kBlockElems = 256;             // elements of one block
 constexpr int kBlockBytes = 210;             // bytes of one block
 constexpr int kBlocks = kCols / kBlockElems; // blocks of one row
+constexpr int kChains = 2;                   // sums that take turns for each row of x
 constexpr int kXColumns = 1;                 // rows of x that a launch can use
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
@@ -31,22 +32,40 @@ static inline T load(const void* at) {
   return value;
 }
 
+// Any alignment.
+template <typename T>
+static inline void store(void* at, T value) {
+  __builtin_memcpy(at, &value, sizeof(T));
+}
+
 static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bit_cast(_Float16, bits); }
 
 // q6_K: 210 bytes for 256 elements: 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 signed
 // scales (one per 16 elements), d f16. Each half of 128 elements is four groups of 32: groups 0 and 1 are
 // the low nibbles of bytes 0 to 31 and 32 to 63, groups 2 and 3 the high nibbles; the upper bits of group
 // g are bits 2 g and 2 g + 1 of the 32 bytes. value = (d * scale) * (q - 32).
-static inline F32Run decode_run(const unsigned char* block, int first) {
+struct Block {
+  const unsigned char* low;
+  const unsigned char* high;
+  float scale[16];
+};
+
+static inline Block open_block(const unsigned char* at) {
+  const float d = f16_to_f32(load<unsigned short>(at + 208));
+  Block block = {at, at + 128, {}};
+  store(block.scale, __builtin_convertvector(load<S8Run>(at + 192), F32Run) * d);
+  return block;
+}
+
+static inline F32Run decode_run(const Block& block, int first) {
   const int half = first / 128;
   const int group = first % 128 / 32;
-  const U8Run low = load<U8Run>(block + half * 64 + group % 2 * 32 + first % 32);
-  const U8Run high = load<U8Run>(block + 128 + half * 32 + first % 32);
-  const float d = f16_to_f32(load<unsigned short>(block + 208));
-  const float scale = d * (float)load<signed char>(block + 192 + first / 16);
-  const U8Run low_bits = group < 2 ? low & 15 : low >> 4;
-  const S8Run q = (S8Run)(low_bits | (high >> 2 * group & 3) << 4) - 32;
-  return __builtin_convertvector(q, F32Run) * scale;
+  const U8Run low = load<U8Run>(block.low + half * 64 + group % 2 * 32 + first % 32);
+  const U8Run high = load<U8Run>(block.high + half * 32 + first % 32);
+  const U32Run low_bits = __builtin_convertvector(low, U32Run) >> 4 * (group / 2) & 15;
+  const U32Run high_bits = __builtin_convertvector(high, U32Run) >> 2 * group & 3;
+  const S32Run q = (S32Run)(low_bits | high_bits << 4) - 32;
+  return __builtin_convertvector(q, F32Run) * block.scale[first / 16];
 }
 
 static inline F32Run multiply_add(F32Run a, F32Run b, F32Run c) { return __builtin_elementwise_fma(a, b, c); }
@@ -80,19 +99,26 @@ matvec_q6_K_x_f32_c512_n1(const Arguments* arguments, long long row_begin, long 
 
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
-    F32Run sum[kXColumns] = {};
-    for (int block = 0; block < kBlocks; ++block) {
-      const unsigned char* w_block = w_row + block * kBlockBytes;
-#pragma unroll
+    F32Run sum[kChains][kXColumns] = {};
+    for (int b = 0; b < kBlocks; ++b) {
+      const Block block = open_block(w_row + b * kBlockBytes);
+#pragma unroll 2
       for (int first = 0; first < kBlockElems; first += kRun) {
-        const int at = block * kBlockElems + first;
-        const F32Run weight = decode_run(w_block, first);
+        const int at = b * kBlockElems + first;
+        const F32Run weight = decode_run(block, first);
+        F32Run* chain = sum[at / kRun % kChains];
 #pragma unroll
-        for (int j = 0; j < kXColumns; ++j) sum[j] = multiply_add(weight, load_x(x_row[j] + at), sum[j]);
+        for (int j = 0; j < kXColumns; ++j) {
+          chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);
+        } // j: rows of x
       } // first: runs of this block
-    } // block: blocks of this row
+    } // b: blocks of this row
     float total[kXColumns];
-    for (int j = 0; j < kXColumns; ++j) total[j] = sum_of(sum[j]);
+    for (int j = 0; j < kXColumns; ++j) {
+      F32Run all_chains = sum[0][j];
+      for (int chain = 1; chain < kChains; ++chain) all_chains += sum[chain][j];
+      total[j] = sum_of(all_chains);
+    } // j: rows of x
     for (int j = 0; j < kXColumns; ++j) {
       if (j < n) arguments->y[j * rows + row] = total[j];
     } // j: rows of x

@@ -13,6 +13,7 @@ constexpr int kRun = 16;                     // consecutive elements decoded at 
 constexpr int kBlockElems = 32;              // elements of one block
 constexpr int kBlockBytes = 34;              // bytes of one block
 constexpr int kBlocks = kCols / kBlockElems; // blocks of one row
+constexpr int kChains = 2;                   // sums that take turns for each row of x
 constexpr int kXColumns = 1;                 // rows of x that a launch can use
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
@@ -34,9 +35,15 @@ static inline T load(const void* at) {
 static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bit_cast(_Float16, bits); }
 
 // q8_0: 34 bytes for 32 elements: d f16, then 32 signed bytes. value = d * q.
-static inline F32Run decode_run(const unsigned char* block, int first) {
-  const float d = f16_to_f32(load<unsigned short>(block));
-  return __builtin_convertvector(load<S8Run>(block + 2 + first), F32Run) * d;
+struct Block {
+  const unsigned char* codes;
+  float d;
+};
+
+static inline Block open_block(const unsigned char* at) { return {at + 2, f16_to_f32(load<unsigned short>(at))}; }
+
+static inline F32Run decode_run(const Block& block, int first) {
+  return __builtin_convertvector(load<S8Run>(block.codes + first), F32Run) * block.d;
 }
 
 static inline F32Run multiply_add(F32Run a, F32Run b, F32Run c) { return __builtin_elementwise_fma(a, b, c); }
@@ -70,19 +77,26 @@ matvec_q8_0_x_f32_c512_n1(const Arguments* arguments, long long row_begin, long 
 
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
-    F32Run sum[kXColumns] = {};
-    for (int block = 0; block < kBlocks; ++block) {
-      const unsigned char* w_block = w_row + block * kBlockBytes;
-#pragma unroll
+    F32Run sum[kChains][kXColumns] = {};
+    for (int b = 0; b < kBlocks; ++b) {
+      const Block block = open_block(w_row + b * kBlockBytes);
+#pragma unroll 2
       for (int first = 0; first < kBlockElems; first += kRun) {
-        const int at = block * kBlockElems + first;
-        const F32Run weight = decode_run(w_block, first);
+        const int at = b * kBlockElems + first;
+        const F32Run weight = decode_run(block, first);
+        F32Run* chain = sum[at / kRun % kChains];
 #pragma unroll
-        for (int j = 0; j < kXColumns; ++j) sum[j] = multiply_add(weight, load_x(x_row[j] + at), sum[j]);
+        for (int j = 0; j < kXColumns; ++j) {
+          chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);
+        } // j: rows of x
       } // first: runs of this block
-    } // block: blocks of this row
+    } // b: blocks of this row
     float total[kXColumns];
-    for (int j = 0; j < kXColumns; ++j) total[j] = sum_of(sum[j]);
+    for (int j = 0; j < kXColumns; ++j) {
+      F32Run all_chains = sum[0][j];
+      for (int chain = 1; chain < kChains; ++chain) all_chains += sum[chain][j];
+      total[j] = sum_of(all_chains);
+    } // j: rows of x
     for (int j = 0; j < kXColumns; ++j) {
       if (j < n) arguments->y[j * rows + row] = total[j];
     } // j: rows of x
