@@ -18,7 +18,7 @@ constexpr int kRun =
     8;  // consecutive elements that one thread decodes: a divisor of every sub-block
 constexpr int kWarpThreads = 32;
 constexpr int kDefaultThreads = 256;
-constexpr int kDefaultRowsPerWarp = 2;  // halves the loads of x for each weight
+constexpr int kMatvecThreads = 128;  // measured best on an H200, see docs/STATUS.md
 constexpr int kReadTestRowBytes = 65536;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -170,11 +170,19 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
           lowering};
 }
 
+/// Two rows share the loads of x where that measured faster (H200, docs/STATUS.md): not with the K formats,
+/// whose decode takes the registers, and not in long rows, of which there are few.
+int default_rows_per_warp(const KernelSpec& spec) {
+  constexpr std::int64_t kLongRow = 8192;
+  const bool is_k_format = get_format(spec.weight).block_elems == 256;
+  return is_k_format || spec.layout.cols > kLongRow ? 1 : 2;
+}
+
 EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
   const std::string_view x_name = get_format(spec.x_format).name;
-  const int threads = spec.tuning.threads == 0 ? kDefaultThreads : spec.tuning.threads;
+  const int threads = spec.tuning.threads == 0 ? kMatvecThreads : spec.tuning.threads;
   const int rows_per_warp =
-      spec.tuning.rows_per_warp == 0 ? kDefaultRowsPerWarp : spec.tuning.rows_per_warp;
+      spec.tuning.rows_per_warp == 0 ? default_rows_per_warp(spec) : spec.tuning.rows_per_warp;
   const LaunchShape shape{std::int64_t{threads / kWarpThreads} * rows_per_warp, 1,
                           static_cast<unsigned>(threads), 0};
   const bool uniform_scale = spec.scale && scale_is_uniform_in_run(*spec.scale, kRun);

@@ -6,7 +6,7 @@
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]), products and sums in f32
 //   arch     sm_86, no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
-//   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 8), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;          // columns of w, and of each row of x
 constexpr int kRowBytes = 512;      // bytes of one row of w
@@ -14,7 +14,7 @@ constexpr int kRun = 8;             // consecutive elements decoded at a time
 constexpr int kScaleBlockRows = 32; // rows that share one scale
 constexpr int kScaleBlockCols = 5;  // columns that share one scale
 constexpr int kScaleCols = 103;     // scales in one row of scales
-constexpr int kThreads = 256;       // threads per CTA
+constexpr int kThreads = 128;       // threads per CTA
 constexpr int kWarpThreads = 32;    // threads of one warp
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kRowsPerWarp = 2;     // rows of w that share one pass over x

@@ -5,12 +5,12 @@
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
 //   arch     sm_86, no instruction decodes q4_0 blocks: software, exact: integers times the block's scale
-//   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 8), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;       // columns of w, and of each row of x
 constexpr int kRowBytes = 288;   // bytes of one row of w
 constexpr int kRun = 8;          // consecutive elements decoded at a time
-constexpr int kThreads = 256;    // threads per CTA
+constexpr int kThreads = 128;    // threads per CTA
 constexpr int kWarpThreads = 32; // threads of one warp
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kRowsPerWarp = 2;  // rows of w that share one pass over x

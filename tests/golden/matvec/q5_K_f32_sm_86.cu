@@ -5,15 +5,15 @@
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
 //   arch     sm_86, no instruction decodes q5_K blocks: software, exact: integers times the block's scale
-//   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 4), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;       // columns of w, and of each row of x
 constexpr int kRowBytes = 352;   // bytes of one row of w
 constexpr int kRun = 8;          // consecutive elements decoded at a time
-constexpr int kThreads = 256;    // threads per CTA
+constexpr int kThreads = 128;    // threads per CTA
 constexpr int kWarpThreads = 32; // threads of one warp
 constexpr int kWarps = kThreads / kWarpThreads;
-constexpr int kRowsPerWarp = 2;  // rows of w that share one pass over x
+constexpr int kRowsPerWarp = 1;  // rows of w that share one pass over x
 constexpr int kXColumns = 1;     // rows of x that a launch can use
 
 struct alignas(8) Words2 {
@@ -43,24 +43,24 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 // Scale and minimum of sub-block 0 to 7 (32 elements each) of a q4_K or q5_K block, which begins with
 // d f16, dmin f16 and 12 bytes that pack eight 6-bit scales and eight 6-bit minima: sub-blocks 0 to 3 in
 // the low 6 bits of bytes 0 to 3 and 4 to 7; of sub-blocks 4 to 7 the low 4 bits in bytes 8 to 11 (scale
-// low nibble, minimum high nibble) and the top 2 bits above the others'.
+// low nibble, minimum high nibble) and the top 2 bits above the others'. Read as words, without a branch.
 struct ScaleMin {
   float scale;
   float minimum;
 };
 
 __device__ __forceinline__ ScaleMin load_scale_min(const unsigned char* block, int sub_block) {
-  const float d = f16_to_f32(((const unsigned short*)block)[0]);
-  const float dmin = f16_to_f32(((const unsigned short*)block)[1]);
-  const unsigned char* packed = block + 4;
-  unsigned scale, minimum;
-  if (sub_block < 4) {
-    scale = packed[sub_block] & 63u;
-    minimum = packed[sub_block + 4] & 63u;
-  } else {
-    scale = (packed[sub_block + 4] & 15u) | (packed[sub_block - 4] >> 6) << 4;
-    minimum = packed[sub_block + 4] >> 4 | (packed[sub_block] >> 6) << 4;
-  }
+  const Words2 begin = load_8_bytes(block); // d, dmin, bytes 0 to 3
+  const Words2 end = load_8_bytes(block + 8); // bytes 4 to 11
+  const float d = f16_to_f32((unsigned short)begin.word[0]);
+  const float dmin = f16_to_f32((unsigned short)(begin.word[0] >> 16));
+  const int byte = 8 * (sub_block % 4);
+  const unsigned first = begin.word[1] >> byte;
+  const unsigned second = end.word[0] >> byte;
+  const unsigned third = end.word[1] >> byte;
+  const bool in_low_bits = sub_block < 4;
+  const unsigned scale = in_low_bits ? first & 63u : (third & 15u) | (first >> 6 & 3u) << 4;
+  const unsigned minimum = in_low_bits ? second & 63u : (third >> 4 & 15u) | (second >> 6 & 3u) << 4;
   return {d * (float)scale, dmin * (float)minimum};
 }
 
