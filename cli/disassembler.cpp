@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <system_error>
 #include <unistd.h>
@@ -71,15 +72,17 @@ std::vector<std::filesystem::path> candidates(const Options& options) {
     std::sort(found.begin(), found.end());
     programs.insert(programs.end(), found.begin(), found.end());
   }
+  const std::filesystem::path usual = "/usr/local/cuda";
   if (!options.cuda_home.empty()) programs.push_back(options.cuda_home / "bin/nvdisasm");
-  programs.emplace_back("/usr/local/cuda/bin/nvdisasm");
+  if (options.cuda_home != usual) programs.push_back(usual / "bin/nvdisasm");
   return programs;
 }
 
 struct Outcome {
   int start_error = 0;  ///< errno if the program could not be started
   int status = 0;       ///< as waitpid gives it
-  std::string text;     ///< what it wrote to standard output and standard error
+  std::string text;     ///< what it wrote to standard output
+  std::string chatter;  ///< and to standard error: warnings, or why it failed
 };
 
 std::string read_to_end(int fd) {
@@ -103,7 +106,8 @@ Outcome run_program(const std::string& program, const std::string& cubin_path) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
+  const int chatter = ::memfd_create("chatter", MFD_CLOEXEC);
+  posix_spawn_file_actions_adddup2(&actions, chatter, STDERR_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   sigset_t defaults;
@@ -128,6 +132,11 @@ Outcome run_program(const std::string& program, const std::string& cubin_path) {
     }
   }
   ::close(ends[0]);
+  if (chatter >= 0) {
+    ::lseek(chatter, 0, SEEK_SET);
+    outcome.chatter = read_to_end(chatter);
+    ::close(chatter);
+  }
   return outcome;
 }
 
@@ -144,7 +153,7 @@ std::string disassemble(const Options& options, std::span<const std::byte> cubin
       continue;
     }
     if (WIFEXITED(outcome.status) && WEXITSTATUS(outcome.status) == 0) return outcome.text;
-    throw ToolchainError(fmt::format("nvdisasm refused the code: {}", outcome.text),
+    throw ToolchainError(fmt::format("nvdisasm refused the code: {}", outcome.chatter),
                          program.string(),
                          "take one at least as new as the compiler (KTJIT_NVDISASM names it)");
   }

@@ -51,13 +51,17 @@ void Progress::erase() {
 void Progress::update(std::size_t done, std::size_t total, std::string_view name) {
   if (!enabled_ || total == 0) return;
   const Clock::time_point now = Clock::now();
+  if (!std::exchange(started_, true)) {
+    start_ = now;
+    done_at_start_ = done;
+  }
   if (drawn_ && done < total && now - last_draw_ < kDrawInterval) return;
   last_draw_ = now;
   drawn_ = true;
 
   const std::size_t filled = kBarCells * done / total;
   const double seconds = std::chrono::duration<double>(now - start_).count();
-  const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
+  const double rate = seconds > 0 ? static_cast<double>(done - done_at_start_) / seconds : 0;
   std::string line = fmt::format("[{:#<{}}{: <{}}] {}/{} {}", "", filled, "", kBarCells - filled,
                                  done, total, unit_);
   if (rate > 0) {

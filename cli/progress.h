@@ -28,8 +28,10 @@ class Progress {
 
   std::string unit_;
   bool enabled_;
+  bool started_ = false;
   bool drawn_ = false;
-  Clock::time_point start_ = Clock::now();
+  Clock::time_point start_;        // of the first update, with
+  std::size_t done_at_start_ = 0;  // this many done: what came before says nothing of the rate
   Clock::time_point last_draw_;
 };
 

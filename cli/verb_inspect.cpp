@@ -40,23 +40,23 @@ std::vector<FormatTotal> totals_by_format(const model::Model& model) {
   return totals;
 }
 
+template <class Item>
+Json first_items(const std::vector<Item>& items) {
+  Json array = Json::array();
+  for (std::size_t i = 0; i < std::min(items.size(), kMaxArrayItems); ++i) {
+    array.push_back(static_cast<Item>(items[i]));  // vector<bool> gives a proxy
+  }
+  return array;
+}
+
+template <class Scalar>
+Json first_items(const Scalar& scalar) {
+  return scalar;
+}
+
 /// The value with its JSON type; of an array the first items.
 Json value_to_json(const model::MetadataValue& value) {
-  return std::visit(
-      [](const auto& held) {
-        if constexpr (requires { held.push_back(held[0]); } &&
-                      !std::is_same_v<std::decay_t<decltype(held)>, std::string>) {
-          Json items = Json::array();
-          for (std::size_t i = 0; i < std::min(held.size(), kMaxArrayItems); ++i) {
-            items.push_back(
-                static_cast<typename std::decay_t<decltype(held)>::value_type>(held[i]));
-          }
-          return items;
-        } else {
-          return Json(held);
-        }
-      },
-      value);
+  return std::visit([](const auto& held) { return first_items(held); }, value);
 }
 
 Json to_json(const model::Model& model) {

@@ -13,7 +13,7 @@ TEST_CASE("inspect lists metadata, tensors and totals") {
   REQUIRE(result.exit_code == 0);
   CHECK_THAT(result.out, Contains("GGUF version 3"));
   CHECK_THAT(result.out, Contains("general.architecture"));
-  CHECK_THAT(result.out, Contains("\"llama\""));
+  CHECK_THAT(result.out, Contains("'llama'"));
   CHECK_THAT(result.out, Contains("token_embd.weight"));
   CHECK_THAT(result.out, Contains("ggml_mxfp4"));
   CHECK_THAT(result.out, Contains("1001 in all"));  // the vocabulary is cut

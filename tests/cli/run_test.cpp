@@ -123,6 +123,15 @@ TEST_CASE("run accounts for every tensor with --all, and prints a table") {
   CHECK(text.err.find('\x1b') == std::string::npos);
 }
 
+TEST_CASE("a model with nothing to check is exit code 1") {
+  CliFixture cli;
+  const std::string models = std::string(KTJIT_TEST_DATA_DIR) + "/models/";
+  const auto result = cli.run({"run", models + "tiny-vocab-only.gguf", "--device", "cpu"});
+  INFO(result.err);
+  CHECK(result.exit_code == 1);
+  CHECK_THAT(result.out, Contains("nothing was checked"));
+}
+
 TEST_CASE("damaged cache entries are made again") {
   CliFixture cli;
   if (!cli.has_worker("run with a damaged cache")) return;
