@@ -94,8 +94,10 @@ void LoadedKernel::launch(runtime::Stream& stream, std::int64_t rows,
 }
 
 Engine::Engine(std::vector<std::shared_ptr<Compiler>> compilers,
-               cache::DiskCacheOptions cache_options)
-    : compilers_(std::move(compilers)), cache_(std::move(cache_options)) {}
+               cache::DiskCacheOptions cache_options, std::vector<std::string> not_usable)
+    : compilers_(std::move(compilers)),
+      not_usable_(std::move(not_usable)),
+      cache_(std::move(cache_options)) {}
 
 Compiler* Engine::find_compiler(const Target& target, ArtifactKind kind) const {
   for (const std::shared_ptr<Compiler>& compiler : compilers_) {
@@ -106,13 +108,12 @@ Compiler* Engine::find_compiler(const Target& target, ArtifactKind kind) const {
 
 Compiler& Engine::get_compiler(const Target& target, ArtifactKind kind) const {
   if (Compiler* compiler = find_compiler(target, kind)) return *compiler;
-  std::string names;
-  for (const std::shared_ptr<Compiler>& compiler : compilers_) {
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", compiler->name());
-  }
+  std::vector<std::string> looked_at = not_usable_;
+  for (const std::shared_ptr<Compiler>& compiler : compilers_)
+    looked_at.push_back(compiler->name());
   throw ToolchainError(
       fmt::format("no compiler makes {} for {}", artifact_kind_name(kind), target.name()),
-      names.empty() ? "no compiler was found" : names,
+      looked_at.empty() ? "no compiler was found" : fmt::format("{}", fmt::join(looked_at, ", ")),
       target.is_cuda() ? "install NVRTC, for example the Python wheel nvidia-cuda-nvrtc-cu12 (12.9 "
                          "knows sm_60 to sm_121), or "
                          "give its path by --nvrtc or KTJIT_NVRTC"

@@ -50,7 +50,9 @@ class Engine {
       std::function<void(std::size_t done, std::size_t total, const BuiltKernel& last)>;
 
   /// `compilers` in order of preference: the first that serves a target compiles for it.
-  Engine(std::vector<std::shared_ptr<Compiler>> compilers, cache::DiskCacheOptions cache_options);
+  /// `not_usable` names compilers that were looked for in vain, with why, for messages.
+  Engine(std::vector<std::shared_ptr<Compiler>> compilers, cache::DiskCacheOptions cache_options,
+         std::vector<std::string> not_usable = {});
 
   /// Emits a kernel and finds or makes an artefact of this kind for the spec's own target.
   /// Errors: SpecError for the spec; ToolchainError if no compiler serves the target; CompileError.
@@ -94,6 +96,7 @@ class Engine {
                            const std::function<Artifact()>& make);
 
   std::vector<std::shared_ptr<Compiler>> compilers_;
+  std::vector<std::string> not_usable_;
   cache::KernelCache cache_;
 };
 

@@ -71,8 +71,12 @@ Toolchain::Toolchain(Options options, std::function<void(std::string_view)> log)
     : options_(complete_options(std::move(options))) {
   nvrtc_candidates_ = find_nvrtc(nvrtc_search(options_));
   std::vector<std::shared_ptr<Compiler>> compilers;
+  std::vector<std::string> not_usable;
   for (const NvrtcCandidate& candidate : nvrtc_candidates_) {
-    if (!candidate.usable()) continue;
+    if (!candidate.usable()) {
+      not_usable.push_back(fmt::format("{}: {}", candidate.library.string(), candidate.problem));
+      continue;
+    }
     nvrtc_.push_back(std::make_shared<NvrtcCompiler>(candidate, options_.dump_dir));
     compilers.push_back(nvrtc_.back());
   }
@@ -82,7 +86,8 @@ Toolchain::Toolchain(Options options, std::function<void(std::string_view)> log)
   llvm_options.dump_dir = options_.dump_dir;
   llvm_ = std::make_shared<LlvmCompiler>(llvm_options);
   compilers.push_back(llvm_);
-  engine_ = std::make_unique<Engine>(std::move(compilers), cache_options(options_, std::move(log)));
+  engine_ = std::make_unique<Engine>(std::move(compilers), cache_options(options_, std::move(log)),
+                                     std::move(not_usable));
 }
 
 std::unique_ptr<runtime::Device> Toolchain::open_device(const std::string& name) {

@@ -28,6 +28,14 @@ OutputError::OutputError(const std::filesystem::path& path, std::string_view pro
     : Error(fmt::format("{}: {}", path.string(), problem)) {}
 
 OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)) {
+  std::error_code ignored;
+  const std::filesystem::file_status there = std::filesystem::status(path_, ignored);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+    fd_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd_ < 0) fail_with_errno("opened");
+    buffer_.reserve(kBufferBytes);
+    return;
+  }
   constexpr int kTries = 100;  // a dead process with our id may have left its files
   for (int i = 0; i < kTries && fd_ < 0; ++i) {
     temporary_path_ = make_temporary_path(path_);
@@ -41,7 +49,7 @@ OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)) {
 OutputFile::~OutputFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_path_.c_str());
+  if (!temporary_path_.empty()) ::unlink(temporary_path_.c_str());
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
@@ -57,6 +65,10 @@ void OutputFile::write(std::span<const std::byte> bytes) {
 void OutputFile::commit() {
   KTJIT_CHECK(fd_ >= 0);
   flush();
+  if (temporary_path_.empty()) {
+    if (::close(std::exchange(fd_, -1)) != 0) fail_with_errno("written");
+    return;
+  }
   if (::fsync(fd_) != 0) fail_with_errno("written to disk");
   if (::rename(temporary_path_.c_str(), path_.c_str()) != 0) fail_with_errno("given its name");
   ::close(std::exchange(fd_, -1));

@@ -20,6 +20,7 @@ class OutputError : public Error {
 
 /// Writes to a temporary name in the folder of `path`; commit() makes it durable and gives it its
 /// name, replacing an older file. Without a commit the temporary file is removed.
+/// A device or a pipe of that name is written to as it is, never replaced.
 class OutputFile {
  public:
   /// Errors: OutputError, here and in the other functions.
@@ -40,7 +41,7 @@ class OutputFile {
   [[noreturn]] void fail_with_errno(std::string_view doing) const;
 
   std::filesystem::path path_;
-  std::filesystem::path temporary_path_;
+  std::filesystem::path temporary_path_;  ///< empty when writing in place
   int fd_ = -1;
   std::uint64_t bytes_written_ = 0;
   std::vector<std::byte> buffer_;
