@@ -238,7 +238,7 @@ TEST_CASE("a place that takes no file is an OutputError") {
   })) == "none/m.gguf: cannot be created: No such file or directory");
   std::filesystem::create_directory(folder / "taken");
   CHECK(folder.shorten(error_of<OutputError>([&] { GgufWriter(folder / "taken").finish(); })) ==
-        "taken: cannot be given its name: Is a directory");
+        "taken: cannot be opened: Is a directory");
   CHECK(list(folder.path()) == std::vector<std::string>{"taken"});
 }
 
