@@ -21,6 +21,7 @@
 #include "core/error.h"
 #include "jit/clang_cuda_prelude.h"
 #include "runtime/cpu_device.h"
+#include "tests/jit/scratch_folder.h"
 
 namespace ktjit {
 namespace {
@@ -28,7 +29,9 @@ namespace {
 using Catch::Matchers::Contains;
 
 LlvmCompilerOptions test_options() {
+  static const test::ScratchFolder refused_texts;
   LlvmCompilerOptions options;
+  options.dump_dir = refused_texts.path();
   options.worker = KTJIT_WORKER_PATH;
   return options;
 }
@@ -180,7 +183,6 @@ TEST_CASE("text with an error gives the compiler's log and a saved copy") {
   const auto start = message.find("source:  ") + 9;
   const std::string path = message.substr(start, message.find('\n', start) - start);
   CHECK(read_file(path) == request.source);
-  std::filesystem::remove(path);
 }
 
 TEST_CASE("warnings go to the log") {
