@@ -112,7 +112,7 @@ std::string stage_text(Toolchain& toolchain, const KernelSpec& spec, Stage stage
     case Stage::kResources:
       return resources_text(engine.build(spec, native_artifact_kind(spec.target)));
   }
-  KTJIT_CHECK(!"a known stage");
+  KTJIT_UNREACHABLE("a known stage");
 }
 
 }  // namespace

@@ -75,6 +75,7 @@ std::string decode_statements(const KernelSpec& spec, const std::string& row_poi
       "if (col + kRun <= kCols) {{\n"
       "  decode_run({0}, col, {1});\n"
       "}} else {{\n"
+      "#pragma unroll\n"
       "  for (int i = 0; i < kRun; ++i) {1}[i] = col + i < kCols ? decode_element({0}, col + i) : "
       "0.0f;\n"
       "}}",
@@ -91,6 +92,7 @@ std::string scale_index(const ScaleGrid& grid, const std::string& row, const std
 std::string scale_each_element(const ScaleGrid& grid, const std::string& row,
                                const std::string& value) {
   return fmt::format(
+      "#pragma unroll\n"
       "for (int i = 0; i < kRun; ++i) {{\n"
       "  if (col + i < kCols) {}[i] *= load_scale(scale, {});\n"
       "}} // i: elements, each with a scale of its own",
@@ -151,21 +153,27 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
         scale_is_uniform_in_run(*spec.scale, kRun)
             ? fmt::format(
                   "const float run_scale = load_scale(scale, {});\n"
+                  "#pragma unroll\n"
                   "for (int i = 0; i < kRun; ++i) value[i] *= run_scale;",
                   scale_index(*spec.scale, "row", "col"))
             : scale_each_element(*spec.scale, "row", "value");
     values["apply_scale"] = "  " + indented(statements, 2) + "\n";
   }
   values["store"] =
-      !has_tail(spec) ? fmt::format("store_run_{}(y + row * kCols + col, value);", y_name)
-                      : indented(fmt::format("if (col + kRun <= kCols) {{\n"
-                                             "  store_run_{}(y + row * kCols + col, value);\n"
-                                             "}} else {{\n"
-                                             "  for (int i = 0; col + i < kCols; ++i) "
-                                             "store_element(y + row * kCols + col + i, value[i]);\n"
-                                             "}}",
-                                             y_name),
-                                 2);
+      !has_tail(spec)
+          ? fmt::format("store_run_{}(y + row * kCols + col, value);", y_name)
+          : indented(
+                fmt::format(
+                    "if (col + kRun <= kCols) {{\n"
+                    "  store_run_{}(y + row * kCols + col, value);\n"
+                    "}} else {{\n"
+                    "#pragma unroll\n"
+                    "  for (int i = 0; i < kRun; ++i) {{\n"
+                    "    if (col + i < kCols) store_element(y + row * kCols + col + i, value[i]);\n"
+                    "  }} // i: elements\n"
+                    "}}",
+                    y_name),
+                2);
   return {fill_template(get_template("cuda/dequant.cu.in"), values), kernel_name(spec), shape,
           lowering};
 }
@@ -233,6 +241,7 @@ EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
                          : indented(fmt::format("if (col + kRun <= kCols) {{\n"
                                                 "  {}\n"
                                                 "}} else {{\n"
+                                                "#pragma unroll\n"
                                                 "  for (int i = 0; i < kRun; ++i) activation[i] = "
                                                 "col + i < kCols ? {} : 0.0f;\n"
                                                 "}}",

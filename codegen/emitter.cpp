@@ -32,7 +32,7 @@ std::string_view get_template(std::string_view path) {
   for (const templates::TemplateFile& file : templates::all_files()) {
     if (file.path == path) return file.text;
   }
-  KTJIT_CHECK(!"a template of that path");
+  KTJIT_UNREACHABLE("a template of that path");
 }
 
 std::string io_type(FormatId format) {
@@ -48,7 +48,7 @@ std::string scale_c_type(ScaleType type) {
     case ScaleType::kE8M0:
       return "unsigned char";
   }
-  KTJIT_CHECK(!"a known scale type");
+  KTJIT_UNREACHABLE("a known scale type");
 }
 
 TemplateValues header_values(const KernelSpec& spec) {

@@ -20,7 +20,7 @@ std::string_view artifact_kind_name(ArtifactKind kind) {
     case ArtifactKind::kLlvmIr:
       return "llvm ir";
   }
-  KTJIT_CHECK(!"a known artefact kind");
+  KTJIT_UNREACHABLE("a known artefact kind");
 }
 
 LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows) {

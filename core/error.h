@@ -88,4 +88,7 @@ namespace detail {
     if (!(condition)) ::ktjit::detail::fail_check(#condition); \
   } while (false)
 
+/// Throws InternalError: `expected` names what the value should have been, "a known op".
+#define KTJIT_UNREACHABLE(expected) ::ktjit::detail::fail_check(expected)
+
 }  // namespace ktjit

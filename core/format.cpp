@@ -156,7 +156,7 @@ std::string_view scale_type_name(ScaleType type) {
     case ScaleType::kE8M0:
       return "e8m0";
   }
-  KTJIT_CHECK(!"a known scale type");
+  KTJIT_UNREACHABLE("a known scale type");
 }
 
 int scale_type_bytes(ScaleType type) {
@@ -168,7 +168,7 @@ int scale_type_bytes(ScaleType type) {
     case ScaleType::kE8M0:
       return 1;
   }
-  KTJIT_CHECK(!"a known scale type");
+  KTJIT_UNREACHABLE("a known scale type");
 }
 
 ScaleType get_scale_type(std::string_view name) {

@@ -38,7 +38,7 @@ std::string_view op_name(Op op) {
   for (const auto& [value, name] : kOps) {
     if (value == op) return name;
   }
-  KTJIT_CHECK(!"a known op");
+  KTJIT_UNREACHABLE("a known op");
 }
 
 Op get_op(std::string_view name) {
@@ -52,7 +52,7 @@ std::string_view activation_name(ActivationPolicy policy) {
   for (const auto& [value, name] : kActivations) {
     if (value == policy) return name;
   }
-  KTJIT_CHECK(!"a known activation policy");
+  KTJIT_UNREACHABLE("a known activation policy");
 }
 
 ActivationPolicy get_activation(std::string_view name) {
@@ -153,7 +153,7 @@ std::string kernel_name(const KernelSpec& spec) {
     case Op::kReadTest:
       return "read_test";
   }
-  KTJIT_CHECK(!"a known op");
+  KTJIT_UNREACHABLE("a known op");
 }
 
 }  // namespace ktjit

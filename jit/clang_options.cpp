@@ -28,7 +28,7 @@ const char* emit_option(ArtifactKind kind) {
     case ArtifactKind::kCubin:
       break;
   }
-  KTJIT_CHECK(!"a kind that LLVM makes");
+  KTJIT_UNREACHABLE("a kind that LLVM makes");
 }
 
 Arguments common_arguments(ArtifactKind kind) {

@@ -33,7 +33,7 @@ worker::OutputKind output_kind(ArtifactKind kind) {
     case ArtifactKind::kCubin:
       break;
   }
-  KTJIT_CHECK(!"a kind that LLVM makes");
+  KTJIT_UNREACHABLE("a kind that LLVM makes");
 }
 
 /// What LLVM 19 knows: no sm_88, and nothing after sm_90a.

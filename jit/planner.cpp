@@ -84,7 +84,7 @@ std::string_view verdict_name(Verdict verdict) {
     case Verdict::kNo:
       return "no";
   }
-  KTJIT_CHECK(!"a known verdict");
+  KTJIT_UNREACHABLE("a known verdict");
 }
 
 TargetVerdict judge(const Plan& plan) {

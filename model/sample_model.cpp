@@ -144,7 +144,7 @@ void fill_block(FormatId format, Block block, double deviation, Random& random) 
       return;
     }
     default:
-      KTJIT_CHECK(!"a format that the sample model uses");
+      KTJIT_UNREACHABLE("a format that the sample model uses");
   }
 }
 

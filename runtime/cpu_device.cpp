@@ -55,7 +55,7 @@ class BorrowedBuffer : public CpuBuffer {
   explicit BorrowedBuffer(std::span<const std::byte> host)
       : CpuBuffer(const_cast<std::byte*>(host.data()), host.size()) {}
   std::byte* writable_data() override {
-    KTJIT_CHECK(!"a borrowed buffer is read-only");
+    KTJIT_UNREACHABLE("a borrowed buffer is read-only");
     return nullptr;
   }
 };

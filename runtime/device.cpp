@@ -5,6 +5,6 @@
 
 namespace ktjit::runtime {
 
-Artifact Device::link_ptx(const Artifact&) { KTJIT_CHECK(!"a device with a linker"); }
+Artifact Device::link_ptx(const Artifact&) { KTJIT_UNREACHABLE("a device with a linker"); }
 
 }  // namespace ktjit::runtime

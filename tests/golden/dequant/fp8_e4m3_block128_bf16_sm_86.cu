@@ -102,6 +102,7 @@ dequant_fp8_e4m3_s128x128_f32_y_bf16_c512(
   float value[kRun];
   decode_run(w + row * kRowBytes, col, value);
   const float run_scale = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
+#pragma unroll
   for (int i = 0; i < kRun; ++i) value[i] *= run_scale;
   store_run_bf16(y + row * kCols + col, value);
 }

@@ -106,6 +106,7 @@ dequant_fp8_e4m3_s32x5_e8m0_y_bf16_c512(
 
   float value[kRun];
   decode_run(w + row * kRowBytes, col, value);
+  #pragma unroll
   for (int i = 0; i < kRun; ++i) {
     if (col + i < kCols) value[i] *= load_scale(scale, (row / kScaleBlockRows) * kScaleCols + (col + i) / kScaleBlockCols);
   } // i: elements, each with a scale of its own

@@ -95,13 +95,18 @@ dequant_fp8_e5m2_s32x32_f32_y_f16_c77(
   if (col + kRun <= kCols) {
     decode_run(w + row * kRowBytes, col, value);
   } else {
+#pragma unroll
     for (int i = 0; i < kRun; ++i) value[i] = col + i < kCols ? decode_element(w + row * kRowBytes, col + i) : 0.0f;
   }
   const float run_scale = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
+#pragma unroll
   for (int i = 0; i < kRun; ++i) value[i] *= run_scale;
   if (col + kRun <= kCols) {
     store_run_f16(y + row * kCols + col, value);
   } else {
-    for (int i = 0; col + i < kCols; ++i) store_element(y + row * kCols + col + i, value[i]);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      if (col + i < kCols) store_element(y + row * kCols + col + i, value[i]);
+    } // i: elements
   }
 }

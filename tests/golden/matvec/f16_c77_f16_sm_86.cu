@@ -76,6 +76,7 @@ matvec_f16_x_f16_c77_n1(
       if (col + kRun <= kCols) {
         decode_run(w + row[r] * kRowBytes, col, weight[r]);
       } else {
+#pragma unroll
         for (int i = 0; i < kRun; ++i) weight[r][i] = col + i < kCols ? decode_element(w + row[r] * kRowBytes, col + i) : 0.0f;
       }
     } // r: rows of this warp
@@ -85,6 +86,7 @@ matvec_f16_x_f16_c77_n1(
       if (col + kRun <= kCols) {
         load_run_f16((const unsigned char*)(x_row[j] + col), activation);
       } else {
+#pragma unroll
         for (int i = 0; i < kRun; ++i) activation[i] = col + i < kCols ? f16_to_f32(x_row[j][col + i]) : 0.0f;
       }
 #pragma unroll

@@ -132,6 +132,7 @@ matvec_fp8_e4m3_s32x5_e8m0_x_f32_c512_n1(
 #pragma unroll
     for (int r = 0; r < kRowsPerWarp; ++r) {
       decode_run(w + row[r] * kRowBytes, col, weight[r]);
+#pragma unroll
       for (int i = 0; i < kRun; ++i) {
         if (col + i < kCols) weight[r][i] *= load_scale(scale, (row[r] / kScaleBlockRows) * kScaleCols + (col + i) / kScaleBlockCols);
       } // i: elements, each with a scale of its own
