@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fmt/format.h>
-#include <thread>
 
 #include "cli/exit_code.h"
 #include "cli/output.h"
@@ -69,9 +68,7 @@ Toolchain CommonOptions::make_toolchain() const {
 }
 
 int CommonOptions::compile_threads(const Options& options) const {
-  if (jobs > 0) return jobs;
-  if (options.threads > 0) return options.threads;
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return jobs > 0 ? jobs : options.threads;
 }
 
 }  // namespace ktjit::cli

@@ -34,7 +34,7 @@ struct CommonOptions {
   Options make_options() const;
   /// Warnings of the toolchain go to standard error as "ktjit: warning: ...".
   Toolchain make_toolchain() const;
-  /// Threads for compiles: -j, else the process's threads, else all there are.
+  /// Threads for compiles: -j, else --threads, else 0: as many as the process may use.
   int compile_threads(const Options& options) const;
 };
 

@@ -94,7 +94,7 @@ TargetVerdict judge(const Plan& plan) {
       [](std::size_t sum, const TensorGroup& group) { return sum + group.tensors.size(); });
   const std::size_t all = served + plan.skipped.size();
   if (plan.skipped.empty()) {
-    result.reason = fmt::format("all {} tensors have kernels on {}, every conversion exact", all,
+    result.reason = fmt::format("every tensor has its kernels on {}, every conversion is exact",
                                 plan.target.name());
   } else {
     std::vector<std::string> formats;
