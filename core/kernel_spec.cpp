@@ -69,6 +69,21 @@ int x_columns_for(int n) {
   throw SpecError("n", fmt::format("{}", n), "1 to 8 activation columns");
 }
 
+KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,
+                     std::int64_t cols, const Target& target) {
+  KernelSpec spec;
+  spec.op = op;
+  spec.weight = weight;
+  spec.scale = scale;
+  spec.layout.cols = cols;
+  spec.target = target;
+  return spec;
+}
+
+KernelSpec make_read_test_spec(const Target& target) {
+  return make_spec(Op::kReadTest, FormatId::kI8, std::nullopt, kReadTestRowBytes, target);
+}
+
 void validate(const KernelSpec& spec) {
   const Format& format = get_format(spec.weight);
   row_bytes(format, spec.layout.cols);  // refuses columns that are no whole number of blocks
@@ -88,6 +103,11 @@ void validate(const KernelSpec& spec) {
   }
   if (!is_io_format(spec.y_format)) {
     throw SpecError("y_format", get_format(spec.y_format).name, "f32, f16, bf16");
+  }
+  if (spec.op == Op::kReadTest &&
+      (spec.weight != FormatId::kI8 || spec.layout.cols != kReadTestRowBytes)) {
+    throw SpecError("read_test", fmt::format("{} x {}", format.name, spec.layout.cols),
+                    fmt::format("i8 x {}", kReadTestRowBytes));
   }
   if (spec.op == Op::kMatvec) {
     if (!is_io_format(spec.x_format)) {

@@ -60,6 +60,14 @@ ActivationPolicy get_activation(std::string_view name);
 /// Errors: SpecError unless 1 <= n <= 8.
 int x_columns_for(int n);
 
+/// A spec with default knobs: the weights' native layout, f32 activations and results, one column.
+KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,
+                     std::int64_t cols, const Target& target);
+
+/// Bytes that one "row" of the read test has.
+constexpr int kReadTestRowBytes = 65536;
+KernelSpec make_read_test_spec(const Target& target);
+
 /// Checks what every back end relies on. Errors: SpecError naming the field.
 void validate(const KernelSpec& spec);
 

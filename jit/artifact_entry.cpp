@@ -1,4 +1,4 @@
-// The manifest's fields are listed in cache/FORMAT.md's "manifest of a kernel".
+// The names of the manifest's fields stand here and nowhere else.
 #include "jit/artifact_entry.h"
 
 #include <cstring>

@@ -20,7 +20,6 @@ constexpr int kTimedLaunches = 3;
 constexpr std::int64_t kMaxCheckedElements = std::int64_t{1} << 21;  // of one tensor, per op
 constexpr std::size_t kMaxPieceBytes = std::size_t{1} << 30;         // of w and y together
 constexpr std::byte kPoison{0xff};                                   // four of them are a NaN
-constexpr int kReadTestCols = 65536;
 
 double ms_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
@@ -64,9 +63,10 @@ class PieceOnDevice {
   PieceOnDevice(runtime::Device& device, runtime::Stream& stream, const model::TensorInfo& tensor,
                 const Piece& piece) {
     const std::size_t row_size = model::row_bytes(tensor.format, tensor.cols());
-    weights_ = put(device, stream,
-                   tensor.data.subspan(static_cast<std::size_t>(piece.first_row) * row_size,
-                                       static_cast<std::size_t>(piece.rows) * row_size));
+    weights_ = runtime::place_on_device(
+        device, stream,
+        tensor.data.subspan(static_cast<std::size_t>(piece.first_row) * row_size,
+                            static_cast<std::size_t>(piece.rows) * row_size));
     arguments_ = {weights_->address()};
     if (!tensor.scale_grid) return;
     const ScaleGrid& grid = *tensor.scale_grid;
@@ -74,10 +74,11 @@ class PieceOnDevice {
         static_cast<std::size_t>(grid.cols_of_scales(tensor.cols())) *
         static_cast<std::size_t>(scale_type_bytes(grid.type));
     const std::int64_t first = grid.block_rows == 0 ? 0 : piece.first_row / grid.block_rows;
-    scale_ = put(device, stream,
-                 tensor.scale_data.subspan(
-                     static_cast<std::size_t>(first) * scale_row_size,
-                     static_cast<std::size_t>(grid.rows_of_scales(piece.rows)) * scale_row_size));
+    scale_ = runtime::place_on_device(
+        device, stream,
+        tensor.scale_data.subspan(
+            static_cast<std::size_t>(first) * scale_row_size,
+            static_cast<std::size_t>(grid.rows_of_scales(piece.rows)) * scale_row_size));
     arguments_.push_back(scale_->address());
   }
 
@@ -89,14 +90,6 @@ class PieceOnDevice {
   }
 
  private:
-  static std::unique_ptr<runtime::Buffer> put(runtime::Device& device, runtime::Stream& stream,
-                                              std::span<const std::byte> host) {
-    if (auto borrowed = device.try_borrow(host)) return borrowed;
-    auto buffer = device.allocate(host.size());
-    device.upload(stream, host, *buffer, 0);
-    return buffer;
-  }
-
   std::unique_ptr<runtime::Buffer> weights_;
   std::unique_ptr<runtime::Buffer> scale_;
   std::vector<std::uint64_t> arguments_;
@@ -268,19 +261,14 @@ class TensorRunner {
 
 double measure_read_gbps(Engine& engine, runtime::Device& device) {
   constexpr int kPasses = 5;
-  KernelSpec spec;
-  spec.op = Op::kReadTest;
-  spec.weight = FormatId::kI8;
-  spec.layout.cols = kReadTestCols;
-  spec.target = device.native_target();
-  const LoadedKernel kernel = engine.load(device, spec);
+  const LoadedKernel kernel = engine.load(device, make_read_test_spec(device.native_target()));
 
   const std::size_t at_least = 8 * device.last_level_cache_bytes();
   const std::size_t wanted = std::clamp(at_least, std::size_t{256} << 20, std::size_t{1} << 30);
-  const std::int64_t rows =
-      static_cast<std::int64_t>(std::min(wanted, device.free_memory_bytes() / 2) / kReadTestCols);
+  const std::int64_t rows = static_cast<std::int64_t>(
+      std::min(wanted, device.free_memory_bytes() / 2) / kReadTestRowBytes);
   if (rows < 1) return 0.0;
-  const std::size_t bytes = static_cast<std::size_t>(rows) * kReadTestCols;
+  const std::size_t bytes = static_cast<std::size_t>(rows) * kReadTestRowBytes;
   const auto stream = device.make_stream();
   const auto w = device.allocate(bytes);
   const auto y = device.allocate(static_cast<std::size_t>(rows) * sizeof(std::uint32_t));

@@ -10,17 +10,6 @@
 namespace ktjit {
 namespace {
 
-KernelSpec make_spec(FormatId format, std::int64_t cols, const std::optional<ScaleGrid>& scale,
-                     Op op, const Target& target) {
-  KernelSpec spec;
-  spec.op = op;
-  spec.weight = format;
-  spec.scale = scale;
-  spec.layout.cols = cols;
-  spec.target = target;
-  return spec;
-}
-
 /// Why the tensor gets no kernels, or nothing.
 std::string reason_to_skip(const model::TensorInfo& tensor) {
   if (tensor.elements() == 0) return "it has no elements";
@@ -41,7 +30,7 @@ std::vector<KernelSpec> Plan::all_kernels() const {
 }
 
 KernelSpec spec_for(const model::TensorInfo& tensor, Op op, const Target& target) {
-  return make_spec(tensor.format, tensor.cols(), tensor.scale_grid, op, target);
+  return make_spec(op, tensor.format, tensor.scale_grid, tensor.cols(), target);
 }
 
 Plan make_plan(const model::Model& model, const Target& target) {

@@ -10,13 +10,7 @@ namespace ktjit {
 namespace {
 
 KernelSpec spec_of(const ScaledTensorView& tensor, Op op, const Target& target) {
-  KernelSpec spec;
-  spec.op = op;
-  spec.weight = tensor.format;
-  spec.scale = tensor.scale_grid;
-  spec.layout.cols = tensor.cols;
-  spec.target = target;
-  return spec;
+  return make_spec(op, tensor.format, tensor.scale_grid, tensor.cols, target);
 }
 
 void check_sizes(const ScaledTensorView& tensor) {
@@ -44,21 +38,13 @@ struct TensorOnDevice {
   std::vector<std::uint64_t> arguments;
 };
 
-std::unique_ptr<runtime::Buffer> to_device(runtime::Device& device, runtime::Stream& stream,
-                                           std::span<const std::byte> host) {
-  if (auto borrowed = device.try_borrow(host)) return borrowed;
-  auto buffer = device.allocate(host.size());
-  device.upload(stream, host, *buffer, 0);
-  return buffer;
-}
-
 TensorOnDevice to_device(runtime::Device& device, runtime::Stream& stream,
                          const ScaledTensorView& tensor) {
   TensorOnDevice result;
-  result.weights = to_device(device, stream, tensor.data);
+  result.weights = runtime::place_on_device(device, stream, tensor.data);
   result.arguments = {result.weights->address()};
   if (tensor.scale_grid) {
-    result.scale = to_device(device, stream, tensor.scale_data);
+    result.scale = runtime::place_on_device(device, stream, tensor.scale_data);
     result.arguments.push_back(result.scale->address());
   }
   return result;

@@ -108,4 +108,9 @@ class Device {
   virtual double time_us(Stream& stream, const std::function<void()>& enqueue) = 0;
 };
 
+/// Host bytes where kernels can read them: in place where the device can, else a queued copy.
+/// `host` must outlive the buffer, and must not change until the stream is synchronised.
+std::unique_ptr<Buffer> place_on_device(Device& device, Stream& stream,
+                                        std::span<const std::byte> host);
+
 }  // namespace ktjit::runtime

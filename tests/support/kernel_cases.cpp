@@ -25,12 +25,7 @@ void add(std::vector<KernelCase>& cases, std::string_view detail, const KernelSp
 }  // namespace
 
 KernelSpec make_spec(Op op, std::string_view format, std::int64_t cols, const Target& target) {
-  KernelSpec spec;
-  spec.op = op;
-  spec.weight = get_format(format).id;
-  spec.layout.cols = cols;
-  spec.target = target;
-  return spec;
+  return ktjit::make_spec(op, get_format(format).id, std::nullopt, cols, target);
 }
 
 Target avx2_target() { return parse_target("cpu:x86-64-v3", {}); }
@@ -105,8 +100,7 @@ std::vector<KernelCase> kernel_cases() {
     add(cases, "c77_block32", spec);
   }
   for (const Target& target : {sm_86, avx2}) {
-    KernelSpec spec = make_spec(Op::kReadTest, "i8", 65536, target);
-    add(cases, "", spec);
+    add(cases, "", make_read_test_spec(target));
   }
   return cases;
 }
