@@ -46,6 +46,7 @@ std::string scale_c_type(ScaleType type) {
     case ScaleType::kBF16:
       return "unsigned short";
     case ScaleType::kE8M0:
+    case ScaleType::kE4M3:
       return "unsigned char";
   }
   KTJIT_UNREACHABLE("a known scale type");
@@ -68,7 +69,7 @@ TemplateValues header_values(const KernelSpec& spec) {
                          ? fmt::format("y = {}, as the format defines it", decoded)
                          : fmt::format("y = {}, then rounded once to {}, to nearest even", decoded,
                                        get_format(spec.y_format).name);
-  } else {
+  } else if (spec.op == Op::kMatvec) {
     values["math"] = fmt::format(
         "y[j, r] = sum over c of {}[r, c] * f32(x[j, c]), products and sums in f32", decoded);
   }

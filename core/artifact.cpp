@@ -23,7 +23,7 @@ std::string_view artifact_kind_name(ArtifactKind kind) {
   KTJIT_UNREACHABLE("a known artefact kind");
 }
 
-LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows) {
+LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n) {
   constexpr std::int64_t kMaxGridX =
       2147483647;  // CUDA C++ Programming Guide: x dimension of a grid
   KTJIT_CHECK(shape.rows_per_cta > 0);
@@ -32,7 +32,16 @@ LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows) {
     throw SpecError("rows", fmt::format("{}", rows),
                     fmt::format("1 to {} x {}", kMaxGridX, shape.rows_per_cta));
   }
-  return {static_cast<unsigned>(ctas), shape.column_tiles, shape.threads, shape.smem_bytes};
+  if (shape.x_rows_per_cta == 0)
+    return {static_cast<unsigned>(ctas), shape.column_tiles, shape.threads, shape.smem_bytes};
+  constexpr std::int64_t kMaxGridY = 65535;
+  const std::int64_t x_ctas = n <= 0 ? 0 : (n - 1) / shape.x_rows_per_cta + 1;
+  if (x_ctas < 1 || x_ctas > kMaxGridY) {
+    throw SpecError("n", fmt::format("{}", n),
+                    fmt::format("1 to {} x {}", kMaxGridY, shape.x_rows_per_cta));
+  }
+  return {static_cast<unsigned>(ctas), static_cast<unsigned>(x_ctas), shape.threads,
+          shape.smem_bytes};
 }
 
 }  // namespace ktjit

@@ -43,8 +43,9 @@ struct Artifact {
 struct LaunchShape {
   std::int64_t rows_per_cta = 1;
   unsigned column_tiles = 1;  ///< CTAs side by side along the columns: the y dimension of the grid
-  unsigned threads = 1;       ///< per CTA
-  unsigned smem_bytes = 0;    ///< dynamic shared memory per CTA
+  std::int64_t x_rows_per_cta = 0;  ///< matmul: rows of x, along the y dimension; 0 elsewhere
+  unsigned threads = 1;             ///< per CTA
+  unsigned smem_bytes = 0;          ///< dynamic shared memory per CTA
 };
 
 struct LaunchGrid {
@@ -54,7 +55,8 @@ struct LaunchGrid {
   unsigned smem_bytes = 0;
 };
 
-/// Errors: SpecError if `rows` is not positive or needs more than 2^31 - 1 CTAs.
-LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows);
+/// `n`: rows of x. Errors: SpecError if `rows` or `n` is not positive, or needs more than 2^31 - 1 CTAs
+/// along rows or 65535 along x.
+LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n = 1);
 
 }  // namespace ktjit

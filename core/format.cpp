@@ -29,6 +29,8 @@ constexpr std::array kFormats = {
     Format{kFp8E4B15, "fp8_e4b15", kFp8, 1, 1, -1},
     Format{kFp8E4M3Fnuz, "fp8_e4m3fnuz", kFp8, 1, 1, -1},
     Format{kFp8E5M2Fnuz, "fp8_e5m2fnuz", kFp8, 1, 1, -1},
+    Format{kMxfp4, "mxfp4", kMx, 32, 16, -1},
+    Format{kNvfp4, "nvfp4", kMx, 16, 8, -1},
     Format{kQ4_0, "q4_0", kGgml, 32, 18, 2},
     Format{kQ4_1, "q4_1", kGgml, 32, 20, 3},
     Format{kQ5_0, "q5_0", kGgml, 32, 22, 6},
@@ -147,6 +149,22 @@ std::int64_t ScaleGrid::cols_of_scales(std::int64_t cols) const {
   return block_cols == 0 ? 1 : ceil_div(cols, block_cols);
 }
 
+std::int64_t ScaleGrid::plane_bytes(std::int64_t rows, std::int64_t cols) const {
+  const std::int64_t header = type == ScaleType::kE4M3 ? kTensorScaleBytes : 0;
+  return header + rows_of_scales(rows) * cols_of_scales(cols) * scale_type_bytes(type);
+}
+
+std::optional<ScaleGrid> fixed_scale_grid(FormatId id) {
+  if (id == kMxfp4) return ScaleGrid{1, 32, ScaleType::kE8M0};
+  if (id == kNvfp4) return ScaleGrid{1, 16, ScaleType::kE4M3};
+  return std::nullopt;
+}
+
+bool has_separate_scales(FormatId id) {
+  const FormatFamily family = get_format(id).family;
+  return family == kFp8 || family == kMx;
+}
+
 std::string_view scale_type_name(ScaleType type) {
   switch (type) {
     case ScaleType::kF32:
@@ -155,6 +173,8 @@ std::string_view scale_type_name(ScaleType type) {
       return "bf16";
     case ScaleType::kE8M0:
       return "e8m0";
+    case ScaleType::kE4M3:
+      return "e4m3";
   }
   KTJIT_UNREACHABLE("a known scale type");
 }
@@ -166,16 +186,17 @@ int scale_type_bytes(ScaleType type) {
     case ScaleType::kBF16:
       return 2;
     case ScaleType::kE8M0:
+    case ScaleType::kE4M3:
       return 1;
   }
   KTJIT_UNREACHABLE("a known scale type");
 }
 
 ScaleType get_scale_type(std::string_view name) {
-  for (ScaleType type : {ScaleType::kF32, ScaleType::kBF16, ScaleType::kE8M0}) {
+  for (ScaleType type : {ScaleType::kF32, ScaleType::kBF16, ScaleType::kE8M0, ScaleType::kE4M3}) {
     if (equals_ignoring_case(scale_type_name(type), name)) return type;
   }
-  throw SpecError("scale type", fmt::format("'{}'", name), "f32, bf16, e8m0");
+  throw SpecError("scale type", fmt::format("'{}'", name), "f32, bf16, e8m0, e4m3");
 }
 
 std::string scale_grid_name(const std::optional<ScaleGrid>& grid) {

@@ -24,6 +24,8 @@ enum class FormatId {
   kFp8E4B15,
   kFp8E4M3Fnuz,
   kFp8E5M2Fnuz,
+  kMxfp4,
+  kNvfp4,
   kQ4_0,
   kQ4_1,
   kQ5_0,
@@ -57,6 +59,8 @@ enum class FormatFamily {
   kFloat,    ///< IEEE-like floats of 16 bits and more
   kInteger,  ///< plain integers
   kFp8,      ///< 8-bit floats; scales, if any, lie in a tensor of their own
+  kMx,       ///< OCP MXFP4 and NVFP4: two codes in a byte, the first in the low nibble; the
+             ///< scales of a fixed grid lie in a tensor of their own
   kGgml,     ///< blocks that carry their own scales, as ggml defines them
 };
 
@@ -89,7 +93,17 @@ const Format* find_ggml_format(std::uint32_t ggml_type);
 /// Other names that people use for the format, for messages; empty if there are none.
 std::span<const std::string_view> format_aliases(FormatId id);
 
-enum class ScaleType { kF32, kBF16, kE8M0 };
+enum class ScaleType {
+  kF32,
+  kBF16,
+  kE8M0,  ///< 2^(code - 127), 255 is NaN
+  kE4M3,  ///< NVFP4's two levels: the plane begins with kTensorScaleBytes bytes, of which the first 4
+          ///< are the tensor's f32 scale and the others zero; a block's scale is f32(code) * that,
+          ///< rounded once to f32
+};
+
+/// Bytes before the first code of a plane of kE4M3 scales: the alignment of vector loads is kept.
+constexpr std::int64_t kTensorScaleBytes = 16;
 
 /// One scale per `block_rows` x `block_cols` block of a matrix; edge blocks may be smaller.
 /// A zero stands for the whole extent, so {0, 0} is one scale per tensor and {1, 0} one per row.
@@ -104,11 +118,17 @@ struct ScaleGrid {
 
   std::int64_t rows_of_scales(std::int64_t rows) const;
   std::int64_t cols_of_scales(std::int64_t cols) const;
+  /// Bytes of the whole plane of scales of a [rows, cols] matrix.
+  std::int64_t plane_bytes(std::int64_t rows, std::int64_t cols) const;
 };
 
 std::string_view scale_type_name(ScaleType type);
 int scale_type_bytes(ScaleType type);
-/// Errors: SpecError unless `name` is f32, bf16 or e8m0.
+/// The grid that belongs to the format: 1x32 e8m0 of mxfp4, 1x16 e4m3 of nvfp4; nothing for others.
+std::optional<ScaleGrid> fixed_scale_grid(FormatId id);
+/// Whether the format's scales, if any, lie in a tensor of their own.
+bool has_separate_scales(FormatId id);
+/// Errors: SpecError unless `name` is f32, bf16, e8m0 or e4m3.
 ScaleType get_scale_type(std::string_view name);
 /// "none" for an absent grid, "tensor", "row", or "128x128", each with the type: "128x128 f32".
 std::string scale_grid_name(const std::optional<ScaleGrid>& grid);

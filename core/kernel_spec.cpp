@@ -11,8 +11,12 @@
 namespace ktjit {
 namespace {
 
-constexpr std::array<std::pair<Op, std::string_view>, 3> kOps = {
-    {{Op::kDequant, "dequant"}, {Op::kMatvec, "matvec"}, {Op::kReadTest, "read_test"}}};
+constexpr std::array<std::pair<Op, std::string_view>, 6> kOps = {{{Op::kDequant, "dequant"},
+                                                                  {Op::kMatvec, "matvec"},
+                                                                  {Op::kMatmul, "matmul"},
+                                                                  {Op::kQuantize, "quantize"},
+                                                                  {Op::kNanScan, "nan_scan"},
+                                                                  {Op::kReadTest, "read_test"}}};
 constexpr std::array<std::pair<ActivationPolicy, std::string_view>, 3> kActivations = {
     {{ActivationPolicy::kA16, "a16"},
      {ActivationPolicy::kA8, "a8"},
@@ -30,7 +34,50 @@ bool is_io_format(FormatId id) {
   return id == FormatId::kF32 || id == FormatId::kF16 || id == FormatId::kBF16;
 }
 
+bool is_product(Op op) { return op == Op::kMatvec || op == Op::kMatmul; }
+
+/// 1 x N blocks with f32 scales, as activations are quantised.
+bool is_group_grid(const ScaleGrid& grid) {
+  return grid.block_rows == 1 && grid.block_cols > 0 && grid.type == ScaleType::kF32;
+}
+
 std::string quoted(std::string_view text) { return fmt::format("'{}'", text); }
+
+void validate_scale(const KernelSpec& spec, const Format& format) {
+  const std::optional<ScaleGrid> fixed = fixed_scale_grid(format.id);
+  if (fixed && spec.scale != fixed) {
+    throw SpecError("scale", scale_grid_name(spec.scale),
+                    fmt::format("{} with {}", scale_grid_name(fixed), format.name));
+  }
+  if (!spec.scale) return;
+  if (!has_separate_scales(format.id))
+    throw SpecError("scale", scale_grid_name(spec.scale), fmt::format("none with {}", format.name));
+  if (spec.scale->block_rows < 0 || spec.scale->block_cols < 0) {
+    throw SpecError("scale", scale_grid_name(spec.scale),
+                    "blocks of positive size, 0 for the whole extent");
+  }
+}
+
+/// x, its scales, bias and the number of columns of a product.
+void validate_activations(const KernelSpec& spec) {
+  const std::string_view x_name = get_format(spec.x_format).name;
+  if (spec.activation == ActivationPolicy::kAfp8) {
+    if (spec.op != Op::kMatmul) throw SpecError("activation", "afp8", "a16 for matvec");
+    if (spec.x_format != FormatId::kFp8E4M3)
+      throw SpecError("x_format", x_name, "fp8_e4m3 with afp8");
+    if (!spec.x_scale || !is_group_grid(*spec.x_scale))
+      throw SpecError("x_scale", scale_grid_name(spec.x_scale), "1 x N groups with f32 scales");
+  } else {
+    if (!is_io_format(spec.x_format)) throw SpecError("x_format", x_name, "f32, f16, bf16");
+    if (spec.x_scale) throw SpecError("x_scale", scale_grid_name(spec.x_scale), "none with a16");
+  }
+  if (spec.bias && !is_io_format(*spec.bias))
+    throw SpecError("bias", get_format(*spec.bias).name, "f32, f16, bf16");
+  if (spec.op == Op::kMatvec && (spec.x_columns < 1 || spec.x_columns > 8 ||
+                                 !std::has_single_bit(unsigned(spec.x_columns)))) {
+    throw SpecError("x_columns", fmt::format("{}", spec.x_columns), "1, 2, 4, 8");
+  }
+}
 
 }  // namespace
 
@@ -91,16 +138,7 @@ void validate(const KernelSpec& spec) {
   if (alignment < 1 || !std::has_single_bit(unsigned(alignment))) {
     throw SpecError("base_alignment_bytes", fmt::format("{}", alignment), "powers of two");
   }
-  if (spec.scale) {
-    if (format.family != FormatFamily::kFp8) {
-      throw SpecError("scale", scale_grid_name(spec.scale),
-                      fmt::format("none with {}", format.name));
-    }
-    if (spec.scale->block_rows < 0 || spec.scale->block_cols < 0) {
-      throw SpecError("scale", scale_grid_name(spec.scale),
-                      "blocks of positive size, 0 for the whole extent");
-    }
-  }
+  validate_scale(spec, format);
   if (!is_io_format(spec.y_format)) {
     throw SpecError("y_format", get_format(spec.y_format).name, "f32, f16, bf16");
   }
@@ -109,17 +147,25 @@ void validate(const KernelSpec& spec) {
     throw SpecError("read_test", fmt::format("{} x {}", format.name, spec.layout.cols),
                     fmt::format("i8 x {}", kReadTestRowBytes));
   }
-  if (spec.op == Op::kMatvec) {
-    if (!is_io_format(spec.x_format)) {
+  const bool is_fp8 = format.family == FormatFamily::kFp8;
+  if (spec.weights_finite && !is_fp8)
+    throw SpecError("weights_finite", "true", fmt::format("false with {}", format.name));
+  if (spec.op == Op::kNanScan && !is_fp8)
+    throw SpecError("format", format.name, "an FP8 format for nan_scan");
+  if (is_product(spec.op)) {
+    validate_activations(spec);
+  } else if (spec.bias || spec.x_scale) {
+    throw SpecError(spec.bias ? "bias" : "x_scale", "given",
+                    fmt::format("none with {}", op_name(spec.op)));
+  }
+  if (spec.op == Op::kQuantize) {
+    if (!is_io_format(spec.x_format))
       throw SpecError("x_format", get_format(spec.x_format).name, "f32, f16, bf16");
-    }
-    if (spec.y_format != FormatId::kF32) {
-      throw SpecError("y_format", get_format(spec.y_format).name, "f32 for matvec");
-    }
-    if (spec.x_columns < 1 || spec.x_columns > 8 ||
-        !std::has_single_bit(unsigned(spec.x_columns))) {
-      throw SpecError("x_columns", fmt::format("{}", spec.x_columns), "1, 2, 4, 8");
-    }
+    if (spec.scale && !is_group_grid(*spec.scale))
+      throw SpecError("scale", scale_grid_name(spec.scale),
+                      "none, or 1 x N groups with f32 scales");
+    if (spec.scale && !spec.saturate)
+      throw SpecError("saturate", "false", "true where scales are chosen");
   }
   if (spec.target.is_cuda())
     make_cuda_target(spec.target.sm, spec.target.suffix);  // refuses others
@@ -137,11 +183,19 @@ std::string to_text(const KernelSpec& spec) {
   line("layout", "native");
   line("cols", fmt::format("{}", spec.layout.cols));
   line("base_alignment_bytes", fmt::format("{}", spec.layout.base_alignment_bytes));
-  if (spec.op == Op::kMatvec) {
+  if (is_product(spec.op)) {
     line("activation", activation_name(spec.activation));
     line("x_format", get_format(spec.x_format).name);
-    line("x_columns", fmt::format("{}", spec.x_columns));
+    line("x_scale", scale_grid_name(spec.x_scale));
+    line("bias", spec.bias ? get_format(*spec.bias).name : "none");
   }
+  if (spec.op == Op::kMatvec) line("x_columns", fmt::format("{}", spec.x_columns));
+  if (spec.op == Op::kQuantize) {
+    line("x_format", get_format(spec.x_format).name);
+    line("saturate", spec.saturate ? "yes" : "no");
+  }
+  if (format.family == FormatFamily::kFp8)
+    line("weights_finite", spec.weights_finite ? "yes" : "not known");
   line("y_format", get_format(spec.y_format).name);
   line("threads", spec.tuning.threads == 0 ? "default" : fmt::format("{}", spec.tuning.threads));
   line("rows_per_warp",
@@ -159,17 +213,29 @@ std::string kernel_name(const KernelSpec& spec) {
     scale = fmt::format("_s{}x{}_{}", spec.scale->block_rows, spec.scale->block_cols,
                         scale_type_name(spec.scale->type));
   }
+  if (spec.weights_finite) scale += "_finite";
+  const std::string x_name(get_format(spec.x_format).name);
+  const std::string_view y_name = get_format(spec.y_format).name;
   switch (spec.op) {
     case Op::kDequant:
-      return fmt::format("dequant_{}{}_y_{}_c{}", format, scale, get_format(spec.y_format).name,
-                         spec.layout.cols);
-    case Op::kMatvec: {
-      const bool is_default = spec.activation == ActivationPolicy::kA16;
-      const std::string policy =
-          is_default ? "" : fmt::format("_{}", activation_name(spec.activation));
-      return fmt::format("matvec_{}{}{}_x_{}_c{}_n{}", format, scale, policy,
-                         get_format(spec.x_format).name, spec.layout.cols, spec.x_columns);
+      return fmt::format("dequant_{}{}_y_{}_c{}", format, scale, y_name, spec.layout.cols);
+    case Op::kMatvec:
+    case Op::kMatmul: {
+      std::string name = fmt::format("{}_{}{}", op_name(spec.op), format, scale);
+      if (spec.activation != ActivationPolicy::kA16)
+        name += fmt::format("_{}", activation_name(spec.activation));
+      name += spec.x_scale ? fmt::format("_x_{}_g{}", x_name, spec.x_scale->block_cols)
+                           : fmt::format("_x_{}", x_name);
+      if (spec.y_format != FormatId::kF32) name += fmt::format("_y_{}", y_name);
+      if (spec.bias) name += fmt::format("_bias_{}", get_format(*spec.bias).name);
+      name += fmt::format("_c{}", spec.layout.cols);
+      return spec.op == Op::kMatmul ? name : name + fmt::format("_n{}", spec.x_columns);
     }
+    case Op::kQuantize:
+      return fmt::format("quantize_{}{}_x_{}{}_c{}", format, scale, x_name,
+                         spec.saturate ? "" : "_nosat", spec.layout.cols);
+    case Op::kNanScan:
+      return fmt::format("nan_scan_{}_c{}", format, spec.layout.cols);
     case Op::kReadTest:
       return "read_test";
   }

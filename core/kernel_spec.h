@@ -15,6 +15,9 @@ namespace ktjit {
 enum class Op {
   kDequant,  ///< y[r, c] = decode(w)[r, c] (* scale), rounded once to the output format
   kMatvec,  ///< y[j, r] = sum over c of decode(w)[r, c] * x[j, c], for up to 8 activation columns j
+  kMatmul,  ///< as kMatvec, for any number of activation columns j
+  kQuantize,  ///< w[r, c] = encode(x[r, c] / scale), the scale chosen from the block's largest |x|
+  kNanScan,   ///< found |= 1 if any code of w is a NaN: what KernelSpec::weights_finite needs
   kReadTest,  ///< reads all bytes of w once: measures what the memory gives
 };
 
@@ -38,12 +41,21 @@ struct Tuning {
 struct KernelSpec {
   Op op = Op::kDequant;
   FormatId weight = FormatId::kF32;
-  std::optional<ScaleGrid> scale;  ///< FP8 formats only
-  TensorLayout layout;             ///< of the weights
+  /// FP8 formats, and the fixed grid of the MX ones. Quantize: none for a plain cast, or 1 x N groups
+  /// with f32 scales.
+  std::optional<ScaleGrid> scale;
+  TensorLayout layout;  ///< of the weights
   ActivationPolicy activation = ActivationPolicy::kA16;
-  FormatId x_format = FormatId::kF32;  ///< matvec: f32, f16 or bf16
-  FormatId y_format = FormatId::kF32;  ///< dequant: f32, f16 or bf16; matvec: f32
-  int x_columns = 1;                   ///< matvec: 1, 2, 4 or 8; a launch may use fewer
+  FormatId x_format = FormatId::kF32;  ///< products, quantize: f32, f16 or bf16; afp8: fp8_e4m3
+  std::optional<ScaleGrid> x_scale;    ///< afp8: of x, 1 x N groups with f32 scales
+  FormatId y_format = FormatId::kF32;  ///< dequant, products: f32, f16 or bf16
+  std::optional<FormatId> bias;        ///< products: y[j, r] += bias[r]; f32, f16 or bf16
+  /// A scan has proved that no code of w is a NaN: allows shorter decodes. FP8 formats only.
+  bool weights_finite = false;
+  /// Quantize: values beyond the largest finite code become that code; otherwise NaN or infinity, as
+  /// the format has it.
+  bool saturate = true;
+  int x_columns = 1;  ///< matvec: 1, 2, 4 or 8; a launch may use fewer
   Tuning tuning;
   Target target;
 

@@ -89,8 +89,8 @@ ArtifactKind native_artifact_kind(const Target& target) {
 }
 
 void LoadedKernel::launch(runtime::Stream& stream, std::int64_t rows,
-                          std::span<const std::uint64_t> arguments) const {
-  kernel->launch(stream, grid_for(built.emitted.launch, rows), arguments);
+                          std::span<const std::uint64_t> arguments, std::int64_t n) const {
+  kernel->launch(stream, grid_for(built.emitted.launch, rows, n), arguments);
 }
 
 Engine::Engine(std::vector<std::shared_ptr<Compiler>> compilers,

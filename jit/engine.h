@@ -35,11 +35,12 @@ struct LoadedKernel {
   BuiltKernel built;
   std::shared_ptr<const runtime::Kernel> kernel;
 
-  /// Queues y = op(w, ...) for `rows` rows. `arguments` as codegen::emit orders them.
+  /// Queues the op for `rows` rows of w. `arguments` as codegen::emit orders them; `n`: rows of x, for
+  /// products.
   /// Errors: SpecError for a count of rows that no grid serves; DriverError if the launch is
   /// refused.
-  void launch(runtime::Stream& stream, std::int64_t rows,
-              std::span<const std::uint64_t> arguments) const;
+  void launch(runtime::Stream& stream, std::int64_t rows, std::span<const std::uint64_t> arguments,
+              std::int64_t n = 1) const;
 };
 
 /// Threads: all members may be called from several threads; one spec is compiled once.

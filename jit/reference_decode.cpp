@@ -216,6 +216,17 @@ void decode_iq4_nl(Block b, float* y) {
 constexpr std::array<int, 16> kDoubledE2M1 = {0, 1,  2,  3,  4,  6,  8,  12,
                                               0, -1, -2, -3, -4, -6, -8, -12};
 
+/// OCP's FP4 (e2m1), two codes a byte, the first in the low nibble. Unlike ggml's, code 8 is -0. The
+/// block's scale lies elsewhere.
+template <int kElements>
+void decode_fp4(Block b, float* y) {
+  for (int i = 0; i < kElements; ++i) {
+    const unsigned code = i % 2 == 0 ? b.low_nibble(i / 2) : b.high_nibble(i / 2);
+    const float magnitude = static_cast<float>(kDoubledE2M1[code & 7]) * 0.5f;
+    y[i] = (code & 8) != 0 ? -magnitude : magnitude;
+  }
+}
+
 /// A byte e, for the scale 2^(e - 127), halved; 16 bytes of nibbles. 255 is no NaN for ggml.
 void decode_ggml_mxfp4(Block b, float* y) {
   const float half_scale = power_of_two(as_int(b.u8(0)) - 128);
@@ -460,6 +471,10 @@ BlockDecoder find_block_decoder(FormatId id) {
       return decode_fp8<kE4M3FnuzLayout>;
     case FormatId::kFp8E5M2Fnuz:
       return decode_fp8<kE5M2FnuzLayout>;
+    case FormatId::kMxfp4:
+      return decode_fp4<32>;
+    case FormatId::kNvfp4:
+      return decode_fp4<16>;
     case FormatId::kQ4_0:
       return decode_q4_0;
     case FormatId::kQ4_1:

@@ -45,8 +45,7 @@ void check_tensor(const ScaledTensorView& tensor, std::int64_t first_row, std::i
     if (grid->block_rows < 0 || grid->block_cols < 0) {
       throw SpecError("reference: scale block", scale_grid_name(grid), "no negative extents");
     }
-    scale_bytes = grid->rows_of_scales(tensor.rows) * grid->cols_of_scales(tensor.cols) *
-                  scale_type_bytes(grid->type);
+    scale_bytes = grid->plane_bytes(tensor.rows, tensor.cols);
   }
   check_size("the scales' bytes", tensor.scale_data.size(), scale_bytes);
 }
@@ -57,7 +56,9 @@ float decode_e8m0(std::byte code) {
   return std::ldexp(1.0f, std::to_integer<int>(code) - 127);
 }
 
-void decode_scales(ScaleType type, std::span<const std::byte> bytes, std::span<float> out) {
+/// `plane` is where the plane of scales begins, `bytes` are the scales to decode.
+void decode_scales(ScaleType type, std::span<const std::byte> plane,
+                   std::span<const std::byte> bytes, std::span<float> out) {
   switch (type) {
     case ScaleType::kF32:
       decode_row(FormatId::kF32, bytes, out);
@@ -68,6 +69,13 @@ void decode_scales(ScaleType type, std::span<const std::byte> bytes, std::span<f
     case ScaleType::kE8M0:
       std::ranges::transform(bytes, out.begin(), decode_e8m0);
       return;
+    case ScaleType::kE4M3: {
+      float tensor_scale = 0.0f;
+      decode_row(FormatId::kF32, plane.first(sizeof(float)), {&tensor_scale, 1});
+      decode_row(FormatId::kFp8E4M3, bytes, out);
+      for (float& scale : out) scale *= tensor_scale;
+      return;
+    }
   }
 }
 
@@ -96,8 +104,9 @@ class ScaleRow {
     if (scale_row == loaded_) return;
     const std::size_t bytes =
         scales_.size() * static_cast<std::size_t>(scale_type_bytes(grid_.type));
-    decode_scales(grid_.type,
-                  tensor_.scale_data.subspan(static_cast<std::size_t>(scale_row) * bytes, bytes),
+    const std::size_t header = grid_.type == ScaleType::kE4M3 ? kTensorScaleBytes : 0;
+    const std::size_t begin = header + static_cast<std::size_t>(scale_row) * bytes;
+    decode_scales(grid_.type, tensor_.scale_data, tensor_.scale_data.subspan(begin, bytes),
                   scales_);
     loaded_ = scale_row;
   }

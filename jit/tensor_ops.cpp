@@ -25,9 +25,7 @@ void check_sizes(const ScaledTensorView& tensor) {
   if (tensor.scale_grid) {
     const ScaleGrid& grid = *tensor.scale_grid;
     expect("scale", tensor.scale_data.size(),
-           static_cast<std::uint64_t>(grid.rows_of_scales(tensor.rows) *
-                                      grid.cols_of_scales(tensor.cols)) *
-               static_cast<std::uint64_t>(scale_type_bytes(grid.type)));
+           static_cast<std::uint64_t>(grid.plane_bytes(tensor.rows, tensor.cols)));
   }
 }
 

@@ -37,6 +37,18 @@ TEST_CASE("row counts that no grid serves are refused") {
   CHECK_THROWS_AS(grid_for(four, std::numeric_limits<std::int64_t>::max()), SpecError);
 }
 
+TEST_CASE("a matmul's grid covers the rows of x as well") {
+  const LaunchShape shape{
+      .rows_per_cta = 128, .column_tiles = 1, .x_rows_per_cta = 64, .threads = 256};
+  CHECK(grid_for(shape, 129, 1).y == 1u);
+  CHECK(grid_for(shape, 129, 64).y == 1u);
+  CHECK(grid_for(shape, 129, 65).y == 2u);
+  CHECK(grid_for(shape, 129, 65).x == 2u);
+  CHECK(grid_for(shape, 1, 65535 * 64).y == 65535u);
+  CHECK_THROWS_WITH(grid_for(shape, 1, 0), "n is 0, allowed: 1 to 65535 x 64");
+  CHECK_THROWS_WITH(grid_for(shape, 1, 65535 * 64 + 1), "n is 4194241, allowed: 1 to 65535 x 64");
+}
+
 TEST_CASE("a launch shape without rows is an internal error") {
   CHECK_THROWS_AS(grid_for(LaunchShape{.rows_per_cta = 0}, 1), InternalError);
 }

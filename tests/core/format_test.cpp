@@ -79,7 +79,7 @@ TEST_CASE("the format table is in the order of FormatId") {
     CHECK(static_cast<int>(format.id) == index++);
     CHECK(&get_format(format.id) == &format);
   }
-  CHECK(index == 40);
+  CHECK(index == 42);
 }
 
 TEST_CASE("every name and alias belongs to one format, whatever the case") {
@@ -129,9 +129,23 @@ TEST_CASE("names that users of Triton, torch and safetensors know mean the right
   }
 }
 
-TEST_CASE("bare mxfp4 and nvfp4 are not ggml's types") {
-  CHECK(find_format("mxfp4") == nullptr);
-  CHECK(find_format("nvfp4") == nullptr);
+TEST_CASE("bare mxfp4 and nvfp4 are OCP's and NVIDIA's, not ggml's types") {
+  CHECK(find_format("mxfp4")->id == FormatId::kMxfp4);
+  CHECK(find_format("NVFP4")->id == FormatId::kNvfp4);
+  CHECK(find_format("mxfp4")->bits_per_element() == 4.0);
+  CHECK(fixed_scale_grid(FormatId::kMxfp4) == ScaleGrid{1, 32, ScaleType::kE8M0});
+  CHECK(fixed_scale_grid(FormatId::kNvfp4) == ScaleGrid{1, 16, ScaleType::kE4M3});
+  CHECK_FALSE(fixed_scale_grid(FormatId::kFp8E4M3).has_value());
+  CHECK(has_separate_scales(FormatId::kNvfp4));
+  CHECK(has_separate_scales(FormatId::kFp8E5M2));
+  CHECK_FALSE(has_separate_scales(FormatId::kGgmlNvfp4));
+}
+
+TEST_CASE("a plane of scales has its bytes, and room for the tensor's scale where there is one") {
+  CHECK(ScaleGrid{128, 128}.plane_bytes(576, 7168) == 5 * 56 * 4);
+  CHECK(ScaleGrid{0, 0, ScaleType::kBF16}.plane_bytes(576, 7168) == 2);
+  CHECK(ScaleGrid{1, 32, ScaleType::kE8M0}.plane_bytes(3, 65) == 9);
+  CHECK(ScaleGrid{1, 16, ScaleType::kE4M3}.plane_bytes(3, 64) == 16 + 12);
 }
 
 TEST_CASE("an unknown format is refused with the known names") {
@@ -156,7 +170,7 @@ TEST_CASE("ggml type ids and block sizes are ggml's") {
     INFO(format.name);
     const auto fact = kGgmlFacts.find(std::string(format.name));
     if (fact == kGgmlFacts.end()) {
-      CHECK(format.family == FormatFamily::kFp8);
+      CHECK((format.family == FormatFamily::kFp8 || format.family == FormatFamily::kMx));
       CHECK(format.ggml_type == -1);
       continue;
     }
@@ -197,11 +211,12 @@ TEST_CASE("scale types have names and sizes") {
   CHECK(scale_type_bytes(ScaleType::kF32) == 4);
   CHECK(scale_type_bytes(ScaleType::kBF16) == 2);
   CHECK(scale_type_bytes(ScaleType::kE8M0) == 1);
-  for (ScaleType type : {ScaleType::kF32, ScaleType::kBF16, ScaleType::kE8M0}) {
+  CHECK(scale_type_bytes(ScaleType::kE4M3) == 1);
+  for (ScaleType type : {ScaleType::kF32, ScaleType::kBF16, ScaleType::kE8M0, ScaleType::kE4M3}) {
     CHECK(get_scale_type(scale_type_name(type)) == type);
     CHECK(get_scale_type(to_upper(scale_type_name(type))) == type);
   }
-  CHECK_THROWS_WITH(get_scale_type("f64"), "scale type is 'f64', allowed: f32, bf16, e8m0");
+  CHECK_THROWS_WITH(get_scale_type("f64"), "scale type is 'f64', allowed: f32, bf16, e8m0, e4m3");
 }
 
 TEST_CASE("a scale grid counts partial blocks at the edges") {

@@ -79,7 +79,63 @@ TEST_CASE("each wrong field is refused by its name") {
       {"negative scale rows", "scale", [](KernelSpec& s) { s.scale->block_rows = -1; }},
       {"negative scale columns", "scale", [](KernelSpec& s) { s.scale->block_cols = -1; }},
       {"FP8 result", "y_format", [](KernelSpec& s) { s.y_format = FormatId::kFp8E5M2; }},
-      {"f16 result of matvec", "y_format", [](KernelSpec& s) { s.y_format = FormatId::kF16; }},
+      {"q8_0 bias", "bias", [](KernelSpec& s) { s.bias = FormatId::kQ8_0; }},
+      {"bias of a dequant", "bias",
+       [](KernelSpec& s) {
+         s.op = Op::kDequant;
+         s.bias = FormatId::kF32;
+       }},
+      {"scales of x with a16", "x_scale", [](KernelSpec& s) { s.x_scale = ScaleGrid{1, 128}; }},
+      {"FP8 x with a16", "x_format", [](KernelSpec& s) { s.x_format = FormatId::kFp8E4M3; }},
+      {"afp8 matvec", "activation", [](KernelSpec& s) { s.activation = ActivationPolicy::kAfp8; }},
+      {"afp8 without scales of x", "x_scale",
+       [](KernelSpec& s) {
+         s.op = Op::kMatmul;
+         s.activation = ActivationPolicy::kAfp8;
+         s.x_format = FormatId::kFp8E4M3;
+       }},
+      {"afp8 with f16 x", "x_format",
+       [](KernelSpec& s) {
+         s.op = Op::kMatmul;
+         s.activation = ActivationPolicy::kAfp8;
+         s.x_format = FormatId::kF16;
+         s.x_scale = ScaleGrid{1, 128};
+       }},
+      {"finite q8_0", "weights_finite",
+       [](KernelSpec& s) {
+         s.weight = FormatId::kQ8_0;
+         s.scale.reset();
+         s.weights_finite = true;
+       }},
+      {"nan_scan of q8_0", "format",
+       [](KernelSpec& s) {
+         s.weight = FormatId::kQ8_0;
+         s.scale.reset();
+         s.op = Op::kNanScan;
+       }},
+      {"quantise with 128 x 128 blocks", "scale", [](KernelSpec& s) { s.op = Op::kQuantize; }},
+      {"quantise from f64", "x_format",
+       [](KernelSpec& s) {
+         s.op = Op::kQuantize;
+         s.scale = ScaleGrid{1, 128};
+         s.x_format = FormatId::kF64;
+       }},
+      {"quantise with scales but without saturation", "saturate",
+       [](KernelSpec& s) {
+         s.op = Op::kQuantize;
+         s.scale = ScaleGrid{1, 128};
+         s.saturate = false;
+       }},
+      {"mxfp4 without its scales", "scale",
+       [](KernelSpec& s) {
+         s.weight = FormatId::kMxfp4;
+         s.scale.reset();
+       }},
+      {"nvfp4 with mxfp4's scales", "scale",
+       [](KernelSpec& s) {
+         s.weight = FormatId::kNvfp4;
+         s.scale = fixed_scale_grid(FormatId::kMxfp4);
+       }},
       {"q8_0 result of dequant", "y_format",
        [](KernelSpec& s) {
          s.op = Op::kDequant;
@@ -109,8 +165,8 @@ TEST_CASE("messages of validate name value and expectation") {
   spec.x_columns = 9;
   CHECK_THROWS_WITH(validate(spec), "x_columns is 9, allowed: 1, 2, 4, 8");
   spec = fp8_matvec();
-  spec.y_format = FormatId::kBF16;
-  CHECK_THROWS_WITH(validate(spec), "y_format is bf16, allowed: f32 for matvec");
+  spec.y_format = FormatId::kFp8E5M2;
+  CHECK_THROWS_WITH(validate(spec), "y_format is fp8_e5m2, allowed: f32, f16, bf16");
 }
 
 TEST_CASE("the text of a spec lists every field") {
@@ -125,7 +181,10 @@ TEST_CASE("the text of a spec lists every field") {
         "base_alignment_bytes: 16\n"
         "activation: a16\n"
         "x_format: f32\n"
+        "x_scale: none\n"
+        "bias: none\n"
         "x_columns: 1\n"
+        "weights_finite: not known\n"
         "y_format: f32\n"
         "threads: default\n"
         "rows_per_warp: 4\n"
@@ -139,6 +198,7 @@ TEST_CASE("the text of a spec lists every field") {
         "layout: native\n"
         "cols: 7168\n"
         "base_alignment_bytes: 16\n"
+        "weights_finite: not known\n"
         "y_format: f32\n"
         "threads: default\n"
         "rows_per_warp: 4\n"
@@ -247,8 +307,11 @@ TEST_CASE("kernel names tell specs of one target apart") {
 }
 
 TEST_CASE("ops and activation policies are found by their names") {
-  for (Op op : {Op::kDequant, Op::kMatvec, Op::kReadTest}) CHECK(get_op(op_name(op)) == op);
-  CHECK_THROWS_WITH(get_op("matmul"), "op is 'matmul', allowed: dequant, matvec, read_test");
+  for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul, Op::kQuantize, Op::kNanScan, Op::kReadTest})
+    CHECK(get_op(op_name(op)) == op);
+  CHECK_THROWS_WITH(
+      get_op("matmull"),
+      "op is 'matmull', allowed: dequant, matvec, matmul, quantize, nan_scan, read_test");
   for (ActivationPolicy policy :
        {ActivationPolicy::kA16, ActivationPolicy::kA8, ActivationPolicy::kAfp8}) {
     CHECK(get_activation(activation_name(policy)) == policy);
