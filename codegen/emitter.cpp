@@ -15,10 +15,8 @@ namespace ktjit::codegen {
 
 EmittedKernel emit(const KernelSpec& spec) {
   validate(spec);
-  if (spec.activation != ActivationPolicy::kA16) {
-    throw SpecError("activation", activation_name(spec.activation),
-                    "a16 (a8 and afp8 are not served yet)");
-  }
+  if (spec.activation == ActivationPolicy::kA8)
+    throw SpecError("activation", "a8", "a16, afp8 (a8 is not served yet)");
   constexpr std::int64_t kMaxCols =
       std::numeric_limits<int>::max() / 64;  // 32-bit column arithmetic in the text
   if (spec.layout.cols > kMaxCols) {
@@ -69,9 +67,12 @@ TemplateValues header_values(const KernelSpec& spec) {
                          ? fmt::format("y = {}, as the format defines it", decoded)
                          : fmt::format("y = {}, then rounded once to {}, to nearest even", decoded,
                                        get_format(spec.y_format).name);
-  } else if (spec.op == Op::kMatvec) {
-    values["math"] = fmt::format(
-        "y[j, r] = sum over c of {}[r, c] * f32(x[j, c]), products and sums in f32", decoded);
+  } else if (is_product(spec.op)) {
+    values["math"] = fmt::format("y[j, r] = sum over c of {}[r, c] * {}{}, {}", decoded,
+                                 spec.x_scale ? "(f32(x) * x_scale)[j, c]" : "f32(x[j, c])",
+                                 spec.bias ? " + bias[r]" : "", "products and sums in f32");
+    if (spec.y_format != FormatId::kF32)
+      values["math"] += fmt::format(", rounded once to {}", get_format(spec.y_format).name);
   }
   values["scale_description"] = "";
   if (spec.scale) {
@@ -115,7 +116,7 @@ std::vector<Constant> shared_constants(const KernelSpec& spec, int run) {
   const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
   std::vector<Constant> constants = {
       {"kCols", number(spec.layout.cols),
-       spec.op == Op::kMatvec ? "columns of w, and of each row of x" : "columns of w and y"},
+       is_product(spec.op) ? "columns of w, and of each row of x" : "columns of w and y"},
       {"kRowBytes", number(row_bytes(get_format(spec.weight), spec.layout.cols)),
        "bytes of one row of w"},
       {"kRun", number(run), "consecutive elements decoded at a time"}};
@@ -145,8 +146,9 @@ std::string scale_col_index(const ScaleGrid& grid, const std::string& col) {
 
 std::string decode_run_fragment(FormatId format) {
   const Format& facts = get_format(format);
-  return facts.family == FormatFamily::kFp8 ? "decode_run_fp8"
-                                            : fmt::format("decode_run_{}", facts.name);
+  if (facts.family == FormatFamily::kFp8) return "decode_run_fp8";
+  return facts.family == FormatFamily::kMx ? "decode_run_fp4"
+                                           : fmt::format("decode_run_{}", facts.name);
 }
 
 }  // namespace ktjit::codegen
