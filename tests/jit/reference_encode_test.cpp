@@ -33,6 +33,10 @@ std::vector<float> all_values(FormatId format) {
   }
   std::vector<float> values(65536);
   decode_row(format, bytes, values);
+  for (std::size_t bits = 0; bits < values.size(); ++bits) {  // decode_row loses the sign of NaNs
+    if (std::isnan(values[bits]))
+      values[bits] = std::copysign(values[bits], bits < 32768 ? 1.0f : -1.0f);
+  }
   return values;
 }
 
