@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kDefaultThreads = 256;
 constexpr int kNarrowDequantThreads = 128;  // results of 16 bits: measured best on an H200
-constexpr int kMatvecThreads = 128;  // measured best on an H200, see docs/STATUS.md
+constexpr int kMatvecThreads = 128;         // measured best on an H200, see docs/STATUS.md
 
 EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
   const std::string_view y_name = get_format(spec.y_format).name;

@@ -65,8 +65,13 @@ Lowering get_lowering(FormatId format, const Target& target, bool weights_finite
     case FormatFamily::kFp8:
       return fp8_lowering(format, target, weights_finite);
     case FormatFamily::kMx:
-      return {LoweringKind::kSoftware, "", "FP4 is decoded in software",
-              "software, exact: bits moved into an f32, one multiply", 0};
+      return {
+          LoweringKind::kSoftware, "",
+          fmt::format("no {} instruction decodes 4-bit floats", target.is_cpu() ? "CPU" : "GPU"),
+          target.is_cpu()
+              ? "software, exact: halves from a table in a register, times the block's scale"
+              : "software, exact: bits moved into an f32, one multiply",
+          0};
     case FormatFamily::kGgml:
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),
