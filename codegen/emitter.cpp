@@ -15,6 +15,8 @@ namespace ktjit::codegen {
 
 EmittedKernel emit(const KernelSpec& spec) {
   validate(spec);
+  if (is_product(spec.op) && spec.activation == ActivationPolicy::kA8)
+    throw SpecError("activation", "a8", "a16, or afp8 with matmul (a8 is not served yet)");
   constexpr std::int64_t kMaxCols =
       std::numeric_limits<int>::max() / 64;  // 32-bit column arithmetic in the text
   if (spec.layout.cols > kMaxCols) {
