@@ -186,6 +186,11 @@ std::string paragraph(std::string_view label, std::string_view text) {
   return result + "\n";
 }
 
+/// Three digits at least.
+std::string rate_text(double per_second) {
+  return per_second < 100 ? fmt::format("{:.1f}", per_second) : fmt::format("{:.0f}", per_second);
+}
+
 std::string shape_line(const ModelShape& shape) {
   std::vector<std::string> parts;
   if (!shape.architecture.empty()) parts.push_back(shape.architecture);
@@ -328,11 +333,11 @@ std::string speed_line(const PlanReport& report) {
     return paragraph("speed", fmt::format("{:.1f} us for one product: {}; no tokens/s: {}",
                                           1e6 * speed.seconds, source, report.no_speed_reason));
   }
-  std::string text = fmt::format("at most {:.1f} tokens/s (batch 1): a token reads {}",
-                                 *report.tokens_per_second, source);
-  if (speed.seconds > speed.memory_seconds) {
-    text += fmt::format("; {:.1f} tokens/s with the conversions that take longer than that",
-                        *report.tokens_per_second_bound);
+  std::string text = fmt::format("at most {} tokens/s (batch 1): a token reads {}",
+                                 rate_text(*report.tokens_per_second), source);
+  if (!speed.instruction_bound.empty()) {
+    text += fmt::format("; {} with the conversions that take longer than that",
+                        rate_text(*report.tokens_per_second_bound));
   }
   return paragraph("speed", text);
 }
@@ -346,7 +351,7 @@ std::string alternatives_text(const PlanReport& report, const ModelFacts& facts)
                {"largest", Align::kRight},
                {""}});
   const auto error_text = [](const Alternative& other, const std::optional<double>& error) {
-    if (other.kept) return std::string("0");
+    if (other.kept || error == 0) return std::string("0");
     return error ? fmt::format("{:.1e}", *error) : std::string();
   };
   for (const Alternative& other : report.alternatives) {
@@ -354,7 +359,7 @@ std::string alternatives_text(const PlanReport& report, const ModelFacts& facts)
                    !other.fits   ? ""
                    : *other.fits ? "yes"
                                  : "no",
-                   other.tokens_per_second ? fmt::format("{:.1f}", *other.tokens_per_second) : "",
+                   other.tokens_per_second ? rate_text(*other.tokens_per_second) : "",
                    error_text(other, other.rms_error), error_text(other, other.max_error),
                    other.note});
   }

@@ -69,25 +69,35 @@ Tiling tile_cols(const ScaleGrid& grid, std::int64_t cols) {
   return {step, step};
 }
 
-std::int64_t values_of_tile(const TensorInfo& tensor) {
-  const ScaleGrid grid = converted_grid(tensor);
-  return std::min(tile_rows(grid).extent, tensor.rows()) *
-         std::min(tile_cols(grid, tensor.cols()).extent, tensor.cols());
-}
+/// All tiles of one tensor, numbered row by row.
+class Tiles {
+ public:
+  explicit Tiles(const TensorInfo& tensor)
+      : rows_(tensor.rows()),
+        cols_(tensor.cols()),
+        row_tiling_(tile_rows(converted_grid(tensor))),
+        col_tiling_(tile_cols(converted_grid(tensor), cols_)),
+        across_((cols_ + col_tiling_.step - 1) / col_tiling_.step) {}
 
-Tile random_tile(const TensorInfo& tensor, std::mt19937_64& random) {
-  const ScaleGrid grid = converted_grid(tensor);
-  const auto place = [&](const Tiling& tiling, std::int64_t size, std::int64_t* first,
-                         std::int64_t* count) {
-    const auto places = static_cast<std::uint64_t>((size + tiling.step - 1) / tiling.step);
-    *first = static_cast<std::int64_t>(random() % places) * tiling.step;
-    *count = std::min(tiling.extent, size - *first);
-  };
-  Tile tile;
-  place(tile_rows(grid), tensor.rows(), &tile.first_row, &tile.rows);
-  place(tile_cols(grid, tensor.cols()), tensor.cols(), &tile.first_col, &tile.cols);
-  return tile;
-}
+  std::int64_t count() const {
+    return across_ * ((rows_ + row_tiling_.step - 1) / row_tiling_.step);
+  }
+  Tile at(std::int64_t index) const {
+    Tile tile;
+    tile.first_row = index / across_ * row_tiling_.step;
+    tile.first_col = index % across_ * col_tiling_.step;
+    tile.rows = std::min(row_tiling_.extent, rows_ - tile.first_row);
+    tile.cols = std::min(col_tiling_.extent, cols_ - tile.first_col);
+    return tile;
+  }
+
+ private:
+  std::int64_t rows_;
+  std::int64_t cols_;
+  Tiling row_tiling_;
+  Tiling col_tiling_;
+  std::int64_t across_;
+};
 
 /// The scale blocks that a run of `count` rows or columns from `first` on lies in. `block` is 0 for
 /// the whole extent.
@@ -192,23 +202,28 @@ void through_q8_0(std::span<const float> values, std::span<float> out) {
   }
 }
 
-void convert_and_back(FormatId format, const TensorInfo& tensor, const Tile& tile,
+/// e4m3's codes read as e4b15, whose exponents are 8 smaller. The format has no NaN.
+void through_same_codes(const TileCopy& copy, std::span<float> out) {
+  constexpr float kBetweenBiases = 256;  // 2^(15 - 7)
+  ScaledTensorView as_e4b15 = copy.view;
+  as_e4b15.format = FormatId::kFp8E4B15;
+  decode_rows(as_e4b15, 0, as_e4b15.rows, out);
+  for (float& value : out) value *= kBetweenBiases;
+}
+
+void convert_and_back(FormatId format, const TensorInfo& tensor, const TileCopy& copy,
                       std::span<const float> values, std::span<float> out) {
   if (format == tensor.format) {
     std::ranges::copy(values, out.begin());
-    return;
-  }
-  switch (format) {
-    case FormatId::kBF16:
-    case FormatId::kF16:
-      std::ranges::transform(values, out.begin(),
-                             [&](float value) { return round_trip(format, value); });
-      return;
-    case FormatId::kQ8_0:
-      through_q8_0(values, out);
-      return;
-    default:
-      through_fp8(format, converted_grid(tensor), tile.rows, tile.cols, values, out);
+  } else if (format == FormatId::kBF16 || format == FormatId::kF16) {
+    std::ranges::transform(values, out.begin(),
+                           [&](float value) { return round_trip(format, value); });
+  } else if (format == FormatId::kQ8_0) {
+    through_q8_0(values, out);
+  } else if (format == FormatId::kFp8E4B15 && tensor.format == FormatId::kFp8E4M3) {
+    through_same_codes(copy, out);
+  } else {
+    through_fp8(format, converted_grid(tensor), copy.view.rows, copy.view.cols, values, out);
   }
 }
 
@@ -257,9 +272,11 @@ std::string kind_of(std::string_view name) {
   return kind;
 }
 
-/// Tensors of one kind.
+/// Tensors of one kind, and where each one's tiles begin if all are numbered in one go.
 struct Kind {
   std::vector<const TensorInfo*> tensors;
+  std::vector<std::int64_t> first_tile;
+  std::int64_t tiles = 0;
   double elements = 0;
 };
 
@@ -269,9 +286,29 @@ std::map<std::string, Kind> sort_into_kinds(const model::Model& model) {
     if (!is_fp8(tensor.format) || tensor.elements() == 0) continue;
     Kind& kind = kinds[kind_of(tensor.name)];
     kind.tensors.push_back(&tensor);
+    kind.first_tile.push_back(kind.tiles);
+    kind.tiles += Tiles(tensor).count();
     kind.elements += static_cast<double>(tensor.elements());
   }
   return kinds;
+}
+
+/// Numbers of tiles: all of them, or about `wanted`, one anywhere in each of as many equal parts.
+std::vector<std::int64_t> choose_tiles(std::int64_t all, std::int64_t wanted,
+                                       std::mt19937_64& random) {
+  std::vector<std::int64_t> chosen;
+  if (all <= wanted) {
+    chosen.resize(static_cast<std::size_t>(all));
+    std::iota(chosen.begin(), chosen.end(), std::int64_t{0});
+    return chosen;
+  }
+  const double part = static_cast<double>(all) / static_cast<double>(wanted);
+  for (std::int64_t at = 0; at < wanted; ++at) {
+    const double within = static_cast<double>(random() >> 11) * 0x1p-53;  // [0, 1)
+    const auto tile = static_cast<std::int64_t>((static_cast<double>(at) + within) * part);
+    if (tile < all && (chosen.empty() || tile > chosen.back())) chosen.push_back(tile);
+  }
+  return chosen;
 }
 
 std::optional<ConversionError> sum_up(FormatId format, const Tally& tally,
@@ -328,24 +365,28 @@ std::vector<ConversionError> measure_conversion_errors(const model::Model& model
   std::vector<float> values;
   std::vector<float> converted;
   for (const auto& [name, kind] : kinds) {
+    const Tile typical = Tiles(*kind.tensors.front()).at(0);
     const std::int64_t share = max_values / static_cast<std::int64_t>(kinds.size());
-    const auto tiles = static_cast<std::size_t>(
-        std::max<std::int64_t>(1, share / values_of_tile(*kind.tensors.front())));
-    for (std::size_t at = 0; at < tiles; ++at) {
-      const TensorInfo& tensor = *kind.tensors[at * kind.tensors.size() / tiles];
-      const Tile tile = random_tile(tensor, random);
+    const std::int64_t wanted = std::max<std::int64_t>(1, share / (typical.rows * typical.cols));
+    for (const std::int64_t number : choose_tiles(kind.tiles, wanted, random)) {
+      const auto after = std::ranges::upper_bound(kind.first_tile, number);
+      const auto index_of_tensor = static_cast<std::size_t>(after - kind.first_tile.begin()) - 1;
+      const TensorInfo& tensor = *kind.tensors[index_of_tensor];
+      const Tile tile = Tiles(tensor).at(number - kind.first_tile[index_of_tensor]);
       const TileCopy copy = copy_tile(tensor, tile);
       values.resize(static_cast<std::size_t>(tile.rows * tile.cols));
       decode_rows(copy.view, 0, tile.rows, values);
-      for (float& value : values) {
-        if (std::isfinite(value)) continue;
-        value = 0;
-        ++nan_codes;
+      std::vector<std::size_t> left_out;  // NaN codes; scales that are NaN or too large
+      for (std::size_t index = 0; index < values.size(); ++index) {
+        if (!std::isfinite(values[index])) left_out.push_back(index);
       }
+      for (const std::size_t index : left_out) values[index] = 0;
+      nan_codes += left_out.size();
       converted.resize(values.size());
       for (std::size_t index = 0; index < formats.size(); ++index) {
         if (!can_convert(tensor, formats[index])) continue;
-        convert_and_back(formats[index], tensor, tile, values, converted);
+        convert_and_back(formats[index], tensor, copy, values, converted);
+        for (const std::size_t at_nan : left_out) converted[at_nan] = 0;
         tallies[index].add(name, tensor, values, converted);
       }
     }

@@ -36,7 +36,8 @@ constexpr std::int64_t kErrorSampleValues = 1 << 20;
 /// Sample:  tensors are sorted into kinds by their names with numbers left out; each kind gives about
 ///          as many values, from whole scale blocks of tensors spread over the model. Kinds count by
 ///          their number of elements. The same for equal models.
-/// Math:    v = f32(code) * f32(scale). To an FP8 format: scales in f32 on the tensor's own grid (one
+/// Math:    v = f32(code) * f32(scale). e4m3 to e4b15: the same codes, scales x 256 (the difference of
+///          the biases), which is exact. Else to FP8: scales in f32 on the tensor's own grid (one
 ///          a tensor if it has none; of the sample, where a block is larger than it), the largest |v|
 ///          of a block over the format's largest value; codes to nearest even. bf16, f16: to nearest
 ///          even, no scale. q8_0: ggml's, f16 scales of largest |v| / 127 for 32 values. A tensor that

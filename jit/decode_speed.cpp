@@ -27,11 +27,10 @@ double issue_budget(const GpuCard& card, double bytes) {
 }
 
 std::optional<double> instructions_per_weight(const codegen::Lowering& lowering) {
+  const bool known =
+      lowering.instructions_per_4 > 0 || lowering.kind == codegen::LoweringKind::kNative;
+  if (!known) return std::nullopt;
   constexpr double kMultiplyAdd = 1;
-  if (lowering.kind == codegen::LoweringKind::kNative && lowering.instructions_per_4 == 0) {
-    return kMultiplyAdd + 1;  // at most one widening move or conversion a weight
-  }
-  if (lowering.instructions_per_4 == 0) return std::nullopt;
   return lowering.instructions_per_4 / 4.0 + kMultiplyAdd;
 }
 
@@ -58,6 +57,7 @@ DecodeSpeed estimate_decode(std::span<const WeightUse> uses, double kv_bytes, co
     speed.seconds += seconds;
   }
   speed.memory_seconds = (speed.weight_bytes + kv_bytes) / bandwidth;
+  if (speed.instruction_bound.empty()) speed.seconds = speed.memory_seconds;  // sums round apart
   return speed;
 }
 

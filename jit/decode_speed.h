@@ -30,7 +30,7 @@ double attainable_bandwidth(const GpuCard& card);
 double issue_budget(const GpuCard& card, double bytes);
 
 /// Instructions that one weight of a matrix-vector product costs: its conversion to f32 and one
-/// multiply-add; loads not counted. Nothing if the lowering's count is unknown.
+/// multiply-add; loads not counted. Nothing if the lowering's count is unknown. For CUDA targets.
 std::optional<double> instructions_per_weight(const codegen::Lowering& lowering);
 
 /// Weights of one format that a token reads.

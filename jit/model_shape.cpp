@@ -186,7 +186,8 @@ void add_layer(std::vector<CachedLayers>& groups, const CachedLayers& layer) {
 }
 
 std::string group_rule(const CachedLayers& group, std::string_view values) {
-  std::string text = fmt::format("{} layers x {}", group.layers, values);
+  std::string text =
+      fmt::format("{} {} x {}", group.layers, group.layers == 1 ? "layer" : "layers", values);
   if (group.window_tokens) text += fmt::format(" in a window of {}", *group.window_tokens);
   return text;
 }

@@ -69,7 +69,8 @@ std::vector<FormatCost> find_costs(const Plan& plan, const GpuCard* card) {
     FormatCost cost;
     cost.format = group.format;
     cost.bytes_per_weight = sums[group.format].bytes / sums[group.format].weights;
-    cost.instructions_per_weight = instructions_per_weight(group.lowering);
+    if (plan.target.is_cuda())
+      cost.instructions_per_weight = instructions_per_weight(group.lowering);
     if (card != nullptr) cost.budget_per_weight = issue_budget(*card, cost.bytes_per_weight);
     costs.push_back(cost);
   }
@@ -92,8 +93,8 @@ void estimate_speed(const ModelFacts& facts, PlanReport& report) {
     report.speed =
         estimate_decode(uses_of(facts, *shares, own_format), kv_bytes, *place.card, place.target);
     if (!facts.is_language_model()) {
-      report.no_speed_reason = "the metadata tells of no layers: it may not be a language model";
-    } else if (report.speed->memory_seconds > 0) {
+      report.no_speed_reason = "the metadata names no layers";
+    } else if (report.speed->weight_bytes > 0) {
       report.tokens_per_second = 1 / report.speed->memory_seconds;
       report.tokens_per_second_bound = 1 / report.speed->seconds;
     } else {
@@ -122,25 +123,21 @@ std::optional<ExpertsOnCpu> place_experts_on_cpu(const ModelFacts& facts, const 
 }
 
 /// What a conversion to the format means, in one clause.
-std::string note_on(FormatId format, bool kept, const Plan& plan) {
-  if (kept) {
-    const auto group = std::ranges::find(plan.groups, format, &TensorGroup::format);
-    KTJIT_CHECK(group != plan.groups.end());
-    return fmt::format("as it is: {}", group->lowering.summary);
-  }
+std::string_view note_on(FormatId format, bool kept) {
+  if (kept) return "as it is, exact";
   switch (format) {
     case FormatId::kFp8E4M3:
       return "3 mantissa bits, 448 at most";
     case FormatId::kFp8E5M2:
-      return "2 mantissa bits in place of e4m3's 3; the cheapest to convert";
+      return "2 mantissa bits; cheap to convert";
     case FormatId::kFp8E4B15:
-      return "3 mantissa bits, 1.75 at most and no NaN: other scales, not the same bytes";
+      return "1.75 at most, no NaN; e4m3's codes, scales x 256";
     case FormatId::kBF16:
-      return "7 mantissa bits, twice the memory and the time";
+      return "7 mantissa bits, twice the bytes";
     case FormatId::kF16:
-      return "10 mantissa bits, twice the memory and the time; below 6e-5 they get fewer";
+      return "10 mantissa bits, twice the bytes";
     case FormatId::kQ8_0:
-      return "8-bit integers, a scale for 32; GGUF has it";
+      return "8-bit integers, a scale for 32";
     default:
       KTJIT_UNREACHABLE("an alternative to FP8");
   }
@@ -167,11 +164,12 @@ Alternative make_alternative(const ModelFacts& facts, const PlanReport& report, 
   }
   result.kept = of_this_format == fp8_tensors;
   if (report.memory.available) result.fits = result.memory_bytes <= *report.memory.available;
-  if (report.tokens_per_second) {
+  if (report.speed) {
     const DecodeSpeed speed =
         estimate_decode(uses_of(facts, *facts.shares_read(), format_of), report.speed->kv_bytes,
                         *report.place.card, report.place.target);
-    result.tokens_per_second = 1 / speed.seconds;
+    result.seconds = speed.seconds;
+    if (report.tokens_per_second) result.tokens_per_second = 1 / speed.seconds;
   }
   const auto error = std::ranges::find(facts.errors, format, &ConversionError::format);
   if (result.kept) {
@@ -181,10 +179,9 @@ Alternative make_alternative(const ModelFacts& facts, const PlanReport& report, 
     result.rms_error = error->rms;
     result.max_error = error->max;
   }
-  result.note = note_on(format, result.kept, report.plan);
+  result.note = note_on(format, result.kept);
   if (result.unconverted > 0) {
-    result.note += fmt::format("; {} of {} tensors stay, their columns are no multiple of 32",
-                               result.unconverted, fp8_tensors);
+    result.note += fmt::format("; {} of {} tensors can't", result.unconverted, fp8_tensors);
   }
   return result;
 }
@@ -269,7 +266,9 @@ void advise_on_memory(const ModelFacts& facts, const PlanReport& report,
   if (q4_k <= available)
     advice.push_back(
         fmt::format("as q4_K (4.5 bits a weight, lossy) it takes {} and fits", gib(q4_k)));
-  if (const std::string cards = larger_cards(report); !cards.empty())
+  const GpuCard* card = report.place.card;
+  const bool card_is_full = card != nullptr && available == card->memory_bytes();
+  if (const std::string cards = larger_cards(report); card_is_full && !cards.empty())
     advice.push_back(
         fmt::format("cards of {} that hold it: {}", report.place.target.name(), cards));
   if (advice.empty())
@@ -306,8 +305,8 @@ void judge_speed(PlanReport& report) {
     verdict.reason += fmt::format("; {}", fmt::join(slow, "; "));
   } else if (largest_use > 0) {
     verdict.reason += fmt::format(
-        "; memory-bound: conversions take at most {:.0f} % of what {} "
-        "issues meanwhile",
+        "; converting takes at most {:.0f} % of the instructions that {} issues while its memory "
+        "delivers the weights",
         100 * largest_use, where(report.place));
   }
   if (!unknown.empty()) {
@@ -320,8 +319,8 @@ void judge_memory(const ModelFacts& facts, PlanReport& report) {
   if (report.memory.fits() != false) return;
   TargetVerdict& verdict = report.verdict;
   verdict.verdict = Verdict::kNo;
-  verdict.reason = fmt::format("it needs {} and {} has {}; {}", gib(report.memory.total()),
-                               where(report.place), gib(*report.memory.available), verdict.reason);
+  verdict.reason = fmt::format("it needs {} of memory and has {}; {}", gib(report.memory.total()),
+                               gib(*report.memory.available), verdict.reason);
   advise_on_memory(facts, report, verdict.advice);
 }
 
@@ -330,17 +329,17 @@ void advise_on_fp8(PlanReport& report) {
   if (!converts_fp8_in_software(report.plan) || report.alternatives.empty()) return;
   const Alternative& kept = report.alternatives.front();
   if (!kept.kept || kept.fits == false) return;
-  const double own = kept.tokens_per_second.value_or(0);
-  const bool faster_exists =
-      std::ranges::any_of(report.alternatives, [&](const Alternative& other) {
-        constexpr double kWorthIt = 1.05;
-        return other.tokens_per_second.value_or(0) > kWorthIt * own && other.fits != false;
-      });
-  report.verdict.advice.push_back(
-      faster_exists ? fmt::format("keep {} for exact results; the table says what others gain",
-                                  name_of(kept.format))
-                    : fmt::format("keep {}: nothing is lost, and no other format is faster here",
-                                  name_of(kept.format)));
+  std::string text = fmt::format("keep {}: nothing is lost", name_of(kept.format));
+  if (kept.seconds) {
+    constexpr double kWorthIt = 1.05;
+    const auto fastest = std::ranges::min_element(
+        report.alternatives, {}, [](const Alternative& other) { return *other.seconds; });
+    const double times = *kept.seconds / *fastest->seconds;
+    text += times > kWorthIt ? fmt::format("; {} would be {:.1f} times faster, see its error",
+                                           name_of(fastest->format), times)
+                             : std::string(", and no other format is faster here");
+  }
+  report.verdict.advice.push_back(std::move(text));
 }
 
 }  // namespace

@@ -101,6 +101,7 @@ struct Alternative {
   std::uint64_t unconverted = 0;   ///< FP8 tensors that can't have the format
   std::uint64_t memory_bytes = 0;  ///< of everything, as MemoryNeed::total
   std::optional<bool> fits;
+  std::optional<double> seconds;  ///< for a token, or one product; nothing if not known
   std::optional<double> tokens_per_second;
   std::optional<double> rms_error;  ///< 0 if kept; nothing if it could not be measured
   std::optional<double> max_error;

@@ -22,18 +22,15 @@ std::string reason_to_skip(const model::TensorInfo& tensor) {
 /// What happens to an FP8 format here, for people who know it from Triton's message. Triton converts
 /// e4m3 from compute capability 8.9 on (its backend/compiler.py, up to 3.6).
 std::string fp8_advice(const TensorGroup& group, const Target& target) {
-  const std::string names = fmt::format("{}", fmt::join(format_aliases(group.format), ", "));
-  const bool refused = group.format == FormatId::kFp8E4M3 && target.is_cuda() && target.sm < 89;
-  const std::string cost =
-      group.lowering.instructions_per_4 > 0
-          ? fmt::format(", {} instructions for 4 weights", group.lowering.instructions_per_4)
-          : std::string();
-  return fmt::format("{} ({}) runs as it is: {}{}{}", get_format(group.format).name, names,
-                     group.lowering.summary, cost,
-                     refused ? fmt::format("; Triton on {} says \"type fp8e4nv not supported in "
-                                           "this architecture\" at these tensors",
-                                           target.name())
-                             : std::string());
+  const std::string_view name = get_format(group.format).name;
+  if (group.format == FormatId::kFp8E4M3 && target.is_cuda() && target.sm < 89) {
+    return fmt::format(
+        "Triton refuses {} on {} (\"type fp8e4nv not supported in this architecture\"); ktjit runs "
+        "it there as it is, converted exactly in software, {} instructions for 4 weights",
+        name, target.name(), group.lowering.instructions_per_4);
+  }
+  return fmt::format("{} ({}) runs as it is: {}", name,
+                     fmt::join(format_aliases(group.format), ", "), group.lowering.summary);
 }
 
 }  // namespace
