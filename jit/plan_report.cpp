@@ -99,6 +99,7 @@ void estimate_speed(const ModelFacts& facts, PlanReport& report) {
       report.tokens_per_second_bound = 1 / report.speed->seconds;
     } else {
       report.no_speed_reason = "it has no weights";
+      report.speed.reset();
     }
   }
 }
@@ -275,13 +276,11 @@ void advise_on_memory(const ModelFacts& facts, const PlanReport& report,
     advice.push_back("take a model with fewer bits per weight, or keep part of it in host memory");
 }
 
-/// "q4_K converts 2.3 times slower than the memory delivers it (9.0 instructions a weight, 3.9 ...)".
-std::string slow_text(const FormatCost& cost, const PlanPlace& place) {
-  return fmt::format(
-      "{} takes {:.1f} instructions a weight and {} issues {:.1f} while its memory delivers one: "
-      "{:.1f} times slower than the memory",
-      name_of(cost.format), *cost.instructions_per_weight, where(place), *cost.budget_per_weight,
-      *cost.times_slower());
+/// "q4_K 7.5 instructions a weight for 3.9 (1.7 times slower)".
+std::string slow_text(const FormatCost& cost) {
+  return fmt::format("{} {:.1f} instructions a weight for {:.1f} ({:.1f} times slower)",
+                     name_of(cost.format), *cost.instructions_per_weight, *cost.budget_per_weight,
+                     *cost.times_slower());
 }
 
 void judge_speed(PlanReport& report) {
@@ -290,7 +289,7 @@ void judge_speed(PlanReport& report) {
   std::vector<std::string> unknown;
   double largest_use = 0;
   for (const FormatCost& cost : report.costs) {
-    if (cost.times_slower()) slow.push_back(slow_text(cost, report.place));
+    if (cost.times_slower()) slow.push_back(slow_text(cost));
     if (!cost.instructions_per_weight) unknown.emplace_back(name_of(cost.format));
     if (cost.instructions_per_weight && cost.budget_per_weight)
       largest_use = std::max(largest_use, *cost.instructions_per_weight / *cost.budget_per_weight);
@@ -302,7 +301,10 @@ void judge_speed(PlanReport& report) {
       report.speed && report.speed->seconds > kNoticeable * report.speed->memory_seconds;
   if (is_slow && verdict.verdict == Verdict::kOk) verdict.verdict = Verdict::kSlow;
   if (is_slow && !slow.empty()) {
-    verdict.reason += fmt::format("; {}", fmt::join(slow, "; "));
+    verdict.reason += fmt::format(
+        "; but converting takes more instructions than {} issues while its memory delivers the "
+        "weights: {}",
+        where(report.place), fmt::join(slow, ", "));
   } else if (largest_use > 0) {
     verdict.reason += fmt::format(
         "; converting takes at most {:.0f} % of the instructions that {} issues while its memory "
