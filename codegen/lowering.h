@@ -26,8 +26,9 @@ struct Lowering {
   int instructions_per_4 = 0;
 };
 
+/// `weights_finite`: a scan has proved that no code is a NaN, so the shorter routine serves.
 /// Errors: SpecError if no kernel serves the format yet.
-Lowering get_lowering(FormatId format, const Target& target);
+Lowering get_lowering(FormatId format, const Target& target, bool weights_finite = false);
 
 /// Whether any kernel serves the format; if not, `run` lists its tensors as skipped.
 bool is_served(FormatId format);

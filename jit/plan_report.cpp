@@ -92,14 +92,14 @@ void estimate_speed(const ModelFacts& facts, PlanReport& report) {
     const auto kv_bytes = static_cast<double>(report.memory.kv_cache.value_or(0));
     report.speed =
         estimate_decode(uses_of(facts, *shares, own_format), kv_bytes, *place.card, place.target);
-    if (!facts.is_language_model()) {
-      report.no_speed_reason = "the metadata names no layers";
-    } else if (report.speed->weight_bytes > 0) {
-      report.tokens_per_second = 1 / report.speed->memory_seconds;
-      report.tokens_per_second_bound = 1 / report.speed->seconds;
-    } else {
+    if (report.speed->weight_bytes == 0) {
       report.no_speed_reason = "it has no weights";
       report.speed.reset();
+    } else if (!facts.is_language_model()) {
+      report.no_speed_reason = "the metadata names no layers";
+    } else {
+      report.tokens_per_second = 1 / report.speed->memory_seconds;
+      report.tokens_per_second_bound = 1 / report.speed->seconds;
     }
   }
 }
