@@ -176,7 +176,8 @@ TEST_CASE("cards of the same target that hold the model are named where one is t
   made.set("llama.block_count", std::uint32_t{1});
   made.set("llama.attention.head_count", std::uint32_t{8});
   made.set("llama.embedding_length", std::uint32_t{1024});
-  made.add("blk.0.ffn_up.weight", FormatId::kBF16, std::int64_t{15} << 20, 1024);  // 30 GiB
+  for (int part = 0; part < 30; ++part)  // of 1 GiB
+    made.add("blk.0." + std::to_string(part), FormatId::kBF16, 16384, 32768);
   const model::Model model = made.make();
   const ModelFacts facts(model, false);
   const PlanReport report = make_report(facts, place_on("A10"));
