@@ -4,6 +4,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import types
 
 # Modules that define the Triton functions: KTransformers' and DeepSeek's.
 MODULES = (
@@ -15,7 +16,7 @@ MODULES = (
 FUNCTIONS = ("act_quant", "weight_dequant", "fp8_gemm")
 
 _finder = None
-_patched = []  # (module, attribute, what was there)
+_originals = {}  # id of a stand-in -> (the stand-in, what it stands in for)
 _provided = []  # names of modules that only hold our functions
 
 
@@ -34,7 +35,7 @@ def install(modules=MODULES):
     report = []
     for name in modules:
         module = sys.modules.get(name)
-        if module is not None:
+        if module is not None and name not in _provided:
             report += _patch(module)
     if _finder is None:
         _finder = _Finder()
@@ -47,14 +48,16 @@ def install(modules=MODULES):
 
 
 def uninstall():
-    """Undoes install(). Returns what was restored or removed, as install() names it."""
+    """Undoes install(), also where the functions were imported by name since then.
+
+    Returns what was restored or removed, as install() names it.
+    """
     global _finder
     report = []
-    while _patched:
-        module, name, original = _patched.pop()
-        if getattr(module, name, None) in _ours().values():
-            setattr(module, name, original)
-            report.append(f"{module.__name__}.{name}")
+    for user, attribute, stand_in in _uses(lambda value: id(value) in _originals):
+        setattr(user, attribute, _originals[id(stand_in)][1])
+        report.append(f"{user.__name__}.{attribute}")
+    _originals.clear()
     while _provided:
         name = _provided.pop()
         if sys.modules.pop(name, None) is not None:
@@ -65,27 +68,43 @@ def uninstall():
     return report
 
 
-def _ours():
+def _stand_in(name):
+    """A function like ours of that name, but an object of its own, so that it can be told from one
+    that somebody took from ktjit.fp8."""
     from . import fp8
 
-    return {name: getattr(fp8, name) for name in FUNCTIONS}
+    ours = getattr(fp8, name)
+    copy = types.FunctionType(
+        ours.__code__, ours.__globals__, ours.__name__, ours.__defaults__, ours.__closure__
+    )
+    copy.__kwdefaults__ = ours.__kwdefaults__
+    copy.__doc__ = ours.__doc__
+    copy.__module__ = ours.__module__
+    return copy
+
+
+def _uses(is_wanted):
+    """(module, attribute, value) of all modules' attributes whose value is wanted."""
+    found = []
+    for module in list(sys.modules.values()):
+        attributes = getattr(module, "__dict__", None)
+        if isinstance(attributes, dict):
+            found += [(module, key, value) for key, value in attributes.items() if is_wanted(value)]
+    return found
 
 
 def _patch(module):
     """Replaces the functions that the module has, there and where others took them from."""
     report = []
-    for name, function in _ours().items():
+    for name in FUNCTIONS:
         original = module.__dict__.get(name)
-        if original is None or original is function:
+        if original is None or id(original) in _originals:
             continue
-        for user in list(sys.modules.values()):
-            attributes = getattr(user, "__dict__", None)
-            if not isinstance(attributes, dict):
-                continue
-            for attribute in [key for key, value in attributes.items() if value is original]:
-                setattr(user, attribute, function)
-                _patched.append((user, attribute, original))
-                report.append(f"{user.__name__}.{attribute}")
+        stand_in = _stand_in(name)
+        _originals[id(stand_in)] = (stand_in, original)
+        for user, attribute, _ in _uses(lambda value: value is original):
+            setattr(user, attribute, stand_in)
+            report.append(f"{user.__name__}.{attribute}")
     return report
 
 
@@ -121,7 +140,7 @@ class _Provider(importlib.abc.Loader):
         return None
 
     def exec_module(self, module):
-        module.__dict__.update(_ours())
+        module.__dict__.update({name: _stand_in(name) for name in FUNCTIONS})
         _provided.append(module.__name__)
 
 

@@ -6,7 +6,7 @@
 
 #include "capi/ktjit.h"
 
-static int failures = 0;
+extern int failures;
 
 #define CHECK(condition)                                                               \
   do {                                                                                 \
