@@ -2,6 +2,7 @@
 // threads.
 #include "codegen/cpu_emitter.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "codegen/emitter_parts.h"
@@ -13,16 +14,40 @@ namespace {
 
 constexpr int kRun = 16;  // elements decoded at a time: a divisor of every sub-block
 
+/// Rows of w and rows of x whose sums a tile of the matmul keeps in registers.
+struct MatmulTile {
+  int rows;
+  int columns;
+};
+
+constexpr int kBlockRows = 16;     // matmul: rows of w decoded together; a multiple of every tile's
+constexpr int kBlockColumns = 48;  // matmul: rows of x widened together; as well
+constexpr int kChunk = 256;        // matmul: columns decoded at a time, whole blocks of each format
+
+/// Sums of kRun lanes that the vector registers hold, with room for their operands.
+MatmulTile matmul_tile(const Target& target) {
+  if (target.has_cpu_feature("avx512f")) return {4, 6};  // 32 registers, each a run
+  if (target.has_cpu_feature("avx")) return {2, 3};      // 16 registers, each half a run
+  return {1, 2};                                         // 16 registers, each a quarter
+}
+
 FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) {
   const std::string f16 = spec.target.has_cpu_feature("f16c") ? "f16c" : "bits";
   FragmentVariants variants = {
       {"f16_to_f32", f16}, {"f16_run_to_f32", f16}, {"f32_run_to_f16", f16}};
   variants["multiply_add"] = spec.target.has_cpu_feature("fma") ? "fma" : "separate";
-  if (!lowering.routine.empty()) variants["fp8_run_to_f32"] = lowering.routine;
+  if (!lowering.routine.empty()) {
+    const bool is_shorter = spec.weights_finite && spec.weight == FormatId::kFp8E4M3;
+    variants["decode_run_fp8"] = lowering.routine + (is_shorter ? "_finite" : "");
+    variants["is_nan_code"] = lowering.routine;
+  }
   return variants;
 }
 
-bool is_blocked(const KernelSpec& spec) { return get_format(spec.weight).block_elems > 1; }
+/// Whether rows are made of ggml's blocks, which are opened before their runs are decoded.
+bool is_blocked(const KernelSpec& spec) {
+  return get_format(spec.weight).family == FormatFamily::kGgml;
+}
 std::int64_t tail_elems(const KernelSpec& spec) { return spec.layout.cols % kRun; }
 
 std::vector<Constant> constants_of(const KernelSpec& spec) {
@@ -40,6 +65,10 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
     constants.push_back(
         {"kElemBytes", fmt::format("{}", format.block_bytes), "bytes of one element of w"});
   }
+  if (spec.scale && spec.scale->type == ScaleType::kE4M3) {
+    constants.push_back({"kTensorScaleBytes", fmt::format("{}", kTensorScaleBytes),
+                         "the tensor's f32 scale and zeros, before the blocks' scales"});
+  }
   if (spec.op == Op::kMatvec) {
     // More chains than one hide the latency of the addition; with many columns there are enough.
     constants.push_back(
@@ -47,16 +76,39 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
     constants.push_back(
         {"kXColumns", fmt::format("{}", spec.x_columns), "rows of x that a launch can use"});
   }
+  if (spec.op == Op::kMatmul) {
+    const MatmulTile tile = matmul_tile(spec.target);
+    const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
+    constants.push_back({"kTileRows", number(tile.rows), "rows of w in one tile"});
+    constants.push_back({"kTileColumns", number(tile.columns), "rows of x in one tile"});
+    constants.push_back({"kBlockRows", number(kBlockRows), "rows of w decoded together"});
+    constants.push_back({"kBlockColumns", number(kBlockColumns), "rows of x widened together"});
+    constants.push_back({"kChunk", number(kChunk), "columns decoded at a time"});
+    if (spec.x_scale) {
+      constants.push_back(
+          {"kXGroup", number(spec.x_scale->block_cols), "columns of x that share one scale"});
+      constants.push_back({"kXScaleCols", number(spec.x_scale->cols_of_scales(spec.layout.cols)),
+                           "scales in one row of scales of x"});
+    }
+  }
   return constants;
 }
 
+/// From where to where a loop over a row goes, in the text's words.
+struct ColumnRange {
+  std::string first = "0";
+  std::string end = "kCols";
+  std::string first_block = "0";
+  std::string end_block = "kBlocks";
+};
+
 /// The loop over a row's columns; `use` has the statements for the run of weights `weight` at
 /// column `at`.
-std::string run_loop(const KernelSpec& spec, const std::string& apply_scale,
-                     const std::string& use) {
+std::string run_loop(const KernelSpec& spec, const std::string& apply_scale, const std::string& use,
+                     const ColumnRange& range = {}) {
   if (is_blocked(spec)) {
     return fmt::format(
-        "    for (int b = 0; b < kBlocks; ++b) {{\n"
+        "    for (int b = {}; b < {}; ++b) {{\n"
         "      const Block block = open_block(w_row + b * kBlockBytes);\n"
         "#pragma unroll 2\n"
         "      for (int first = 0; first < kBlockElems; first += kRun) {{\n"
@@ -65,15 +117,15 @@ std::string run_loop(const KernelSpec& spec, const std::string& apply_scale,
         "{}"
         "      }} // first: runs of this block\n"
         "    }} // b: blocks of this row",
-        use);
+        range.first_block, range.end_block, use);
   }
   return fmt::format(
       "#pragma unroll 2\n"
-      "    for (int at = 0; at + kRun <= kCols; at += kRun) {{\n"
+      "    for (int at = {}; at + kRun <= {}; at += kRun) {{\n"
       "      {}F32Run weight = decode_run(w_row, at);\n"
       "{}{}"
       "    }} // at: runs of this row",
-      apply_scale.empty() ? "const " : "", apply_scale, use);
+      range.first, range.end, apply_scale.empty() ? "const " : "", apply_scale, use);
 }
 
 /// Statements that multiply `weight`, the run at column `at`, by its scales.
@@ -81,19 +133,23 @@ std::string scale_statements(const KernelSpec& spec, const std::string& at,
                              const std::string& elements) {
   if (!spec.scale) return "";
   const ScaleGrid& grid = *spec.scale;
+  const std::string from = grid.type == ScaleType::kE4M3 ? "scale_row, tensor_scale" : "scale_row";
   if (scale_is_uniform_in_run(grid, kRun)) {
-    return fmt::format("      weight *= load_scale(scale_row, {});\n", scale_col_index(grid, at));
+    return fmt::format("      weight *= load_scale({}, {});\n", from, scale_col_index(grid, at));
   }
-  return fmt::format("      for (int i = 0; i < {}; ++i) weight[i] *= load_scale(scale_row, {});\n",
-                     elements, scale_col_index(grid, fmt::format("({} + i)", at)));
+  return fmt::format("      for (int i = 0; i < {}; ++i) weight[i] *= load_scale({}, {});\n",
+                     elements, from, scale_col_index(grid, fmt::format("({} + i)", at)));
 }
 
 std::string scale_row_line(const KernelSpec& spec) {
   if (!spec.scale) return "";
   const std::string row = scale_row_index(*spec.scale, "row");
-  return fmt::format("    const {}* scale_row = arguments->scale{};\n",
-                     scale_c_type(spec.scale->type),
-                     spec.scale->block_rows == 0 ? "" : fmt::format(" + ({}) * kScaleCols", row));
+  const bool has_tensor_scale = spec.scale->type == ScaleType::kE4M3;
+  return fmt::format(
+      "{}    const {}* scale_row = arguments->scale{}{};\n",
+      has_tensor_scale ? "    const float tensor_scale = load<float>(arguments->scale);\n" : "",
+      scale_c_type(spec.scale->type), has_tensor_scale ? " + kTensorScaleBytes" : "",
+      spec.scale->block_rows == 0 ? "" : fmt::format(" + ({}) * kScaleCols", row));
 }
 
 /// Decodes the columns after the last whole run from a zero-padded copy.
@@ -117,6 +173,11 @@ TemplateValues common_values(const KernelSpec& spec, const Lowering& lowering) {
   values["scale_member"] =
       spec.scale ? fmt::format("const {}* scale;\n  ", scale_c_type(spec.scale->type)) : "";
   return values;
+}
+
+/// Element type of x in the text.
+std::string x_c_type(const KernelSpec& spec) {
+  return spec.x_format == FormatId::kFp8E4M3 ? "unsigned char" : io_type(spec.x_format);
 }
 
 std::vector<std::string> decode_fragments(const KernelSpec& spec) {
@@ -150,14 +211,51 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
           LaunchShape{}, lowering};
 }
 
-EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
-  const std::string_view x_name = get_format(spec.x_format).name;
-  std::vector<std::string> names = decode_fragments(spec);
-  names.insert(names.end(), {"multiply_add", "sum_of", fmt::format("load_x_{}", x_name)});
+/// "f32_to_f16(total[j] + arguments->bias[row])": what a product stores as y.
+std::string y_value(const KernelSpec& spec, const std::string& total, const std::string& row) {
+  std::string value = total;
+  if (spec.bias) {
+    const std::string bias = fmt::format("arguments->bias[{}]", row);
+    value += *spec.bias == FormatId::kF32
+                 ? " + " + bias
+                 : fmt::format(" + {}_to_f32({})", get_format(*spec.bias).name, bias);
+  }
+  if (spec.y_format == FormatId::kF32) return value;
+  return fmt::format("f32_to_{}({})", get_format(spec.y_format).name, value);
+}
 
+/// The pieces that every product uses, those of its weights first.
+std::vector<std::string> product_fragments(const KernelSpec& spec) {
+  std::vector<std::string> names = decode_fragments(spec);
+  names.insert(names.end(), {"multiply_add", "sum_of",
+                             fmt::format("load_x_{}", get_format(spec.x_format).name)});
+  if (spec.bias && *spec.bias != FormatId::kF32)
+    names.push_back(fmt::format("{}_to_f32", get_format(*spec.bias).name));
+  if (spec.y_format != FormatId::kF32)
+    names.push_back(fmt::format("f32_to_{}", get_format(spec.y_format).name));
+  return names;
+}
+
+TemplateValues product_values(const KernelSpec& spec, const Lowering& lowering) {
   TemplateValues values = common_values(spec, lowering);
-  values["x_name"] = x_name;
-  values["x_type"] = io_type(spec.x_format);
+  values["x_name"] = get_format(spec.x_format).name;
+  values["x_type"] = x_c_type(spec);
+  values["y_name"] = get_format(spec.y_format).name;
+  values["y_type"] = io_type(spec.y_format);
+  values["bias_description"] = "";
+  values["bias_member"] = "";
+  if (spec.bias) {
+    values["bias_description"] =
+        fmt::format("//   bias     in   {}  [rows]\n", get_format(*spec.bias).name);
+    values["bias_member"] = fmt::format("const {}* bias;\n  ", io_type(*spec.bias));
+  }
+  return values;
+}
+
+EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
+  const std::vector<std::string> names = product_fragments(spec);
+  TemplateValues values = product_values(spec, lowering);
+  values["y_value"] = y_value(spec, "total[j]", "row");
   values["x_columns"] = fmt::format("{}", spec.x_columns);
   values["functions"] = FragmentLibrary::of("cpu").splice(names, variants_for(spec, lowering));
   const std::string indent = is_blocked(spec) ? "        " : "      ";
@@ -187,6 +285,194 @@ EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
           LaunchShape{}, lowering};
 }
 
+/// Text moved to the left by two columns; lines of the preprocessor begin at the first already.
+std::string outdented(const std::string& text) {
+  std::string result;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size() - 1) + 1;
+    const bool is_indented = text.compare(begin, 2, "  ") == 0;
+    result += text.substr(begin + (is_indented ? 2 : 0), end - begin - (is_indented ? 2 : 0));
+    begin = end;
+  }
+  return result;
+}
+
+/// The body of widen_row: a row of x as f32, times its scales.
+std::string widen_loop(const KernelSpec& spec) {
+  std::string load = "load_x(x_row + at)";
+  std::string tail_load = "load_x(x_tail)";
+  std::string scale_row;
+  if (spec.x_scale) {
+    scale_row = "  const float* scale_row = arguments->x_scale + j * kXScaleCols;\n";
+    const auto scaled = [&](const std::string& value, const std::string& at) {
+      return scale_is_uniform_in_run(*spec.x_scale, kRun)
+                 ? fmt::format("{} * scale_row[{} / kXGroup]", value, at)
+                 : fmt::format("scaled({}, scale_row, {})", value, at);
+    };
+    load = scaled(load, "at");
+    tail_load = scaled(tail_load, "kMainCols");
+  }
+  std::string text = scale_row + fmt::format(
+                                     "  for (int at = first; at + kRun <= last; at += kRun) "
+                                     "store(out + (at - first), {});\n",
+                                     load);
+  if (tail_elems(spec) == 0) return text;
+  return text + fmt::format(
+                    "  if (last == kCols) {{\n"
+                    "    {} x_tail[kRun] = {{}};\n"
+                    "    __builtin_memcpy(x_tail, x_row + kMainCols, kTail * sizeof(x_tail[0]));\n"
+                    "    store(out + (kMainCols - first), {});\n"
+                    "  }}\n",
+                    x_c_type(spec), tail_load);
+}
+
+EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
+  std::vector<std::string> names = product_fragments(spec);
+  names.insert(names.end(), {"load", "store"});
+  if (spec.x_scale && !scale_is_uniform_in_run(*spec.x_scale, kRun)) names.push_back("scaled");
+
+  TemplateValues values = product_values(spec, lowering);
+  values["block_rows"] = fmt::format("{}", kBlockRows);
+  values["functions"] = FragmentLibrary::of("cpu").splice(names, variants_for(spec, lowering));
+  values["x_scale_description"] = "";
+  values["x_scale_member"] = "";
+  if (spec.x_scale) {
+    values["x_scale_description"] =
+        fmt::format("//   x_scale  in   f32  [n, {}]  row-major, one per {} columns of x\n",
+                    spec.x_scale->cols_of_scales(spec.layout.cols), spec.x_scale->block_cols);
+    values["x_scale_member"] = "const float* x_scale;\n  ";
+  }
+  const ColumnRange range = {"first", "last", "first / kBlockElems", "last / kBlockElems"};
+  const std::string indent = is_blocked(spec) ? "        " : "      ";
+  values["decode_loop"] = outdented(
+      scale_row_line(spec) + run_loop(spec, scale_statements(spec, "at", "kRun"),
+                                      indent + "store(out + (at - first), weight);\n", range));
+  values["decode_tail"] = tail_elems(spec) == 0 || is_blocked(spec)
+                              ? ""
+                              : "  if (last == kCols) {\n" + tail_decode(spec) +
+                                    "      store(out + (kMainCols - first), weight);\n"
+                                    "    }\n"
+                                    "  }\n";
+  values["widen_loop"] = widen_loop(spec);
+  values["y_statement"] =
+      fmt::format("y_row[r] = {};", y_value(spec, "sum_of(sum[r][j])", "row + r"));
+  LaunchShape launch;
+  launch.rows_per_cta = kBlockRows;
+  return {fill_template(get_template("cpu/matmul.cpp.in"), values), kernel_name(spec), launch,
+          lowering};
+}
+
+/// What encode_run has to know of an FP8 format, beside its dropped bits.
+struct EncodeFacts {
+  int dropped_bits;           ///< mantissa bits of f32 that the format lacks
+  int bias;                   ///< of its exponent
+  std::string_view largest;   ///< the largest value that encoding gives
+  std::string_view overflow;  ///< code of what is too large, without sign
+  std::string_view nan;
+  bool nan_keeps_sign;
+};
+
+EncodeFacts encode_facts(FormatId format, bool saturate) {
+  switch (format) {
+    case FormatId::kFp8E4M3:
+      return {20, 7, "448", saturate ? "0x7e" : "0x7f", "0x7f", !saturate};
+    case FormatId::kFp8E5M2:
+      return {21, 15, "57344", saturate ? "0x7b" : "0x7c", "0x7f", !saturate};
+    case FormatId::kFp8E4B15:
+      return {20, 15, "1.75", "0x7e", "0x7e", false};  // it has neither NaN nor infinity
+    default:
+      throw SpecError("format", get_format(format).name,
+                      "fp8_e4m3, fp8_e5m2, fp8_e4b15 (others are not quantised to yet)");
+  }
+}
+
+std::vector<Constant> encode_constants(const KernelSpec& spec, const EncodeFacts& facts) {
+  constexpr int kF32Bias = 127;
+  constexpr int kF32MantissaBits = 23;
+  const int mantissa_bits = kF32MantissaBits - facts.dropped_bits;
+  const auto exponent_bits = [](int exponent) {
+    return fmt::format("{:#x}u", static_cast<unsigned>(exponent) << kF32MantissaBits);
+  };
+  std::vector<Constant> constants = {
+      {"kCols", fmt::format("{}", spec.layout.cols), "columns of x and w"},
+      {"kRun", fmt::format("{}", kRun), "consecutive elements encoded at a time"},
+      {"kDroppedBits", fmt::format("{}", facts.dropped_bits),
+       "mantissa bits of f32 that the format lacks"},
+      {"kRebias", exponent_bits(kF32Bias - facts.bias), "from f32's exponent to the format's",
+       "unsigned"},
+      {"kSmallestNormal", exponent_bits(kF32Bias + 1 - facts.bias), "as bits of an f32",
+       "unsigned"},
+      {"kSubnormalShift",
+       fmt::format("0x1p{:+}f", kF32MantissaBits + 1 - facts.bias - mantissa_bits),
+       "its last bit is worth the smallest subnormal", "float"},
+      {"kOverflowCode", fmt::format("{}u", facts.overflow), "of what is too large", "unsigned"},
+      {"kNanCode", fmt::format("{}u", facts.nan), "", "unsigned"}};
+  if (spec.scale) {
+    constants.push_back(
+        {"kGroup", fmt::format("{}", spec.scale->block_cols), "columns that share one scale"});
+    constants.push_back(
+        {"kGroups", fmt::format("{}", spec.scale->cols_of_scales(spec.layout.cols)), "of one row"});
+    constants.push_back({"kLargest", fmt::format("{}f", facts.largest),
+                         "what the largest value of a group becomes", "float"});
+  }
+  return constants;
+}
+
+EmittedKernel emit_quantize(const KernelSpec& spec, const Lowering& lowering) {
+  const std::string_view x_name = get_format(spec.x_format).name;
+  const EncodeFacts facts = encode_facts(spec.weight, spec.saturate);
+  std::vector<std::string> names = {fmt::format("load_x_{}", x_name), "encode_run", "load_x_part",
+                                    "store_part"};
+  if (spec.scale) names.push_back("largest_of");
+  FragmentVariants variants = variants_for(spec, lowering);
+  variants["nan_code"] = facts.nan_keeps_sign ? "with_sign" : "without_sign";
+
+  TemplateValues values = common_values(spec, lowering);
+  values["constants"] = format_constants(encode_constants(spec, facts));
+  values["functions"] = FragmentLibrary::of("cpu").splice(names, variants);
+  values["x_name"] = x_name;
+  values["x_type"] = x_c_type(spec);
+  values["scale_member"] = spec.scale ? "float* scale;\n  " : "";
+  values["body"] =
+      spec.scale ? "    for (long long group = 0; group < kGroups; ++group) {\n"
+                   "      const long long first = group * kGroup;\n"
+                   "      const long long end = first + kGroup < kCols ? first + kGroup : kCols;\n"
+                   "      F32Run largest = {}; // NaNs don't count\n"
+                   "      for (long long at = first; at < end; at += kRun) {\n"
+                   "        const F32Run value = load_x_part(x_row + at, end - at);\n"
+                   "        const F32Run magnitude = (F32Run)((U32Run)value & 0x7fffffffu);\n"
+                   "        largest = (magnitude > largest) ? magnitude : largest;\n"
+                   "      } // at: runs of this group\n"
+                   "      float scale = largest_of(largest) / kLargest;\n"
+                   "      scale = scale == 0.0f ? 1.0f : scale; // codes 0, not NaN\n"
+                   "      arguments->scale[row * kGroups + group] = scale;\n"
+                   "      for (long long at = first; at < end; at += kRun) {\n"
+                   "        const F32Run value = load_x_part(x_row + at, end - at) / scale;\n"
+                   "        store_part(w_row + at, encode_run(value), end - at);\n"
+                   "      } // at: runs of this group\n"
+                   "    } // group: groups of this row\n"
+                 : "    for (long long at = 0; at < kCols; at += kRun) {\n"
+                   "      store_part(w_row + at, encode_run(load_x_part(x_row + at, kCols - at)), "
+                   "kCols - at);\n"
+                   "    } // at: runs of this row\n";
+  return {fill_template(get_template("cpu/quantize.cpp.in"), values), kernel_name(spec),
+          LaunchShape{}, lowering};
+}
+
+EmittedKernel emit_nan_scan(const KernelSpec& spec, const Lowering& lowering) {
+  if (spec.weight != FormatId::kFp8E4M3 && spec.weight != FormatId::kFp8E5M2) {
+    throw SpecError("format", get_format(spec.weight).name,
+                    "fp8_e4m3, fp8_e5m2: a format whose codes may be NaN");
+  }
+  TemplateValues values = common_values(spec, lowering);
+  for (const char* unused : {"constants", "scale_member", "scale_description", "math"})
+    values.erase(unused);
+  values["functions"] =
+      FragmentLibrary::of("cpu").splice({"is_nan_code"}, variants_for(spec, lowering));
+  return {fill_template(get_template("cpu/nan_scan.cpp.in"), values), kernel_name(spec),
+          LaunchShape{}, lowering};
+}
+
 EmittedKernel emit_read_test(const KernelSpec& spec) {
   TemplateValues values;
   values["kernel"] = kernel_name(spec);
@@ -203,8 +489,25 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
     throw SpecError("tuning", "threads or rows_per_warp", "no knobs for CPU targets");
   }
   if (spec.op == Op::kReadTest) return emit_read_test(spec);
-  const Lowering lowering = get_lowering(spec.weight, spec.target);
-  return spec.op == Op::kDequant ? emit_dequant(spec, lowering) : emit_matvec(spec, lowering);
+  if (spec.activation == ActivationPolicy::kA8)
+    throw SpecError("activation", "a8", "a16, or afp8 with matmul (a8 is not served yet)");
+  Lowering lowering = get_lowering(spec.weight, spec.target);
+  if (spec.weights_finite) lowering.summary += ", no NaN codes (scanned)";
+  switch (spec.op) {
+    case Op::kDequant:
+      return emit_dequant(spec, lowering);
+    case Op::kMatvec:
+      return emit_matvec(spec, lowering);
+    case Op::kMatmul:
+      return emit_matmul(spec, lowering);
+    case Op::kQuantize:
+      return emit_quantize(spec, lowering);
+    case Op::kNanScan:
+      return emit_nan_scan(spec, lowering);
+    case Op::kReadTest:
+      break;  // needs no lowering: done above
+  }
+  KTJIT_UNREACHABLE("a known op");
 }
 
 }  // namespace ktjit::codegen

@@ -15,10 +15,6 @@ namespace ktjit::codegen {
 
 EmittedKernel emit(const KernelSpec& spec) {
   validate(spec);
-  if (spec.activation != ActivationPolicy::kA16) {
-    throw SpecError("activation", activation_name(spec.activation),
-                    "a16 (a8 and afp8 are not served yet)");
-  }
   constexpr std::int64_t kMaxCols =
       std::numeric_limits<int>::max() / 64;  // 32-bit column arithmetic in the text
   if (spec.layout.cols > kMaxCols) {
@@ -69,9 +65,20 @@ TemplateValues header_values(const KernelSpec& spec) {
                          ? fmt::format("y = {}, as the format defines it", decoded)
                          : fmt::format("y = {}, then rounded once to {}, to nearest even", decoded,
                                        get_format(spec.y_format).name);
-  } else if (spec.op == Op::kMatvec) {
+  } else if (spec.op == Op::kMatvec || spec.op == Op::kMatmul) {
+    const std::string_view y_name = get_format(spec.y_format).name;
     values["math"] = fmt::format(
-        "y[j, r] = sum over c of {}[r, c] * f32(x[j, c]), products and sums in f32", decoded);
+        "y[j, r] = sum over c of {}[r, c] * f32(x[j, c]){}{}, products and sums in f32{}", decoded,
+        spec.x_scale ? " * x_scale" : "", spec.bias ? " + bias[r]" : "",
+        spec.y_format == FormatId::kF32
+            ? ""
+            : fmt::format(", then rounded once to {}, to nearest even", y_name));
+  } else if (spec.op == Op::kQuantize) {
+    values["math"] = fmt::format("w = encode({}, to nearest even, {}",
+                                 spec.scale ? "x / scale), scale = max |x| / largest" : "x)",
+                                 spec.saturate ? "saturating" : "overflow as the format has it");
+  } else {
+    values["math"] = "";
   }
   values["scale_description"] = "";
   if (spec.scale) {
@@ -84,9 +91,10 @@ TemplateValues header_values(const KernelSpec& spec) {
       return block == 0 ? std::string(all) : fmt::format("{}", block);
     };
     values["scale_description"] =
-        fmt::format("//   scale    in   {}  [{}, {}]  row-major, one per {} x {} block of w\n",
-                    scale_type_name(grid.type), rows, grid.cols_of_scales(spec.layout.cols),
-                    extent(grid.block_rows, "rows"), extent(grid.block_cols, "cols"));
+        fmt::format("//   scale    {}  {}  [{}, {}]  row-major, one per {} x {} block of w\n",
+                    spec.op == Op::kQuantize ? "out" : "in ", scale_type_name(grid.type), rows,
+                    grid.cols_of_scales(spec.layout.cols), extent(grid.block_rows, "rows"),
+                    extent(grid.block_cols, "cols"));
   }
   return values;
 }
@@ -99,7 +107,8 @@ std::string format_constants(const std::vector<Constant>& constants) {
   std::size_t width = 0;
   std::vector<std::string> lines;
   for (const Constant& constant : constants) {
-    lines.push_back(fmt::format("constexpr int {} = {};", constant.name, constant.value));
+    lines.push_back(
+        fmt::format("constexpr {} {} = {};", constant.type, constant.name, constant.value));
     if (!constant.comment.empty()) width = std::max(width, lines.back().size());
   }
   std::string text;
@@ -115,7 +124,7 @@ std::vector<Constant> shared_constants(const KernelSpec& spec, int run) {
   const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
   std::vector<Constant> constants = {
       {"kCols", number(spec.layout.cols),
-       spec.op == Op::kMatvec ? "columns of w, and of each row of x" : "columns of w and y"},
+       spec.op == Op::kDequant ? "columns of w and y" : "columns of w, and of each row of x"},
       {"kRowBytes", number(row_bytes(get_format(spec.weight), spec.layout.cols)),
        "bytes of one row of w"},
       {"kRun", number(run), "consecutive elements decoded at a time"}};

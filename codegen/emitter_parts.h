@@ -29,6 +29,7 @@ struct Constant {
   std::string name;     ///< "kCols"; an int
   std::string value;    ///< a number, or an expression of constants before it
   std::string comment;  ///< what it counts, "" if the value says it
+  std::string type = "int";
 };
 
 /// `constexpr` lines with their comments aligned.

@@ -28,9 +28,8 @@ Lowering fp8_lowering(FormatId format, const Target& target) {
     return {LoweringKind::kHardware, fmt::format("{}_cvt", name),
             fmt::format("has a cvt from {}", name.substr(4)), "hardware cvt to f16x2", 7};
   }
-  const std::string why = format == kFp8E4B15
-                              ? "no GPU has a cvt from e4b15"
-                              : fmt::format("no cvt from {}", name.substr(4));
+  const std::string why = format == kFp8E4B15 ? "no GPU has a cvt from e4b15"
+                                              : fmt::format("no cvt from {}", name.substr(4));
   if (format == kFp8E4M3 && !facts.fast_f16) {
     return {LoweringKind::kSoftware, "fp8_e4m3_f32", why + " and slow f16 arithmetic",
             "software, exact: bits moved into an f32, one multiply", 27};
@@ -50,9 +49,14 @@ bool is_served(FormatId format) {
   return std::find(kServed.begin(), kServed.end(), format) != kServed.end();
 }
 
+bool is_served(FormatId format, const Target& target) {
+  const bool is_mx = get_format(format).family == FormatFamily::kMx;
+  return is_served(format) || (is_mx && target.is_cpu());
+}
+
 Lowering get_lowering(FormatId format, const Target& target) {
   const Format& facts = get_format(format);
-  if (!is_served(format)) {
+  if (!is_served(format, target)) {
     std::string served;
     for (FormatId id : kServed)
       served += fmt::format("{}{}", served.empty() ? "" : ", ", get_format(id).name);
@@ -61,6 +65,9 @@ Lowering get_lowering(FormatId format, const Target& target) {
   switch (facts.family) {
     case FormatFamily::kFp8:
       return fp8_lowering(format, target);
+    case FormatFamily::kMx:
+      return {LoweringKind::kSoftware, "", "no CPU instruction decodes 4-bit floats",
+              "software, exact: halves from a table in a register, times the block's scale", 0};
     case FormatFamily::kGgml:
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),

@@ -29,7 +29,9 @@ struct Lowering {
 /// Errors: SpecError if no kernel serves the format yet.
 Lowering get_lowering(FormatId format, const Target& target);
 
-/// Whether any kernel serves the format; if not, `run` lists its tensors as skipped.
+/// Whether kernels serve the format on every target.
 bool is_served(FormatId format);
+/// Whether kernels serve the format on this target; if not, `run` lists its tensors as skipped.
+bool is_served(FormatId format, const Target& target);
 
 }  // namespace ktjit::codegen

@@ -234,6 +234,49 @@ void matvec_reference(const ScaledTensorView& tensor, std::span<const float> x, 
   }
 }
 
+void add_bias_reference(std::span<const float> bias, int n, std::int64_t first_row,
+                        std::int64_t n_rows, std::span<double> y, std::span<double> abs_sum) {
+  check_size("y", y.size(), n * n_rows);
+  check_size("abs_sum", abs_sum.size(), n * n_rows);
+  if (first_row < 0 || first_row + n_rows > static_cast<std::int64_t>(bias.size())) {
+    throw SpecError("reference: size of bias", fmt::format("{}", bias.size()),
+                    fmt::format("{} and more", first_row + n_rows));
+  }
+  for (std::int64_t at = 0; at < n * n_rows; ++at) {
+    const double value = bias[static_cast<std::size_t>(first_row + at % n_rows)];
+    y[static_cast<std::size_t>(at)] += value;
+    abs_sum[static_cast<std::size_t>(at)] += std::abs(value);
+  }
+}
+
+double product_tolerance(std::int64_t cols, FormatId y_format, double want, double abs_sum) {
+  const double of_sums = (static_cast<double>(cols) / 16 + 16) * 0x1p-24 * abs_sum;
+  const double largest = std::abs(want) + of_sums;
+  switch (y_format) {
+    case FormatId::kF32:
+      return of_sums;
+    case FormatId::kF16:
+      return of_sums + std::max(largest * 0x1p-11, 0x1p-25);
+    case FormatId::kBF16:
+      return of_sums + std::max(largest * 0x1p-8, 0x1p-134) / 2;
+    default:
+      throw SpecError("reference: output format", get_format(y_format).name, "f32, f16, bf16");
+  }
+}
+
+bool is_right_product(std::int64_t cols, FormatId y_format, double got, double want,
+                      double abs_sum) {
+  if (std::isnan(want)) return std::isnan(got);
+  if (std::isinf(want)) return got == want;
+  const double tolerance = product_tolerance(cols, y_format, want, abs_sum);
+  if (std::isinf(got)) {
+    constexpr double kF16Overflow = 65520;
+    return y_format == FormatId::kF16 && std::signbit(got) == std::signbit(want) &&
+           std::abs(want) + tolerance >= kF16Overflow;
+  }
+  return std::abs(got - want) <= tolerance;
+}
+
 BitDifference compare_bits(std::span<const float> got, std::span<const float> want) {
   check_size("got", got.size(), static_cast<std::int64_t>(want.size()));
   BitDifference difference;

@@ -51,6 +51,25 @@ void matvec_reference(const ScaledTensorView& tensor, std::span<const float> x, 
                       std::int64_t first_row, std::int64_t n_rows, std::span<double> y,
                       std::span<double> abs_sum);
 
+/// Adds a product's bias: y[i, r] += bias[first_row + r], and |bias| to abs_sum.
+///
+/// Shapes:  bias [rows]; y, abs_sum [n, n_rows].
+/// Errors:  SpecError if the sizes disagree.
+void add_bias_reference(std::span<const float> bias, int n, std::int64_t first_row,
+                        std::int64_t n_rows, std::span<double> y, std::span<double> abs_sum);
+
+/// How far a kernel's y may lie from matvec_reference's: at most cols / 16 products are added in
+/// one chain, then a few partial sums, all in f32, so (cols / 16 + 16) * 2^-24 * abs_sum; and y is
+/// rounded once to its format, so half a step there. FP8 activations are exact beside their scales,
+/// so they have the same bound.
+/// Errors:  SpecError unless y_format is f32, f16 or bf16.
+double product_tolerance(std::int64_t cols, FormatId y_format, double want, double abs_sum);
+
+/// Whether `got` is as near to `want` as the tolerance allows; NaN for NaN, and infinity for
+/// infinity or for what overflows y's format.
+bool is_right_product(std::int64_t cols, FormatId y_format, double got, double want,
+                      double abs_sum);
+
 /// How two arrays differ.
 struct BitDifference {
   std::int64_t count = 0;             ///< elements that differ

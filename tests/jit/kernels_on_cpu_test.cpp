@@ -58,5 +58,22 @@ TEST_CASE("CPU dequant applies scales of every shape and type") {
   CpuBench().check(test::check_scaled_dequant, 1000000);
 }
 TEST_CASE("CPU matvec stays within the f32 bound") { CpuBench().check(test::check_matvec, 10000); }
+TEST_CASE("CPU decodes all codes and scales of mxfp4 and nvfp4") {
+  CpuBench().check(test::check_fp4_codes, 2 * 3 * 256 * 4096);
+}
+TEST_CASE("CPU matmul stays within the f32 bound") { CpuBench().check(test::check_matmul, 100000); }
+TEST_CASE("CPU products add the bias and round y once") {
+  CpuBench().check(test::check_epilogues, 10000);
+}
+TEST_CASE("CPU products propagate NaN weights, unless a scan found none") {
+  CpuBench().check(test::check_nan_weights, 2000);
+}
+TEST_CASE("CPU narrows all f16 and bf16 values to FP8 bit for bit") {
+  CpuBench().check(test::check_quantize, 3 * 4 * 65536);
+}
+TEST_CASE("CPU quantises groups bit for bit") {
+  CpuBench().check(test::check_quantize_groups, 100000);
+}
+TEST_CASE("CPU finds NaN codes") { CpuBench().check(test::check_nan_scan, 300); }
 
 }  // namespace ktjit

@@ -5,10 +5,15 @@
 #include <cmath>
 #include <cstring>
 #include <fmt/format.h>
+#include <limits>
+#include <optional>
 #include <random>
+#include <utility>
 #include <vector>
 
+#include "codegen/lowering.h"
 #include "jit/reference_decode.h"
+#include "jit/reference_encode.h"
 #include "jit/reference_ops.h"
 #include "tests/support/golden_data.h"
 #include "tests/support/kernel_cases.h"
@@ -34,11 +39,12 @@ std::unique_ptr<runtime::Buffer> upload(runtime::Device& device, runtime::Stream
   return buffer;
 }
 
-/// Launches a kernel whose result lies between guards. Returns the result and counts overwritten
-/// guard bytes.
-Bytes run_guarded(const Place& place, const LoadedKernel& kernel, const std::vector<Bytes>& inputs,
-                  std::size_t result_bytes, std::int64_t rows, std::int64_t n,
-                  CheckResult& result) {
+/// Launches a kernel whose results lie between guards: arguments are the inputs, the results, rows
+/// and, if there is one, n. Results begin as zeros. Returns them and counts overwritten guard bytes.
+std::vector<Bytes> run_guarded(const Place& place, const LoadedKernel& kernel,
+                               const std::vector<Bytes>& inputs,
+                               const std::vector<std::size_t>& result_bytes, std::int64_t rows,
+                               std::int64_t n, CheckResult& result) {
   const auto stream = place.device.make_stream();
   std::vector<std::unique_ptr<runtime::Buffer>> buffers;
   std::vector<std::uint64_t> arguments;
@@ -46,29 +52,44 @@ Bytes run_guarded(const Place& place, const LoadedKernel& kernel, const std::vec
     buffers.push_back(upload(place.device, *stream, input));
     arguments.push_back(buffers.back()->address());
   }
-  const auto y = place.device.allocate(result_bytes + 2 * kGuardBytes);
-  place.device.fill(*stream, *y, kGuard);
-  arguments.push_back(y->address() + kGuardBytes);
+  std::vector<Bytes> all;
+  for (std::size_t bytes : result_bytes) {
+    Bytes& guarded = all.emplace_back(bytes + 2 * kGuardBytes, kGuard);
+    std::fill_n(guarded.begin() + kGuardBytes, bytes, std::byte{0});
+    buffers.push_back(upload(place.device, *stream, guarded));
+    arguments.push_back(buffers.back()->address() + kGuardBytes);
+  }
   arguments.push_back(static_cast<std::uint64_t>(rows));
   if (n > 0) arguments.push_back(static_cast<std::uint64_t>(n));
-  kernel.launch(*stream, rows, arguments);
-  Bytes all(result_bytes + 2 * kGuardBytes);
-  place.device.download(*stream, *y, 0, all);
+  stream->synchronize();
+  kernel.launch(*stream, rows, arguments, std::max<std::int64_t>(n, 1));
+  for (std::size_t i = 0; i < all.size(); ++i)
+    place.device.download(*stream, *buffers[inputs.size() + i], 0, all[i]);
   stream->synchronize();
 
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const bool is_guard = i < kGuardBytes || i >= kGuardBytes + result_bytes;
-    if (!is_guard || all[i] == kGuard) continue;
-    ++result.wrong;
-    if (result.first_problem.empty()) {
-      result.first_problem =
-          fmt::format("{}: guard byte {} of y was written", kernel.built.emitted.entry_name,
-                      static_cast<std::int64_t>(i) - static_cast<std::int64_t>(kGuardBytes));
+  for (Bytes& guarded : all) {
+    const std::size_t end = guarded.size() - kGuardBytes;
+    for (std::size_t i = 0; i < guarded.size(); ++i) {
+      if ((i >= kGuardBytes && i < end) || guarded[i] == kGuard) continue;
+      ++result.wrong;
+      if (result.first_problem.empty()) {
+        result.first_problem = fmt::format(
+            "{}: guard byte {} of a result was written", kernel.built.emitted.entry_name,
+            static_cast<std::int64_t>(i) - static_cast<std::int64_t>(kGuardBytes));
+      }
     }
+    guarded =
+        Bytes(guarded.begin() + kGuardBytes, guarded.begin() + static_cast<std::ptrdiff_t>(end));
   }
   ++result.kernels;
-  return {all.begin() + kGuardBytes,
-          all.begin() + static_cast<std::ptrdiff_t>(kGuardBytes + result_bytes)};
+  return all;
+}
+
+/// As above, for kernels with one result.
+Bytes run_guarded(const Place& place, const LoadedKernel& kernel, const std::vector<Bytes>& inputs,
+                  std::size_t result_bytes, std::int64_t rows, std::int64_t n,
+                  CheckResult& result) {
+  return run_guarded(place, kernel, inputs, std::vector{result_bytes}, rows, n, result).front();
 }
 
 std::vector<float> widened(FormatId format, const Bytes& bytes) {
@@ -92,11 +113,12 @@ void compare_exactly(std::span<const float> got, std::span<const float> want, st
 
 /// dequant of a tensor to `y_format`, compared bit for bit.
 void check_dequant(const Place& place, const ScaledTensorView& tensor, FormatId y_format,
-                   CheckResult& result) {
+                   CheckResult& result, bool weights_finite = false) {
   KernelSpec spec =
       make_spec(Op::kDequant, get_format(tensor.format).name, tensor.cols, place.target);
   spec.scale = tensor.scale_grid;
   spec.y_format = y_format;
+  spec.weights_finite = weights_finite;
   const LoadedKernel kernel = place.engine.load(place.device, spec);
 
   std::vector<float> want(static_cast<std::size_t>(tensor.rows * tensor.cols));
@@ -113,6 +135,14 @@ void check_dequant(const Place& place, const ScaledTensorView& tensor, FormatId 
 
 ScaledTensorView view_of(FormatId format, std::int64_t rows, std::int64_t cols, const Bytes& data) {
   return {format, rows, cols, data, std::nullopt, {}};
+}
+
+std::vector<FormatId> formats_served_on(const Target& target) {
+  std::vector<FormatId> formats;
+  for (const Format& format : all_formats()) {
+    if (codegen::is_served(format.id, target)) formats.push_back(format.id);
+  }
+  return formats;
 }
 
 std::vector<FormatId> served_fp8_formats() {
@@ -145,6 +175,11 @@ Bytes make_weights(FormatId format, std::int64_t rows, std::int64_t cols, std::m
     round_output(format, values, data);
     return data;
   }
+  if (facts.family == FormatFamily::kMx) {  // every code is finite
+    Bytes data(static_cast<std::size_t>(rows * row_bytes(facts, cols)));
+    for (std::byte& codes : data) codes = static_cast<std::byte>(random());
+    return data;
+  }
   Bytes data(values.size());
   for (std::byte& code : data) {  // finite codes only
     do code = static_cast<std::byte>(random());
@@ -153,54 +188,182 @@ Bytes make_weights(FormatId format, std::int64_t rows, std::int64_t cols, std::m
   return data;
 }
 
-void check_one_matvec(const Place& place, FormatId format, std::int64_t rows, std::int64_t cols,
-                      const std::optional<ScaleGrid>& grid, FormatId x_format, int n,
-                      std::mt19937& random, CheckResult& result) {
-  KernelSpec spec = make_spec(Op::kMatvec, get_format(format).name, cols, place.target);
-  spec.x_format = x_format;
-  spec.x_columns = x_columns_for(n);
-  spec.scale = grid;
+/// A plane of positive scales of moderate size, as the grid's type has them.
+Bytes make_scales(const ScaleGrid& grid, std::int64_t rows, std::int64_t cols,
+                  std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  const auto count =
+      static_cast<std::size_t>(grid.rows_of_scales(rows) * grid.cols_of_scales(cols));
+  Bytes plane;
+  switch (grid.type) {
+    case ScaleType::kF32:
+    case ScaleType::kBF16: {
+      std::vector<float> values(count);
+      for (float& value : values) value = std::abs(normal(random));
+      const FormatId format = grid.type == ScaleType::kF32 ? FormatId::kF32 : FormatId::kBF16;
+      plane.resize(count * static_cast<std::size_t>(scale_type_bytes(grid.type)));
+      round_output(format, values, plane);
+      return plane;
+    }
+    case ScaleType::kE8M0:
+      for (std::size_t i = 0; i < count; ++i)
+        plane.push_back(static_cast<std::byte>(120 + random() % 16));
+      return plane;
+    case ScaleType::kE4M3: {
+      plane = bytes_of(std::vector<float>{0.37f});
+      plane.resize(kTensorScaleBytes);
+      for (std::size_t i = 0; i < count; ++i)
+        plane.push_back(static_cast<std::byte>(random() % 0x7f));
+      return plane;
+    }
+  }
+  return plane;
+}
+
+std::vector<float> normal_values(std::size_t count, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+/// `values` rounded to the format; they become what the bytes say.
+Bytes rounded_to(FormatId format, std::vector<float>& values) {
+  Bytes bytes(values.size() * static_cast<std::size_t>(get_format(format).block_bytes));
+  round_output(format, values, bytes);
+  values = widened(format, bytes);
+  return bytes;
+}
+
+/// What a check of a product varies beside the shape.
+struct ProductCase {
+  Op op = Op::kMatvec;
+  FormatId weight = FormatId::kF32;
+  std::optional<ScaleGrid> grid = {};
+  FormatId x_format = FormatId::kF32;  ///< fp8_e4m3: afp8, with groups of x_group columns
+  std::int64_t x_group = 128;
+  FormatId y_format = FormatId::kF32;
+  std::optional<FormatId> bias = {};
+  bool weights_finite = false;
+  std::optional<std::byte> spoilt = {};  ///< put in place of the middle code of the last row
+};
+
+void check_product(const Place& place, const ProductCase& product, std::int64_t rows,
+                   std::int64_t cols, int n, std::mt19937& random, CheckResult& result) {
+  KernelSpec spec = make_spec(product.op, get_format(product.weight).name, cols, place.target);
+  const bool is_afp8 = product.x_format == FormatId::kFp8E4M3;
+  spec.x_format = product.x_format;
+  spec.y_format = product.y_format;
+  spec.bias = product.bias;
+  spec.weights_finite = product.weights_finite;
+  if (product.op == Op::kMatvec) spec.x_columns = x_columns_for(n);
+  spec.scale = fixed_scale_grid(product.weight) ? fixed_scale_grid(product.weight) : product.grid;
+  if (is_afp8) {
+    spec.activation = ActivationPolicy::kAfp8;
+    spec.x_scale = ScaleGrid{1, product.x_group, ScaleType::kF32};
+  }
   const LoadedKernel kernel = place.engine.load(place.device, spec);
 
-  const Bytes w = make_weights(format, rows, cols, random);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(static_cast<std::size_t>(n * cols));
-  for (float& value : x) value = normal(random);
-  Bytes x_bytes(x.size() * static_cast<std::size_t>(get_format(x_format).block_bytes));
-  round_output(x_format, x, x_bytes);
-  x = widened(x_format, x_bytes);
-
+  Bytes w = make_weights(product.weight, rows, cols, random);
+  if (product.spoilt) w[w.size() - static_cast<std::size_t>(cols) / 2 - 1] = *product.spoilt;
   std::vector<Bytes> inputs = {w};
-  ScaledTensorView tensor = view_of(format, rows, cols, w);
+  ScaledTensorView tensor = view_of(product.weight, rows, cols, w);
   Bytes scales;
-  if (grid) {
-    std::vector<float> values(
-        static_cast<std::size_t>(grid->rows_of_scales(rows) * grid->cols_of_scales(cols)));
-    for (float& value : values) value = std::abs(normal(random));
-    scales = bytes_of(values);
-    tensor.scale_grid = grid;
+  if (spec.scale) {
+    scales = make_scales(*spec.scale, rows, cols, random);
+    tensor.scale_grid = spec.scale;
     tensor.scale_data = scales;
     inputs.push_back(scales);
   }
-  inputs.push_back(x_bytes);
-  const Bytes got_bytes = run_guarded(
-      place, kernel, inputs, static_cast<std::size_t>(n * rows) * sizeof(float), rows, n, result);
-  const std::vector<float> got = widened(FormatId::kF32, got_bytes);
+  std::vector<float> x = normal_values(static_cast<std::size_t>(n * cols), random);
+  if (is_afp8) {
+    const QuantizedRows codes =
+        quantize_rows_reference(product.x_format, x, n, cols, product.x_group);
+    inputs.push_back(codes.codes);
+    inputs.push_back(bytes_of(codes.scales));
+    decode_rows({product.x_format, n, cols, codes.codes, spec.x_scale, inputs.back()}, 0, n, x);
+  } else {
+    inputs.push_back(rounded_to(product.x_format, x));
+  }
+  std::vector<float> bias;
+  if (product.bias) {
+    bias = normal_values(static_cast<std::size_t>(rows), random);
+    inputs.push_back(rounded_to(*product.bias, bias));
+  }
+  const std::size_t y_bytes = static_cast<std::size_t>(get_format(product.y_format).block_bytes);
+  const std::vector<float> got = widened(
+      product.y_format, run_guarded(place, kernel, inputs,
+                                    static_cast<std::size_t>(n * rows) * y_bytes, rows, n, result));
 
   std::vector<double> want(got.size()), magnitude(got.size());
   matvec_reference(tensor, x, n, 0, rows, want, magnitude);
-  const double bound = (static_cast<double>(cols) / 16 + 16) * 0x1p-24;
+  if (product.bias) add_bias_reference(bias, n, 0, rows, want, magnitude);
   for (std::size_t i = 0; i < got.size(); ++i) {
     ++result.values;
-    if (std::abs(static_cast<double>(got[i]) - want[i]) <= bound * magnitude[i]) continue;
+    if (is_right_product(cols, product.y_format, got[i], want[i], magnitude[i])) continue;
     ++result.wrong;
     if (result.first_problem.empty()) {
       result.first_problem =
           fmt::format("{}, {} rows, n = {}: y[{}, {}] is {}, expected {} within {}",
                       kernel.built.emitted.entry_name, rows, n, i / static_cast<std::size_t>(rows),
-                      i % static_cast<std::size_t>(rows), got[i], want[i], bound * magnitude[i]);
+                      i % static_cast<std::size_t>(rows), got[i], want[i],
+                      product_tolerance(cols, product.y_format, want[i], magnitude[i]));
     }
   }
+}
+
+void check_one_matvec(const Place& place, FormatId format, std::int64_t rows, std::int64_t cols,
+                      const std::optional<ScaleGrid>& grid, FormatId x_format, int n,
+                      std::mt19937& random, CheckResult& result) {
+  check_product(place, {.weight = format, .grid = grid, .x_format = x_format}, rows, cols, n,
+                random, result);
+}
+
+/// Compares bytes: codes, or scales as their bits.
+void compare_bytes(const Bytes& got, const Bytes& want, std::string_view what,
+                   CheckResult& result) {
+  result.values += static_cast<std::int64_t>(want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    if (got[i] == want[i]) continue;
+    ++result.wrong;
+    if (result.first_problem.empty()) {
+      result.first_problem =
+          fmt::format("{}: byte {} is {:#04x}, expected {:#04x}", what, i,
+                      std::to_integer<int>(got[i]), std::to_integer<int>(want[i]));
+    }
+  }
+}
+
+/// quantize of x, a plain cast or in groups, compared bit for bit.
+void check_quantize_of(const Place& place, FormatId format, FormatId x_format, const Bytes& x_bytes,
+                       std::int64_t cols, std::optional<std::int64_t> group, bool saturate,
+                       CheckResult& result) {
+  KernelSpec spec = make_spec(Op::kQuantize, get_format(format).name, cols, place.target);
+  spec.x_format = x_format;
+  spec.saturate = saturate;
+  if (group) spec.scale = ScaleGrid{1, *group, ScaleType::kF32};
+  const LoadedKernel kernel = place.engine.load(place.device, spec);
+
+  std::vector<float> x = widened(x_format, x_bytes);
+  for (std::size_t i = 0; i < x.size(); ++i) {  // widened loses the sign of NaNs
+    const std::size_t bytes = x_bytes.size() / x.size();
+    if (std::isnan(x[i]) && (x_bytes[i * bytes + bytes - 1] & std::byte{0x80}) != std::byte{0})
+      x[i] = std::copysign(x[i], -1.0f);
+  }
+  const std::int64_t rows = static_cast<std::int64_t>(x.size()) / cols;
+  std::vector<Bytes> want;
+  if (group) {
+    const QuantizedRows reference = quantize_rows_reference(format, x, rows, cols, *group);
+    want = {reference.codes, bytes_of(reference.scales)};
+  } else {
+    want.emplace_back();
+    for (float value : x) want[0].push_back(std::byte{encode_fp8(format, value, saturate)});
+  }
+  std::vector<std::size_t> sizes;
+  for (const Bytes& bytes : want) sizes.push_back(bytes.size());
+  const std::vector<Bytes> got = run_guarded(place, kernel, {x_bytes}, sizes, rows, 0, result);
+  for (std::size_t i = 0; i < want.size(); ++i)
+    compare_bytes(got[i], want[i], kernel.built.emitted.entry_name, result);
 }
 
 }  // namespace
@@ -215,7 +378,7 @@ void CheckResult::merge(const CheckResult& other) {
 CheckResult check_golden_dequant(const Place& place) {
   CheckResult result;
   for (const GoldenEntry& golden : load_golden()) {
-    if (!codegen::is_served(golden.format)) continue;
+    if (!codegen::is_served(golden.format, place.target)) continue;
     const ScaledTensorView tensor = view_of(golden.format, static_cast<std::int64_t>(golden.rows),
                                             static_cast<std::int64_t>(golden.cols), golden.encoded);
     for (FormatId y_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
@@ -272,7 +435,7 @@ CheckResult check_scaled_dequant(const Place& place) {
 CheckResult check_matvec(const Place& place) {
   CheckResult result;
   std::mt19937 random(5);
-  for (FormatId format : served_formats()) {
+  for (FormatId format : formats_served_on(place.target)) {
     const bool has_blocks = get_format(format).block_elems > 1;
     for (FormatId x_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
       for (int n : {1, 3, 8}) {
@@ -296,6 +459,223 @@ CheckResult check_matvec(const Place& place) {
          {ScaleGrid{0, 0}, ScaleGrid{1, 0}, ScaleGrid{128, 128}, ScaleGrid{32, 5}}) {
       check_one_matvec(place, format, 131, 264, grid, FormatId::kF32, 2, random, result);
       check_one_matvec(place, format, 37, 77, grid, FormatId::kF16, 1, random, result);
+    }
+  }
+  return result;
+}
+
+CheckResult check_fp4_codes(const Place& place) {
+  CheckResult result;
+  for (FormatId format : {FormatId::kMxfp4, FormatId::kNvfp4}) {
+    if (!codegen::is_served(format, place.target)) continue;
+    const ScaleGrid grid = *fixed_scale_grid(format);
+    // Row r has the scale code r, with each pair of codes in each byte of a run.
+    constexpr std::int64_t kRows = 256;
+    const std::int64_t cols = 8 * 512;
+    Bytes data, scales;
+    if (grid.type == ScaleType::kE4M3) {
+      scales = bytes_of(std::vector<float>{0.0037f});
+      scales.resize(kTensorScaleBytes);
+    }
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      for (std::int64_t i = 0; i < cols / 2; ++i)
+        data.push_back(static_cast<std::byte>(i / 8 + i % 8));
+      scales.insert(scales.end(), static_cast<std::size_t>(grid.cols_of_scales(cols)),
+                    static_cast<std::byte>(row));
+    }
+    const ScaledTensorView tensor = {format, kRows, cols, data, grid, scales};
+    for (FormatId y_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16})
+      check_dequant(place, tensor, y_format, result);
+  }
+  return result;
+}
+
+CheckResult check_matmul(const Place& place) {
+  using enum FormatId;
+  CheckResult result;
+  std::mt19937 random(7);
+  const auto check = [&](const ProductCase& product, std::int64_t rows, std::int64_t cols, int n) {
+    check_product(place, product, rows, cols, n, random, result);
+  };
+  constexpr Op kMatmul = Op::kMatmul;
+  for (FormatId format : formats_served_on(place.target)) {
+    const bool has_blocks = get_format(format).block_elems > 1;
+    for (FormatId x_format : {kF32, kF16, kBF16}) {
+      for (const auto& [rows, n] :
+           {std::pair<std::int64_t, int>{1, 1}, {17, 5}, {64, 50}, {131, 97}})
+        check({.op = kMatmul, .weight = format, .x_format = x_format}, rows, has_blocks ? 768 : 520,
+              n);
+    }
+    for (int n : {1, 2, 3, 7, 8, 15, 16, 17, 48, 49})
+      check({.op = kMatmul, .weight = format}, 19, has_blocks ? 256 : 77, n);
+    if (has_blocks) continue;
+    for (std::int64_t cols : {1, 7, 8, 9, 15, 16, 17, 255, 256, 257})
+      check({.op = kMatmul, .weight = format, .x_format = kF16}, 5, cols, 9);
+  }
+  for (FormatId format : served_fp8_formats()) {
+    for (const ScaleGrid& grid :
+         {ScaleGrid{0, 0}, ScaleGrid{1, 0}, ScaleGrid{128, 128}, ScaleGrid{32, 5},
+          ScaleGrid{128, 128, ScaleType::kBF16}, ScaleGrid{1, 32, ScaleType::kE8M0}}) {
+      check({.op = kMatmul, .weight = format, .grid = grid}, 131, 264, 33);
+      check({.op = kMatmul, .weight = format, .grid = grid, .x_format = kBF16}, 37, 77, 9);
+    }
+  }
+  // afp8: groups of 128 as act_quant has them, and others.
+  for (FormatId format : {kFp8E4M3, kFp8E5M2, kBF16, kQ4_K}) {
+    for (std::int64_t group : {128, 32, 5}) {
+      const std::optional<ScaleGrid> grid =
+          has_separate_scales(format) ? std::optional(ScaleGrid{128, 128}) : std::nullopt;
+      const ProductCase product = {
+          .op = kMatmul, .weight = format, .grid = grid, .x_format = kFp8E4M3, .x_group = group};
+      check(product, 130, 512, 20);
+      if (get_format(format).block_elems == 1) check(product, 19, 333, 3);
+    }
+  }
+  return result;
+}
+
+CheckResult check_epilogues(const Place& place) {
+  using enum FormatId;
+  CheckResult result;
+  std::mt19937 random(11);
+  for (Op op : {Op::kMatvec, Op::kMatmul}) {
+    for (FormatId y_format : {kF32, kF16, kBF16}) {
+      for (std::optional<FormatId> bias : {std::optional<FormatId>{}, std::optional{kF32},
+                                           std::optional{kF16}, std::optional{kBF16}}) {
+        for (FormatId weight : {kFp8E4M3, kQ4_K}) {
+          check_product(place, {.op = op, .weight = weight, .y_format = y_format, .bias = bias}, 37,
+                        256, op == Op::kMatvec ? 3 : 21, random, result);
+        }
+      }
+    }
+  }
+  return result;
+}
+
+CheckResult check_nan_weights(const Place& place) {
+  using enum FormatId;
+  CheckResult result;
+  std::mt19937 random(13);
+  for (Op op : {Op::kMatvec, Op::kMatmul}) {
+    const int n = op == Op::kMatvec ? 2 : 18;
+    for (const auto& [format, codes] : {std::pair{kFp8E4M3, std::vector{0x7f, 0xff}},
+                                        {kFp8E5M2, std::vector{0x7c, 0x7d, 0xff}}}) {
+      for (int code : codes) {  // NaN, or infinity, in one row only
+        check_product(place, {.op = op, .weight = format, .spoilt = static_cast<std::byte>(code)},
+                      5, 264, n, random, result);
+      }
+      ProductCase finite = {.op = op, .weight = format, .weights_finite = true};
+      check_product(place, finite, 37, 264, n, random, result);
+      finite.grid = ScaleGrid{128, 128};
+      check_product(place, finite, 37, 264, n, random, result);
+    }
+    // What weights_finite doesn't rule out.
+    check_product(place,
+                  {.op = op, .weight = kFp8E5M2, .weights_finite = true, .spoilt = std::byte{0x7c}},
+                  5, 264, n, random, result);
+  }
+  // All codes but the NaNs, by the dequant that relies on it.
+  for (FormatId format : {kFp8E4M3, kFp8E5M2}) {
+    Bytes data;
+    for (int code = 0; code < 256; ++code) {
+      float value = 0;
+      const std::byte byte{static_cast<unsigned char>(code)};
+      decode_row(format, {&byte, 1}, {&value, 1});
+      data.push_back(std::isnan(value) ? std::byte{1} : byte);
+    }
+    check_dequant(place, view_of(format, 1, 256, data), kF32, result, true);
+  }
+  return result;
+}
+
+CheckResult check_quantize(const Place& place) {
+  CheckResult result;
+  Bytes all_inputs;
+  for (unsigned bits = 0; bits < 65536; ++bits) {
+    all_inputs.push_back(static_cast<std::byte>(bits & 0xff));
+    all_inputs.push_back(static_cast<std::byte>(bits >> 8));
+  }
+  std::mt19937 random(17);
+  std::vector<float> values;
+  for (int i = 0; i < 4096 * 13; ++i) {  // magnitudes from below the subnormals to overflow
+    std::uniform_real_distribution<float> exponent(-30, 20);
+    values.push_back(std::copysign(std::exp2(exponent(random)), random() % 2 == 0 ? 1.0f : -1.0f));
+  }
+  for (FormatId format : served_fp8_formats()) {
+    for (bool saturate : {true, false}) {
+      for (FormatId x_format : {FormatId::kF16, FormatId::kBF16}) {
+        check_quantize_of(place, format, x_format, all_inputs, 4096, std::nullopt, saturate,
+                          result);
+      }
+      check_quantize_of(place, format, FormatId::kF32, bytes_of(values), 13, std::nullopt, saturate,
+                        result);
+    }
+  }
+  return result;
+}
+
+CheckResult check_quantize_groups(const Place& place) {
+  CheckResult result;
+  std::mt19937 random(19);
+  for (FormatId format : served_fp8_formats()) {
+    for (FormatId x_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
+      for (const auto& [cols, group] : {std::pair<std::int64_t, std::int64_t>{512, 128},
+                                        {300, 128},
+                                        {77, 32},
+                                        {35, 5},
+                                        {1, 1},
+                                        {64, 512}}) {
+        constexpr std::int64_t kRows = 23;
+        std::vector<float> x = normal_values(static_cast<std::size_t>(kRows * cols), random);
+        const auto row = [&](std::int64_t r) {
+          return std::span(x).subspan(static_cast<std::size_t>(r * cols),
+                                      static_cast<std::size_t>(cols));
+        };
+        std::ranges::fill(row(3), 0.0f);  // scale 1, codes 0
+        std::ranges::fill(row(4), -0.0f);
+        for (float& value : row(5)) value *= 1e-42f;  // the scale underflows, or is a subnormal
+        for (float& value : row(6)) value *= 1e-36f;
+        for (float& value : row(7)) value *= 1e37f;  // f16: infinities
+        row(8).front() = std::numeric_limits<float>::quiet_NaN();
+        std::ranges::fill(row(9), std::numeric_limits<float>::quiet_NaN());
+        row(10).back() = -std::numeric_limits<float>::infinity();
+        check_quantize_of(place, format, x_format, rounded_to(x_format, x), cols, group, true,
+                          result);
+      }
+    }
+  }
+  return result;
+}
+
+CheckResult check_nan_scan(const Place& place) {
+  CheckResult result;
+  for (const auto& [format, nans] :
+       {std::pair{FormatId::kFp8E4M3, std::vector{0x7f, 0xff}},
+        {FormatId::kFp8E5M2, std::vector{0x7d, 0x7e, 0x7f, 0xfd, 0xfe, 0xff}}}) {
+    for (const auto& [rows, cols] :
+         {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 77}, {130, 512}}) {
+      const LoadedKernel kernel = place.engine.load(
+          place.device, make_spec(Op::kNanScan, get_format(format).name, cols, place.target));
+      Bytes codes;
+      for (int i = 0; i < rows * cols; ++i) {
+        const int code = i % 256;
+        codes.push_back(std::ranges::count(nans, code) > 0 ? std::byte{0x78}
+                                                           : static_cast<std::byte>(code));
+      }
+      const auto check = [&](const Bytes& w, unsigned char want) {
+        Bytes expected(sizeof(std::uint32_t));
+        expected[0] = std::byte{want};
+        compare_bytes(run_guarded(place, kernel, {w}, expected.size(), rows, 0, result), expected,
+                      kernel.built.emitted.entry_name, result);
+      };
+      check(codes, 0);
+      for (int nan : nans) {
+        for (std::size_t at : {std::size_t{0}, codes.size() / 2, codes.size() - 1}) {
+          Bytes spoilt = codes;
+          spoilt[at] = static_cast<std::byte>(nan);
+          check(spoilt, 1);
+        }
+      }
     }
   }
   return result;

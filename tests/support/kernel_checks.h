@@ -41,4 +41,28 @@ CheckResult check_scaled_dequant(const Place& place);
 /// (cols / 16 + 16) * 2^-24 * sum |w x| of the sum in double, nothing around the result touched.
 CheckResult check_matvec(const Place& place);
 
+/// mxfp4 and nvfp4 dequant: every pair of codes in every byte of a run, with every scale code.
+CheckResult check_fp4_codes(const Place& place);
+
+/// matmul of every served format: f32, f16 and bf16 activations, and FP8 ones with scales of groups;
+/// odd shapes around every tile, scales of every shape; the bound of check_matvec.
+CheckResult check_matmul(const Place& place);
+
+/// Products with each format of bias and of y.
+CheckResult check_epilogues(const Place& place);
+
+/// FP8 weights with NaN codes give NaN in the rows that have them, infinities too; the forms that a
+/// scan allows are right for all other codes.
+CheckResult check_nan_weights(const Place& place);
+
+/// FP8 quantize as a plain cast, saturating and not: all f16 and bf16 inputs, bit for bit.
+CheckResult check_quantize(const Place& place);
+
+/// FP8 quantize in groups: codes and scales bit for bit; groups of zeros, of subnormals, with NaN
+/// and infinity, and ones that the row's end cuts.
+CheckResult check_quantize_groups(const Place& place);
+
+/// nan_scan finds each NaN code wherever it lies, and nothing else.
+CheckResult check_nan_scan(const Place& place);
+
 }  // namespace ktjit::test
