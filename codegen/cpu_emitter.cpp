@@ -489,8 +489,6 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
     throw SpecError("tuning", "threads or rows_per_warp", "no knobs for CPU targets");
   }
   if (spec.op == Op::kReadTest) return emit_read_test(spec);
-  if (spec.activation == ActivationPolicy::kA8)
-    throw SpecError("activation", "a8", "a16, or afp8 with matmul (a8 is not served yet)");
   Lowering lowering = get_lowering(spec.weight, spec.target);
   if (spec.weights_finite) lowering.summary += ", no NaN codes (scanned)";
   switch (spec.op) {

@@ -11,9 +11,9 @@ namespace ktjit {
 namespace {
 
 /// Why the tensor gets no kernels, or nothing.
-std::string reason_to_skip(const model::TensorInfo& tensor, const Target& target) {
+std::string reason_to_skip(const model::TensorInfo& tensor) {
   if (tensor.elements() == 0) return "it has no elements";
-  if (!codegen::is_served(tensor.format, target)) {
+  if (!codegen::is_served(tensor.format)) {
     return fmt::format("no kernel serves {} yet", get_format(tensor.format).name);
   }
   return {};
@@ -49,7 +49,7 @@ Plan make_plan(const model::Model& model, const Target& target) {
   plan.target = target;
   for (const model::TensorInfo& tensor : model.tensors()) {
     plan.weight_bytes += tensor.bytes() + tensor.scale_data.size();
-    if (std::string reason = reason_to_skip(tensor, target); !reason.empty()) {
+    if (std::string reason = reason_to_skip(tensor); !reason.empty()) {
       plan.skipped.push_back(
           {tensor.name, std::string(get_format(tensor.format).name), std::move(reason)});
       continue;
