@@ -15,6 +15,8 @@ namespace ktjit::codegen {
 
 EmittedKernel emit(const KernelSpec& spec) {
   validate(spec);
+  if (is_product(spec.op) && spec.activation == ActivationPolicy::kA8)
+    throw SpecError("activation", "a8", "a16, or afp8 with matmul (a8 is not served yet)");
   constexpr std::int64_t kMaxCols =
       std::numeric_limits<int>::max() / 64;  // 32-bit column arithmetic in the text
   if (spec.layout.cols > kMaxCols) {
@@ -124,7 +126,7 @@ std::vector<Constant> shared_constants(const KernelSpec& spec, int run) {
   const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
   std::vector<Constant> constants = {
       {"kCols", number(spec.layout.cols),
-       spec.op == Op::kDequant ? "columns of w and y" : "columns of w, and of each row of x"},
+       is_product(spec.op) ? "columns of w, and of each row of x" : "columns of w and y"},
       {"kRowBytes", number(row_bytes(get_format(spec.weight), spec.layout.cols)),
        "bytes of one row of w"},
       {"kRun", number(run), "consecutive elements decoded at a time"}};
@@ -154,8 +156,9 @@ std::string scale_col_index(const ScaleGrid& grid, const std::string& col) {
 
 std::string decode_run_fragment(FormatId format) {
   const Format& facts = get_format(format);
-  return facts.family == FormatFamily::kFp8 ? "decode_run_fp8"
-                                            : fmt::format("decode_run_{}", facts.name);
+  if (facts.family == FormatFamily::kFp8) return "decode_run_fp8";
+  return facts.family == FormatFamily::kMx ? "decode_run_fp4"
+                                           : fmt::format("decode_run_{}", facts.name);
 }
 
 }  // namespace ktjit::codegen

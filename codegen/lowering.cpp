@@ -13,10 +13,10 @@ namespace {
 
 using enum FormatId;
 
-constexpr std::array kServed = {kF32,  kF16,  kBF16, kFp8E4M3, kFp8E5M2, kFp8E4B15,
-                                kQ4_0, kQ8_0, kQ4_K, kQ5_K,    kQ6_K};
+constexpr std::array kServed = {kF32,   kF16,  kBF16, kFp8E4M3, kFp8E5M2, kFp8E4B15, kMxfp4,
+                                kNvfp4, kQ4_0, kQ8_0, kQ4_K,    kQ5_K,    kQ6_K};
 
-Lowering fp8_lowering(FormatId format, const Target& target) {
+Lowering fp8_lowering(FormatId format, const Target& target, bool is_finite) {
   const std::string_view name = get_format(format).name;
   if (target.is_cpu()) {
     return {LoweringKind::kSoftware, std::string(name), "no CPU instruction decodes 8-bit floats",
@@ -30,17 +30,21 @@ Lowering fp8_lowering(FormatId format, const Target& target) {
   }
   const std::string why = format == kFp8E4B15 ? "no GPU has a cvt from e4b15"
                                               : fmt::format("no cvt from {}", name.substr(4));
+  const bool skips_nan = format == kFp8E4M3 && is_finite;
+  const std::string variant = skips_nan ? "_finite" : "";
+  const std::string scanned = skips_nan ? "; no NaN codes (scanned)" : "";
   if (format == kFp8E4M3 && !facts.fast_f16) {
-    return {LoweringKind::kSoftware, "fp8_e4m3_f32", why + " and slow f16 arithmetic",
-            "software, exact: bits moved into an f32, one multiply", 27};
+    return {LoweringKind::kSoftware, "fp8_e4m3_f32" + variant, why + " and slow f16 arithmetic",
+            "software, exact: bits moved into an f32, one multiply" + scanned, skips_nan ? 15 : 27};
   }
-  const int cost = format == kFp8E4M3 ? 18 : format == kFp8E5M2 ? 6 : 12;
+  const int e4m3_cost = skips_nan ? 14 : 18;
+  const int cost = format == kFp8E4M3 ? e4m3_cost : format == kFp8E5M2 ? 6 : 12;
   const std::string routine =
       format == kFp8E5M2 ? "the code is the upper byte of an f16"
                          : "bits moved into an f16x2" +
                                std::string(format == kFp8E4M3 ? ", one multiply for two" : "");
-  return {LoweringKind::kSoftware, fmt::format("{}_f16x2", name), why,
-          "software, exact: " + routine, cost};
+  return {LoweringKind::kSoftware, fmt::format("{}_f16x2{}", name, variant), why,
+          "software, exact: " + routine + scanned, cost};
 }
 
 }  // namespace
@@ -49,14 +53,9 @@ bool is_served(FormatId format) {
   return std::find(kServed.begin(), kServed.end(), format) != kServed.end();
 }
 
-bool is_served(FormatId format, const Target& target) {
-  const bool is_mx = get_format(format).family == FormatFamily::kMx;
-  return is_served(format) || (is_mx && target.is_cpu());
-}
-
-Lowering get_lowering(FormatId format, const Target& target) {
+Lowering get_lowering(FormatId format, const Target& target, bool weights_finite) {
   const Format& facts = get_format(format);
-  if (!is_served(format, target)) {
+  if (!is_served(format)) {
     std::string served;
     for (FormatId id : kServed)
       served += fmt::format("{}{}", served.empty() ? "" : ", ", get_format(id).name);
@@ -64,10 +63,15 @@ Lowering get_lowering(FormatId format, const Target& target) {
   }
   switch (facts.family) {
     case FormatFamily::kFp8:
-      return fp8_lowering(format, target);
+      return fp8_lowering(format, target, weights_finite);
     case FormatFamily::kMx:
-      return {LoweringKind::kSoftware, "", "no CPU instruction decodes 4-bit floats",
-              "software, exact: halves from a table in a register, times the block's scale", 0};
+      return {
+          LoweringKind::kSoftware, "",
+          fmt::format("no {} instruction decodes 4-bit floats", target.is_cpu() ? "CPU" : "GPU"),
+          target.is_cpu()
+              ? "software, exact: halves from a table in a register, times the block's scale"
+              : "software, exact: bits moved into an f32, one multiply",
+          0};
     case FormatFamily::kGgml:
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),

@@ -26,12 +26,11 @@ struct Lowering {
   int instructions_per_4 = 0;
 };
 
+/// `weights_finite`: a scan has proved that no code is a NaN, so the shorter routine serves.
 /// Errors: SpecError if no kernel serves the format yet.
-Lowering get_lowering(FormatId format, const Target& target);
+Lowering get_lowering(FormatId format, const Target& target, bool weights_finite = false);
 
-/// Whether kernels serve the format on every target.
+/// Whether any kernel serves the format; if not, `run` lists its tensors as skipped.
 bool is_served(FormatId format);
-/// Whether kernels serve the format on this target; if not, `run` lists its tensors as skipped.
-bool is_served(FormatId format, const Target& target);
 
 }  // namespace ktjit::codegen

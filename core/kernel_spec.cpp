@@ -34,8 +34,6 @@ bool is_io_format(FormatId id) {
   return id == FormatId::kF32 || id == FormatId::kF16 || id == FormatId::kBF16;
 }
 
-bool is_product(Op op) { return op == Op::kMatvec || op == Op::kMatmul; }
-
 /// 1 x N blocks with f32 scales, as activations are quantised.
 bool is_group_grid(const ScaleGrid& grid) {
   return grid.block_rows == 1 && grid.block_cols > 0 && grid.type == ScaleType::kF32;
@@ -80,6 +78,8 @@ void validate_activations(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+bool is_product(Op op) { return op == Op::kMatvec || op == Op::kMatmul; }
 
 std::string_view op_name(Op op) {
   for (const auto& [value, name] : kOps) {
@@ -200,6 +200,8 @@ std::string to_text(const KernelSpec& spec) {
   line("threads", spec.tuning.threads == 0 ? "default" : fmt::format("{}", spec.tuning.threads));
   line("rows_per_warp",
        spec.tuning.rows_per_warp == 0 ? "default" : fmt::format("{}", spec.tuning.rows_per_warp));
+  if (spec.op == Op::kMatmul)
+    line("x_tile", spec.tuning.x_tile == 0 ? "default" : fmt::format("{}", spec.tuning.x_tile));
   line("target", spec.target.name());
   if (spec.target.is_cpu())
     line("cpu_features", fmt::format("{}", fmt::join(spec.target.cpu_features, ",")));

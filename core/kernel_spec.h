@@ -32,6 +32,7 @@ enum class ActivationPolicy {
 struct Tuning {
   int threads = 0;        ///< CUDA: threads per CTA
   int rows_per_warp = 0;  ///< CUDA matvec: rows that share one pass over x
+  int x_tile = 0;         ///< CUDA matmul: rows of x of one CTA, 16, 32 or 64
 
   bool operator==(const Tuning&) const = default;
 };
@@ -62,6 +63,8 @@ struct KernelSpec {
   bool operator==(const KernelSpec&) const = default;
 };
 
+/// Whether the op multiplies w by x: matvec, matmul.
+bool is_product(Op op);
 std::string_view op_name(Op op);
 /// Errors: SpecError with the known ops.
 Op get_op(std::string_view name);

@@ -11,12 +11,23 @@ namespace ktjit {
 namespace {
 
 /// Why the tensor gets no kernels, or nothing.
-std::string reason_to_skip(const model::TensorInfo& tensor, const Target& target) {
+std::string reason_to_skip(const model::TensorInfo& tensor) {
   if (tensor.elements() == 0) return "it has no elements";
-  if (!codegen::is_served(tensor.format, target)) {
+  if (!codegen::is_served(tensor.format)) {
     return fmt::format("no kernel serves {} yet", get_format(tensor.format).name);
   }
   return {};
+}
+
+/// Adds the scan for NaN codes, and the kernels that rely on its having found none.
+void add_finite_kernels(std::vector<KernelSpec>& kernels) {
+  std::vector<KernelSpec> more = kernels;
+  for (KernelSpec& spec : more) spec.weights_finite = true;
+  KernelSpec scan = kernels.front();
+  scan.op = Op::kNanScan;
+  scan.scale.reset();
+  kernels.push_back(scan);
+  kernels.insert(kernels.end(), more.begin(), more.end());
 }
 
 }  // namespace
@@ -38,7 +49,7 @@ Plan make_plan(const model::Model& model, const Target& target) {
   plan.target = target;
   for (const model::TensorInfo& tensor : model.tensors()) {
     plan.weight_bytes += tensor.bytes() + tensor.scale_data.size();
-    if (std::string reason = reason_to_skip(tensor, target); !reason.empty()) {
+    if (std::string reason = reason_to_skip(tensor); !reason.empty()) {
       plan.skipped.push_back(
           {tensor.name, std::string(get_format(tensor.format).name), std::move(reason)});
       continue;
@@ -54,8 +65,9 @@ Plan make_plan(const model::Model& model, const Target& target) {
       made.cols = tensor.cols();
       made.scale = tensor.scale_grid;
       made.lowering = codegen::get_lowering(tensor.format, target);
-      for (Op op : {Op::kDequant, Op::kMatvec})
+      for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul})
         made.kernels.push_back(spec_for(tensor, op, target));
+      if (has_nan_codes(tensor.format)) add_finite_kernels(made.kernels);
       group = plan.groups.insert(plan.groups.end(), std::move(made));
     }
     group->tensors.push_back(&tensor);

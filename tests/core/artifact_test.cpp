@@ -39,7 +39,7 @@ TEST_CASE("row counts that no grid serves are refused") {
 
 TEST_CASE("a matmul's grid covers the rows of x as well") {
   const LaunchShape shape{
-      .rows_per_cta = 128, .column_tiles = 1, .x_rows_per_cta = 64, .threads = 256};
+      .rows_per_cta = 128, .column_tiles = 1, .threads = 256, .x_rows_per_cta = 64};
   CHECK(grid_for(shape, 129, 1).y == 1u);
   CHECK(grid_for(shape, 129, 64).y == 1u);
   CHECK(grid_for(shape, 129, 65).y == 2u);

@@ -25,7 +25,8 @@ void add(std::vector<KernelCase>& cases, std::string_view detail, const KernelSp
 }  // namespace
 
 KernelSpec make_spec(Op op, std::string_view format, std::int64_t cols, const Target& target) {
-  return ktjit::make_spec(op, get_format(format).id, std::nullopt, cols, target);
+  const FormatId id = get_format(format).id;
+  return ktjit::make_spec(op, id, fixed_scale_grid(id), cols, target);
 }
 
 Target avx2_target() { return parse_target("cpu:x86-64-v3", {}); }

@@ -137,14 +137,6 @@ ScaledTensorView view_of(FormatId format, std::int64_t rows, std::int64_t cols, 
   return {format, rows, cols, data, std::nullopt, {}};
 }
 
-std::vector<FormatId> formats_served_on(const Target& target) {
-  std::vector<FormatId> formats;
-  for (const Format& format : all_formats()) {
-    if (codegen::is_served(format.id, target)) formats.push_back(format.id);
-  }
-  return formats;
-}
-
 std::vector<FormatId> served_fp8_formats() {
   std::vector<FormatId> formats = served_formats();
   std::erase_if(formats,
@@ -378,7 +370,7 @@ void CheckResult::merge(const CheckResult& other) {
 CheckResult check_golden_dequant(const Place& place) {
   CheckResult result;
   for (const GoldenEntry& golden : load_golden()) {
-    if (!codegen::is_served(golden.format, place.target)) continue;
+    if (!codegen::is_served(golden.format)) continue;
     const ScaledTensorView tensor = view_of(golden.format, static_cast<std::int64_t>(golden.rows),
                                             static_cast<std::int64_t>(golden.cols), golden.encoded);
     for (FormatId y_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
@@ -435,7 +427,7 @@ CheckResult check_scaled_dequant(const Place& place) {
 CheckResult check_matvec(const Place& place) {
   CheckResult result;
   std::mt19937 random(5);
-  for (FormatId format : formats_served_on(place.target)) {
+  for (FormatId format : served_formats()) {
     const bool has_blocks = get_format(format).block_elems > 1;
     for (FormatId x_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
       for (int n : {1, 3, 8}) {
@@ -467,7 +459,7 @@ CheckResult check_matvec(const Place& place) {
 CheckResult check_fp4_codes(const Place& place) {
   CheckResult result;
   for (FormatId format : {FormatId::kMxfp4, FormatId::kNvfp4}) {
-    if (!codegen::is_served(format, place.target)) continue;
+    if (!codegen::is_served(format)) continue;
     const ScaleGrid grid = *fixed_scale_grid(format);
     // Row r has the scale code r, with each pair of codes in each byte of a run.
     constexpr std::int64_t kRows = 256;
@@ -498,7 +490,7 @@ CheckResult check_matmul(const Place& place) {
     check_product(place, product, rows, cols, n, random, result);
   };
   constexpr Op kMatmul = Op::kMatmul;
-  for (FormatId format : formats_served_on(place.target)) {
+  for (FormatId format : served_formats()) {
     const bool has_blocks = get_format(format).block_elems > 1;
     for (FormatId x_format : {kF32, kF16, kBF16}) {
       for (const auto& [rows, n] :

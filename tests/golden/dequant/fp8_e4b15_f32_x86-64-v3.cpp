@@ -27,13 +27,13 @@ typedef unsigned char U8Run __attribute__((vector_size(kRun)));
 typedef signed char S8Run __attribute__((vector_size(kRun)));
 
 // Exact e4b15 (Triton's fp8e4b15): as e4m3 with an exponent bias of 15, no NaN and no infinity.
-static inline F32Run fp8_run_to_f32(U8Run codes) {
+static inline F32Run e4b15_run_to_f32(U8Run codes) {
   const S32Run at_top = (S32Run)(__builtin_convertvector(codes, U32Run) << 24);
   return (F32Run)((U32Run)(at_top >> 4) & 0x87f00000u) * 0x1p+112f;
 }
 
 static inline F32Run decode_run(const unsigned char* row, long long col) {
-  return fp8_run_to_f32(load<U8Run>(row + col));
+  return e4b15_run_to_f32(load<U8Run>(row + col));
 }
 
 // Any alignment.

@@ -5,7 +5,7 @@
 //   y        out  bf16  [rows, 512]  row-major
 //   math     y = decode(w) * scale, then rounded once to bf16, to nearest even
 //   arch     sm_86, no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
-//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 2), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;           // columns of w and y
 constexpr int kRowBytes = 512;       // bytes of one row of w
@@ -13,7 +13,7 @@ constexpr int kRun = 8;              // consecutive elements decoded at a time
 constexpr int kScaleBlockRows = 128; // rows that share one scale
 constexpr int kScaleBlockCols = 128; // columns that share one scale
 constexpr int kScaleCols = 4;        // scales in one row of scales
-constexpr int kThreads = 256;        // threads per CTA
+constexpr int kThreads = 128;        // threads per CTA
 constexpr int kThreadsPerRow = 64;   // threads side by side in one row
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
 

@@ -32,7 +32,7 @@ typedef signed char S8Run __attribute__((vector_size(kRun)));
 
 // Exact e4m3 (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 20, read as an f32 that is 2^-120 too small,
 // subnormals too. 0x7f is the only NaN.
-static inline F32Run fp8_run_to_f32(U8Run codes) {
+static inline F32Run e4m3_run_to_f32(U8Run codes) {
   const S32Run at_top = (S32Run)(__builtin_convertvector(codes, U32Run) << 24);
   const U32Run scaled = (U32Run)(at_top >> 4) & 0x87f00000u;
   const U32Run nan = (U32Run)((scaled & 0x07f00000u) == 0x07f00000u) & 0x7fc00000u;
@@ -40,7 +40,7 @@ static inline F32Run fp8_run_to_f32(U8Run codes) {
 }
 
 static inline F32Run decode_run(const unsigned char* row, long long col) {
-  return fp8_run_to_f32(load<U8Run>(row + col));
+  return e4m3_run_to_f32(load<U8Run>(row + col));
 }
 
 static inline float load_scale(const float* scale, long long at) { return scale[at]; }

@@ -5,7 +5,7 @@
 //   y        out  f16  [rows, 77]  row-major
 //   math     y = decode(w) * scale, then rounded once to f16, to nearest even
 //   arch     sm_86, no cvt from e5m2: software, exact: the code is the upper byte of an f16
-//   launch   grid (ceil(rows / 16), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 8), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 77;           // columns of w and y
 constexpr int kRowBytes = 77;       // bytes of one row of w
@@ -13,7 +13,7 @@ constexpr int kRun = 8;             // consecutive elements decoded at a time
 constexpr int kScaleBlockRows = 32; // rows that share one scale
 constexpr int kScaleBlockCols = 32; // columns that share one scale
 constexpr int kScaleCols = 3;       // scales in one row of scales
-constexpr int kThreads = 256;       // threads per CTA
+constexpr int kThreads = 128;       // threads per CTA
 constexpr int kThreadsPerRow = 16;  // threads side by side in one row
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
 

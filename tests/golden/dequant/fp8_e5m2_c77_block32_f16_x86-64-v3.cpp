@@ -35,7 +35,7 @@ typedef signed char S8Run __attribute__((vector_size(kRun)));
 
 // Exact e5m2 (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 21, read as an f32 that is 2^-112 too small,
 // subnormals too. Exponent 31 is infinity or NaN.
-static inline F32Run fp8_run_to_f32(U8Run codes) {
+static inline F32Run e5m2_run_to_f32(U8Run codes) {
   const S32Run at_top = (S32Run)(__builtin_convertvector(codes, U32Run) << 24);
   const U32Run scaled = (U32Run)(at_top >> 3) & 0x8fe00000u;
   const U32Run special = (U32Run)((scaled & 0x0f800000u) == 0x0f800000u) & 0x7f800000u;
@@ -43,7 +43,7 @@ static inline F32Run fp8_run_to_f32(U8Run codes) {
 }
 
 static inline F32Run decode_run(const unsigned char* row, long long col) {
-  return fp8_run_to_f32(load<U8Run>(row + col));
+  return e5m2_run_to_f32(load<U8Run>(row + col));
 }
 
 static inline float load_scale(const float* scale, long long at) { return scale[at]; }

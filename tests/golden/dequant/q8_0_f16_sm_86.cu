@@ -4,12 +4,12 @@
 //   y        out  f16  [rows, 512]  row-major
 //   math     y = decode(w), then rounded once to f16, to nearest even
 //   arch     sm_86, no instruction decodes q8_0 blocks: software, exact: integers times the block's scale
-//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 2), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y
 constexpr int kRowBytes = 544;     // bytes of one row of w
 constexpr int kRun = 8;            // consecutive elements decoded at a time
-constexpr int kThreads = 256;      // threads per CTA
+constexpr int kThreads = 128;      // threads per CTA
 constexpr int kThreadsPerRow = 64; // threads side by side in one row
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
 

@@ -55,6 +55,8 @@ __device__ __forceinline__ void load_run_bf16(const unsigned char* at, float (&v
   for (int i = 0; i < kRun; ++i) value[i] = bf16_to_f32(((const unsigned short*)at)[i]);
 }
 
+__device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
+
 extern "C" __global__ void __launch_bounds__(kThreads)
 matvec_f16_x_bf16_c77_n1(
     const unsigned char* __restrict__ w,
@@ -111,7 +113,9 @@ matvec_f16_x_bf16_c77_n1(
 #pragma unroll
     for (int j = 0; j < kXColumns; ++j) {
       const float total = warp_sum(sum[r][j]);
-      if (lane == 0 && j < n && first_row + r < rows) y[j * rows + first_row + r] = total;
+      if (lane == 0 && j < n && first_row + r < rows) {
+        store_element(y + j * rows + first_row + r, total);
+      }
     } // j: rows of x
   } // r: rows of this warp
 }

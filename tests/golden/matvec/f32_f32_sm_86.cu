@@ -44,6 +44,8 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
+__device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
+
 extern "C" __global__ void __launch_bounds__(kThreads)
 matvec_f32_x_f32_c512_n1(
     const unsigned char* __restrict__ w,
@@ -90,7 +92,9 @@ matvec_f32_x_f32_c512_n1(
 #pragma unroll
     for (int j = 0; j < kXColumns; ++j) {
       const float total = warp_sum(sum[r][j]);
-      if (lane == 0 && j < n && first_row + r < rows) y[j * rows + first_row + r] = total;
+      if (lane == 0 && j < n && first_row + r < rows) {
+        store_element(y + j * rows + first_row + r, total);
+      }
     } // j: rows of x
   } // r: rows of this warp
 }

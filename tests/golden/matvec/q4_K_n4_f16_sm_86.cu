@@ -100,6 +100,8 @@ __device__ __forceinline__ void load_run_f16(const unsigned char* at, float (&va
   for (int i = 0; i < kRun; ++i) value[i] = f16_to_f32((unsigned short)(words.word[i / 2] >> (16 * (i % 2))));
 }
 
+__device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
+
 extern "C" __global__ void __launch_bounds__(kThreads)
 matvec_q4_K_x_f16_c512_n4(
     const unsigned char* __restrict__ w,
@@ -146,7 +148,9 @@ matvec_q4_K_x_f16_c512_n4(
 #pragma unroll
     for (int j = 0; j < kXColumns; ++j) {
       const float total = warp_sum(sum[r][j]);
-      if (lane == 0 && j < n && first_row + r < rows) y[j * rows + first_row + r] = total;
+      if (lane == 0 && j < n && first_row + r < rows) {
+        store_element(y + j * rows + first_row + r, total);
+      }
     } // j: rows of x
   } // r: rows of this warp
 }

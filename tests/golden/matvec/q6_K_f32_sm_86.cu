@@ -91,6 +91,8 @@ __device__ __forceinline__ void load_run_f32(const unsigned char* at, float (&va
   } // v: 16-byte vectors
 }
 
+__device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
+
 extern "C" __global__ void __launch_bounds__(kThreads)
 matvec_q6_K_x_f32_c512_n1(
     const unsigned char* __restrict__ w,
@@ -137,7 +139,9 @@ matvec_q6_K_x_f32_c512_n1(
 #pragma unroll
     for (int j = 0; j < kXColumns; ++j) {
       const float total = warp_sum(sum[r][j]);
-      if (lane == 0 && j < n && first_row + r < rows) y[j * rows + first_row + r] = total;
+      if (lane == 0 && j < n && first_row + r < rows) {
+        store_element(y + j * rows + first_row + r, total);
+      }
     } // j: rows of x
   } // r: rows of this warp
 }

@@ -1,0 +1,147 @@
+// Loads, tails and scales of a run of weights, as text.
+#include "codegen/cuda_parts.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <numeric>
+
+#include "codegen/emitter_parts.h"
+
+namespace ktjit::codegen {
+namespace {
+
+/// Largest alignment, up to 8, of the 8-byte pieces that decodes load: those of a block's payload.
+int payload_alignment(const KernelSpec& spec) {
+  const Format& format = get_format(spec.weight);
+  const int row_alignment = row_alignment_bytes(format, spec.layout);
+  const int block_alignment = format.block_elems == 1 ? 8 : std::gcd(format.block_bytes, 8);
+  return std::min({row_alignment, block_alignment, 8});
+}
+
+}  // namespace
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+bool rows_allow_vectors(FormatId io_format, const TensorLayout& layout) {
+  return row_alignment_bytes(get_format(io_format), layout) >= 16;
+}
+
+FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) {
+  FragmentVariants variants;
+  variants["load_8_bytes"] = fmt::format("{}", payload_alignment(spec));
+  variants["load_4_bytes"] =
+      row_alignment_bytes(get_format(spec.weight), spec.layout) >= 4 ? "4" : "1";
+  if (!lowering.routine.empty()) variants["fp8x4_to_f32"] = lowering.routine;
+  variants["f32_to_bf16"] = get_cuda_facts(spec.target).bf16_cvt ? "hardware" : "software";
+  for (FormatId io : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
+    const std::string name(get_format(io).name);
+    const std::string variant = rows_allow_vectors(io, spec.layout) ? "vector" : "element";
+    variants["load_run_" + name] = variant;
+    variants["store_run_" + name] = variant;
+  }
+  return variants;
+}
+
+bool has_tail(const KernelSpec& spec) { return spec.layout.cols % kRun != 0; }
+
+std::string indented(std::string_view text, int spaces) {
+  std::string result;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    if (begin > 0) result += "\n";
+    const std::string_view line = text.substr(begin, end - begin);
+    const bool at_margin = line.empty() || line.front() == '#';
+    if (begin > 0 && !at_margin) result += std::string(static_cast<std::size_t>(spaces), ' ');
+    result += line;
+    begin = end + 1;
+  }
+  return result;
+}
+
+std::string decode_statements(const KernelSpec& spec, const std::string& row_pointer,
+                              const std::string& value) {
+  if (!has_tail(spec)) return fmt::format("decode_run({}, col, {});", row_pointer, value);
+  return fmt::format(
+      "if (col + kRun <= kCols) {{\n"
+      "  decode_run({0}, col, {1});\n"
+      "}} else {{\n"
+      "#pragma unroll\n"
+      "  for (int i = 0; i < kRun; ++i) {1}[i] = col + i < kCols ? decode_element({0}, col + i) : "
+      "0.0f;\n"
+      "}}",
+      row_pointer, value);
+}
+
+std::string scale_index(const ScaleGrid& grid, const std::string& row, const std::string& col) {
+  if (grid.block_rows == 0) return scale_col_index(grid, col);
+  const std::string begin = fmt::format("({}) * kScaleCols", scale_row_index(grid, row));
+  return grid.block_cols == 0 ? begin : fmt::format("{} + {}", begin, scale_col_index(grid, col));
+}
+
+std::string scale_each_element(const ScaleGrid& grid, const std::string& row,
+                               const std::string& value) {
+  return fmt::format(
+      "#pragma unroll\n"
+      "for (int i = 0; i < kRun; ++i) {{\n"
+      "  if (col + i < kCols) {}[i] *= load_scale(scale, {});\n"
+      "}} // i: elements, each with a scale of its own",
+      value, scale_index(grid, row, "(col + i)"));
+}
+
+void add_common_values(const KernelSpec& spec, const Lowering& lowering, TemplateValues& values) {
+  values["arch"] = fmt::format("{}, {}: {}", spec.target.name(), lowering.reason, lowering.summary);
+  values["scale_parameter"] = spec.scale ? fmt::format("    const {}* __restrict__ scale,\n",
+                                                       scale_c_type(spec.scale->type))
+                                         : "";
+}
+
+std::vector<std::string> decode_fragments(const KernelSpec& spec) {
+  const Format& format = get_format(spec.weight);
+  std::vector<std::string> names = {decode_run_fragment(spec.weight)};
+  if (has_tail(spec)) {
+    names.push_back(format.family == FormatFamily::kFp8
+                        ? "decode_element_fp8"
+                        : fmt::format("decode_element_{}", format.name));
+  }
+  if (spec.scale) names.push_back(fmt::format("load_scale_{}", scale_type_name(spec.scale->type)));
+  return names;
+}
+
+std::string load_x_statements(const KernelSpec& spec, const std::string& row_pointer) {
+  const std::string_view x_name = get_format(spec.x_format).name;
+  const std::string load_run = fmt::format(
+      "load_run_{}((const unsigned char*)({} + col), activation);", x_name, row_pointer);
+  if (!has_tail(spec)) return load_run;
+  const std::string element = spec.x_format == FormatId::kF32
+                                  ? fmt::format("{}[col + i]", row_pointer)
+                                  : fmt::format("{}_to_f32({}[col + i])", x_name, row_pointer);
+  return fmt::format(
+      "if (col + kRun <= kCols) {{\n"
+      "  {}\n"
+      "}} else {{\n"
+      "#pragma unroll\n"
+      "  for (int i = 0; i < kRun; ++i) activation[i] = col + i < kCols ? {} : 0.0f;\n"
+      "}}",
+      load_run, element);
+}
+
+void add_product_values(const KernelSpec& spec, TemplateValues& values,
+                        std::vector<std::string>& names) {
+  const std::string_view y_name = get_format(spec.y_format).name;
+  values["y_name"] = y_name;
+  values["y_type"] = io_type(spec.y_format);
+  names.push_back(fmt::format("store_element_{}", y_name));
+  values["bias_parameter"] = "";
+  values["bias_description"] = "";
+  if (!spec.bias) return;
+  const std::string_view bias_name = get_format(*spec.bias).name;
+  names.push_back(fmt::format("load_bias_{}", bias_name));
+  values["bias_parameter"] = fmt::format("    const {}* __restrict__ bias,\n", io_type(*spec.bias));
+  values["bias_description"] = fmt::format("//   bias     in   {}  [rows]\n", bias_name);
+}
+
+std::string with_bias(const KernelSpec& spec, const std::string& total, const std::string& row) {
+  return spec.bias ? fmt::format("{} + load_bias(bias, {})", total, row) : total;
+}
+
+}  // namespace ktjit::codegen

@@ -1,0 +1,70 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_nvfp4_s1x16_e4m3_y_f32_c512, emitter version 1
+//   w        in   nvfp4  [rows, 512]  row-major, blocks of 16 elements in 8 bytes
+//   scale    in   e4m3  [rows, 32]  row-major, one per 1 x 16 block of w
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w) * scale, as the format defines it
+//   arch     sm_86, no GPU instruction decodes 4-bit floats: software, exact: bits moved into an f32, one multiply
+//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;          // columns of w and y
+constexpr int kRowBytes = 256;      // bytes of one row of w
+constexpr int kRun = 8;             // consecutive elements decoded at a time
+constexpr int kScaleBlockCols = 16; // columns that share one scale
+constexpr int kScaleCols = 32;      // scales in one row of scales
+constexpr int kThreads = 256;       // threads per CTA
+constexpr int kThreadsPerRow = 64;  // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+
+__device__ __forceinline__ unsigned load_4_bytes(const unsigned char* at) { return *(const unsigned*)at; }
+
+// OCP's e2m1, two codes a byte, the first in the low nibble. A code's 3 magnitude bits, moved to bit 22,
+// read as an f32 that is 2^-126 too small, its one subnormal too, so compile with -ftz=false.
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned codes = load_4_bytes(row + col / 2);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    const unsigned code = codes >> (4 * i);
+    value[i] = __uint_as_float((code & 8u) << 28 | (code & 7u) << 22) * 0x1p+126f;
+  } // i: elements
+}
+
+// A block's e4m3 code times the tensor's scale, which is the plane's first f32; the codes begin at byte 16.
+// The code's 7 magnitude bits, moved to bit 20, read as an f32 that is 2^-120 too small; 0x7f is NaN.
+__device__ __forceinline__ float load_scale(const unsigned char* scale, long long at) {
+  const unsigned code = scale[16 + at];
+  const unsigned bits = (code & 0x80u) << 24 | (code & 0x7fu) << 20;
+  const float block_scale =
+      (code & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : __uint_as_float(bits) * 0x1p+120f;
+  return block_scale * *(const float*)scale;
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    ((Words4*)at)[v] = {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                         __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}};
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_nvfp4_s1x16_e4m3_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    const unsigned char* __restrict__ scale,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  const float run_scale = load_scale(scale, (row) * kScaleCols + col / kScaleBlockCols);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) value[i] *= run_scale;
+  store_run_f32(y + row * kCols + col, value);
+}
