@@ -313,15 +313,15 @@ std::string widen_loop(const KernelSpec& spec) {
     tail_load = scaled(tail_load, "kMainCols");
   }
   std::string text = scale_row + fmt::format(
-                                     "  for (int at = first; at + kRun <= last; at += kRun) "
-                                     "store(out + (at - first), {});\n",
+                                     "  for (int at = begin; at + kRun <= end; at += kRun) "
+                                     "store(out + (at - begin), {});\n",
                                      load);
   if (tail_elems(spec) == 0) return text;
   return text + fmt::format(
-                    "  if (last == kCols) {{\n"
+                    "  if (end == kCols) {{\n"
                     "    {} x_tail[kRun] = {{}};\n"
                     "    __builtin_memcpy(x_tail, x_row + kMainCols, kTail * sizeof(x_tail[0]));\n"
-                    "    store(out + (kMainCols - first), {});\n"
+                    "    store(out + (kMainCols - begin), {});\n"
                     "  }}\n",
                     x_c_type(spec), tail_load);
 }
@@ -342,15 +342,15 @@ EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
                     spec.x_scale->cols_of_scales(spec.layout.cols), spec.x_scale->block_cols);
     values["x_scale_member"] = "const float* x_scale;\n  ";
   }
-  const ColumnRange range = {"first", "last", "first / kBlockElems", "last / kBlockElems"};
+  const ColumnRange range = {"begin", "end", "begin / kBlockElems", "end / kBlockElems"};
   const std::string indent = is_blocked(spec) ? "        " : "      ";
   values["decode_loop"] = outdented(
       scale_row_line(spec) + run_loop(spec, scale_statements(spec, "at", "kRun"),
-                                      indent + "store(out + (at - first), weight);\n", range));
+                                      indent + "store(out + (at - begin), weight);\n", range));
   values["decode_tail"] = tail_elems(spec) == 0 || is_blocked(spec)
                               ? ""
-                              : "  if (last == kCols) {\n" + tail_decode(spec) +
-                                    "      store(out + (kMainCols - first), weight);\n"
+                              : "  if (end == kCols) {\n" + tail_decode(spec) +
+                                    "      store(out + (kMainCols - begin), weight);\n"
                                     "    }\n"
                                     "  }\n";
   values["widen_loop"] = widen_loop(spec);
@@ -375,9 +375,9 @@ struct EncodeFacts {
 EncodeFacts encode_facts(FormatId format, bool saturate) {
   switch (format) {
     case FormatId::kFp8E4M3:
-      return {20, 7, "448", saturate ? "0x7e" : "0x7f", "0x7f", !saturate};
+      return {20, 7, "448.0", saturate ? "0x7e" : "0x7f", "0x7f", !saturate};
     case FormatId::kFp8E5M2:
-      return {21, 15, "57344", saturate ? "0x7b" : "0x7c", "0x7f", !saturate};
+      return {21, 15, "57344.0", saturate ? "0x7b" : "0x7c", "0x7f", !saturate};
     case FormatId::kFp8E4B15:
       return {20, 15, "1.75", "0x7e", "0x7e", false};  // it has neither NaN nor infinity
     default:

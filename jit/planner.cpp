@@ -33,6 +33,17 @@ std::string fp8_advice(const TensorGroup& group, const Target& target) {
                      fmt::join(format_aliases(group.format), ", "), group.lowering.summary);
 }
 
+/// Adds the scan for NaN codes, and the kernels that rely on its having found none.
+void add_finite_kernels(std::vector<KernelSpec>& kernels) {
+  std::vector<KernelSpec> more = kernels;
+  for (KernelSpec& spec : more) spec.weights_finite = true;
+  KernelSpec scan = kernels.front();
+  scan.op = Op::kNanScan;
+  scan.scale.reset();
+  kernels.push_back(scan);
+  kernels.insert(kernels.end(), more.begin(), more.end());
+}
+
 }  // namespace
 
 std::vector<KernelSpec> Plan::all_kernels() const {
@@ -68,8 +79,9 @@ Plan make_plan(const model::Model& model, const Target& target) {
       made.cols = tensor.cols();
       made.scale = tensor.scale_grid;
       made.lowering = codegen::get_lowering(tensor.format, target);
-      for (Op op : {Op::kDequant, Op::kMatvec})
+      for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul})
         made.kernels.push_back(spec_for(tensor, op, target));
+      if (has_nan_codes(tensor.format)) add_finite_kernels(made.kernels);
       group = plan.groups.insert(plan.groups.end(), std::move(made));
     }
     group->tensors.push_back(&tensor);

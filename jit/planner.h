@@ -27,7 +27,9 @@ struct TensorGroup {
   std::vector<const model::TensorInfo*> tensors;
   std::uint64_t bytes = 0;
   codegen::Lowering lowering;
-  std::vector<KernelSpec> kernels;  ///< dequant to f32, matvec with f32 activations and one column
+  /// dequant to f32, matvec with f32 activations and one column, matmul with f32 activations. Formats
+  /// with NaN codes: then nan_scan, and the three again for weights that it found finite.
+  std::vector<KernelSpec> kernels;
 };
 
 struct Plan {

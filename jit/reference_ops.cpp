@@ -258,7 +258,7 @@ double product_tolerance(std::int64_t cols, FormatId y_format, double want, doub
     case FormatId::kF16:
       return of_sums + std::max(largest * 0x1p-11, 0x1p-25);
     case FormatId::kBF16:
-      return of_sums + std::max(largest * 0x1p-8, 0x1p-134) / 2;
+      return of_sums + std::max(largest * 0x1p-8, 0x1p-134);
     default:
       throw SpecError("reference: output format", get_format(y_format).name, "f32, f16, bf16");
   }

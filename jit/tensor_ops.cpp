@@ -9,6 +9,8 @@
 namespace ktjit {
 namespace {
 
+constexpr std::int64_t kMatvecColumns = 8;  // the most that one launch of matvec takes
+
 KernelSpec spec_of(const ScaledTensorView& tensor, Op op, const Target& target) {
   return make_spec(op, tensor.format, tensor.scale_grid, tensor.cols, target);
 }
@@ -48,6 +50,39 @@ TensorOnDevice to_device(runtime::Device& device, runtime::Stream& stream,
   return result;
 }
 
+KernelSpec quantize_spec(FormatId format, std::int64_t cols, std::optional<std::int64_t> group,
+                         bool saturate, const Target& target) {
+  KernelSpec spec = make_spec(Op::kQuantize, format, std::nullopt, cols, target);
+  if (group) spec.scale = ScaleGrid{1, *group, ScaleType::kF32};
+  spec.saturate = saturate;
+  return spec;
+}
+
+/// Codes and scales (if the spec has groups) of x on the device; the kernel lives as long, since the
+/// work is only queued.
+struct QuantizedOnDevice {
+  LoadedKernel kernel;
+  std::unique_ptr<runtime::Buffer> codes;
+  std::unique_ptr<runtime::Buffer> scales;
+};
+
+QuantizedOnDevice quantize_on_device(Engine& engine, runtime::Device& device,
+                                     runtime::Stream& stream, const KernelSpec& spec,
+                                     const runtime::Buffer& x, std::int64_t rows) {
+  QuantizedOnDevice result;
+  result.kernel = engine.load(device, spec);
+  result.codes = device.allocate(static_cast<std::size_t>(rows * spec.layout.cols));
+  std::vector<std::uint64_t> arguments = {x.address(), result.codes->address()};
+  if (spec.scale) {
+    result.scales = device.allocate(
+        static_cast<std::size_t>(spec.scale->plane_bytes(rows, spec.layout.cols)));
+    arguments.push_back(result.scales->address());
+  }
+  arguments.push_back(static_cast<std::uint64_t>(rows));
+  result.kernel.launch(stream, rows, arguments);
+  return result;
+}
+
 }  // namespace
 
 std::vector<float> dequantize(Engine& engine, runtime::Device& device, const Target& target,
@@ -69,35 +104,81 @@ std::vector<float> dequantize(Engine& engine, runtime::Device& device, const Tar
 std::vector<float> multiply(Engine& engine, runtime::Device& device, const Target& target,
                             const ScaledTensorView& tensor, std::span<const float> x,
                             std::int64_t n, ActivationPolicy activation) {
+  const bool is_small = n <= kMatvecColumns && activation != ActivationPolicy::kAfp8;
+  return multiply_by(is_small ? Op::kMatvec : Op::kMatmul, engine, device, target, tensor, x, n,
+                     activation);
+}
+
+std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, const Target& target,
+                               const ScaledTensorView& tensor, std::span<const float> x,
+                               std::int64_t n, ActivationPolicy activation) {
   check_sizes(tensor);
   if (n < 1 || x.size() != static_cast<std::size_t>(n * tensor.cols)) {
     throw SpecError("x", fmt::format("{} numbers", x.size()),
                     fmt::format("n x {}, n = {}", tensor.cols, n));
   }
-  constexpr std::int64_t kMaxColumns = 8;
+  KernelSpec spec = spec_of(tensor, op, target);
+  spec.activation = activation;
+  if (activation == ActivationPolicy::kAfp8) {
+    spec.x_format = FormatId::kFp8E4M3;
+    spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
+  }
   const auto stream = device.make_stream();
   TensorOnDevice w = to_device(device, *stream, tensor);
   const auto x_buffer = device.allocate(x.size_bytes());
   device.upload(*stream, std::as_bytes(x), *x_buffer, 0);
+  QuantizedOnDevice narrow;  // of afp8
+  if (spec.x_scale) {
+    narrow = quantize_on_device(engine, device, *stream, quantize_spec(spec.x_format, tensor.cols,
+                                                                       kActivationGroup, true, target),
+                                *x_buffer, n);
+  }
   std::vector<float> result(static_cast<std::size_t>(n * tensor.rows));
   const auto y = device.allocate(result.size() * sizeof(float));
 
+  const std::int64_t columns_a_launch = op == Op::kMatvec ? kMatvecColumns : n;
   std::vector<LoadedKernel> kernels;  // alive until the work is done
-  for (std::int64_t first = 0; first < n; first += kMaxColumns) {
-    const std::int64_t columns = std::min(kMaxColumns, n - first);
-    KernelSpec spec = spec_of(tensor, Op::kMatvec, target);
-    spec.activation = activation;
-    spec.x_columns = x_columns_for(static_cast<int>(columns));
+  for (std::int64_t first = 0; first < n; first += columns_a_launch) {
+    const std::int64_t columns = std::min(columns_a_launch, n - first);
+    if (op == Op::kMatvec) spec.x_columns = x_columns_for(static_cast<int>(columns));
     kernels.push_back(engine.load(device, spec));
     std::vector<std::uint64_t> arguments = w.arguments;
+    if (spec.x_scale) {
+      arguments.insert(arguments.end(), {narrow.codes->address(), narrow.scales->address()});
+    } else {
+      arguments.push_back(x_buffer->address() +
+                          static_cast<std::uint64_t>(first * tensor.cols) * sizeof(float));
+    }
     arguments.insert(
         arguments.end(),
-        {x_buffer->address() + static_cast<std::uint64_t>(first * tensor.cols) * sizeof(float),
-         y->address() + static_cast<std::uint64_t>(first * tensor.rows) * sizeof(float),
+        {y->address() + static_cast<std::uint64_t>(first * tensor.rows) * sizeof(float),
          static_cast<std::uint64_t>(tensor.rows), static_cast<std::uint64_t>(columns)});
-    kernels.back().launch(*stream, tensor.rows, arguments);
+    kernels.back().launch(*stream, tensor.rows, arguments, columns);
   }
   device.download(*stream, *y, 0, std::as_writable_bytes(std::span(result)));
+  stream->synchronize();
+  return result;
+}
+
+QuantizedTensor quantize(Engine& engine, runtime::Device& device, const Target& target,
+                         FormatId format, std::span<const float> x, std::int64_t rows,
+                         std::int64_t cols, std::optional<std::int64_t> group, bool saturate) {
+  if (rows < 1 || x.size() != static_cast<std::size_t>(rows * cols)) {
+    throw SpecError("x", fmt::format("{} numbers", x.size()), fmt::format("{} x {}", rows, cols));
+  }
+  const KernelSpec spec = quantize_spec(format, cols, group, saturate, target);
+  const auto stream = device.make_stream();
+  const auto x_buffer = device.allocate(x.size_bytes());
+  device.upload(*stream, std::as_bytes(x), *x_buffer, 0);
+  const QuantizedOnDevice narrow =
+      quantize_on_device(engine, device, *stream, spec, *x_buffer, rows);
+  QuantizedTensor result;
+  result.codes.resize(x.size());
+  device.download(*stream, *narrow.codes, 0, result.codes);
+  if (narrow.scales) {
+    result.scales.resize(narrow.scales->bytes() / sizeof(float));
+    device.download(*stream, *narrow.scales, 0, std::as_writable_bytes(std::span(result.scales)));
+  }
   stream->synchronize();
   return result;
 }
