@@ -51,7 +51,11 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   if (desc.bias_format != nullptr) spec.bias = get_format(desc.bias_format).id;
   spec.weights_finite = desc.weights_finite != 0;
   spec.saturate = desc.non_saturating == 0;
-  if (desc.x_columns != 0) spec.x_columns = desc.x_columns;
+  if (spec.op == Op::kMatmul && desc.x_columns != 0) {
+    spec.tuning = matmul_tuning(spec.target, desc.x_columns);
+  } else if (desc.x_columns != 0) {
+    spec.x_columns = desc.x_columns;
+  }
   if (desc.alignment != 0) spec.layout.base_alignment_bytes = desc.alignment;
   validate(spec);
   return spec;

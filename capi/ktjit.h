@@ -162,6 +162,7 @@ typedef struct ktjit_kernel_desc {
   const char* y_format;      // "f32", "f16", "bf16"; null: "f32"
   const char* bias_format;   // products: "f32", "f16", "bf16"; null: no bias
   int32_t x_columns;         // matvec: the most rows of x of a launch, 1, 2, 4 or 8; 0: 1
+                             // matmul: about how many there will be, for speed only; 0: many
   int32_t weights_finite;    // not 0: nan_scan found none, which allows shorter decodes
   int32_t non_saturating;    // quantize: values beyond the largest become NaN or infinity
   int32_t alignment;         // w, x and y lie at multiples of this, a power of two; 0: 16

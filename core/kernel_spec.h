@@ -75,6 +75,9 @@ ActivationPolicy get_activation(std::string_view name);
 /// Errors: SpecError unless 1 <= n <= 8.
 int x_columns_for(int n);
 
+/// The knobs of a matmul whose launches have about `n` rows of x: small tiles for few of them.
+Tuning matmul_tuning(const Target& target, std::int64_t n);
+
 /// A spec with default knobs: the weights' native layout, f32 activations and results, one column.
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,
                      std::int64_t cols, const Target& target);

@@ -36,6 +36,7 @@ class Spec(NamedTuple):
 
 _lock = threading.RLock()
 _context = None
+_target = None
 _devices = {}
 _kernels = {}
 
@@ -46,13 +47,14 @@ def _worker():
     return str(path) if path.is_file() else None
 
 
-def configure(cache_dir=None, cache=True, threads=0, nvrtc=None, worker=None):
+def configure(cache_dir=None, cache=True, threads=0, nvrtc=None, worker=None, target=None):
     """Sets where compiled kernels are kept and which compilers are used.
 
     What is left out comes from the environment (KTJIT_CACHE_DIR and so on, docs/EMBEDDING.md).
+    `target` ("sm_86"): GPU kernels are those of another GPU's code, to see what it would compute.
     Kernels that are loaded are forgotten. Without a call, everything has its default.
     """
-    global _context
+    global _context, _target
     context = _ktjit.Context(
         cache_dir=None if cache_dir is None else str(cache_dir),
         cache=cache,
@@ -62,6 +64,7 @@ def configure(cache_dir=None, cache=True, threads=0, nvrtc=None, worker=None):
     )
     with _lock:
         _context = context
+        _target = target
         _devices.clear()
         _kernels.clear()
 
@@ -92,7 +95,8 @@ def load(device_name, stream, spec):
         with _lock:
             kernel = _kernels.get(key)
             if kernel is None:
-                kernel = device(device_name).load(spec.description(), stream)
+                wanted = spec if spec.target else spec._replace(target=_target)
+                kernel = device(device_name).load(wanted.description(), stream)
                 _kernels[key] = kernel
     return kernel
 

@@ -19,6 +19,7 @@ __all__ = ["act_quant", "fp8_gemm", "install", "uninstall", "weight_dequant"]
 
 _E4M3 = "fp8_e4m3"
 _E4M3_MAX = 448.0
+_FEW_ROWS = 16  # up to here a kernel with small tiles is faster
 _SCALE_TYPES = ("f32", "bf16", "e8m0")
 _IO_FORMATS = ("f32", "f16", "bf16")
 
@@ -185,6 +186,7 @@ def fp8_gemm(a, a_s, b, b_s, *, block_size=None, dtype=None):
                 scale_block_rows=block,
                 scale_block_cols=block,
                 activation="afp8",
+                x_columns=_FEW_ROWS if m <= _FEW_ROWS else 0,
                 x_format=_E4M3,
                 x_scale_group=block,
                 y_format=y_format,
