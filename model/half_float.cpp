@@ -21,7 +21,7 @@ float half_to_float(std::uint16_t bits) {
 std::uint16_t to_half_bits(double value) {
   int exponent = 0;
   std::frexp(value, &exponent);        // |value| = m * 2^exponent, m in [0.5, 1)
-  exponent = std::max(exponent, -13);  // below 2^-14 the format is subnormal
+  exponent = value == 0 ? -13 : std::max(exponent, -13);  // below 2^-14 it is subnormal
   const double mantissa = std::nearbyint(std::ldexp(std::abs(value), 11 - exponent));
   const int magnitude = ((exponent + 13) << 10) + static_cast<int>(mantissa);
   return static_cast<std::uint16_t>(magnitude | (std::signbit(value) ? 0x8000 : 0));

@@ -1,6 +1,7 @@
 // The conventions of published checkpoints: which scales go to which weights, and what is refused.
 #include "model/checkpoint_tensors.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <limits>
 
@@ -165,9 +166,9 @@ TEST_CASE("MXFP4 as compressed-tensors, DeepSeek-V4 and F4 have it") {
 
 /// The plane that a kernel reads.
 std::vector<std::byte> plane_of(float tensor_scale, std::span<const std::byte> codes) {
-  std::vector<std::byte> plane(16);
+  std::vector<std::byte> plane(16 + codes.size());
   std::memcpy(plane.data(), &tensor_scale, sizeof tensor_scale);
-  plane.insert(plane.end(), codes.begin(), codes.end());
+  std::ranges::copy(codes, plane.begin() + 16);
   return plane;
 }
 
