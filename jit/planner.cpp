@@ -19,6 +19,11 @@ std::string reason_to_skip(const model::TensorInfo& tensor) {
   return {};
 }
 
+/// Whether some code of the format is a NaN: of the FP8 formats all but e4b15.
+bool has_nan_codes(FormatId format) {
+  return get_format(format).family == FormatFamily::kFp8 && format != FormatId::kFp8E4B15;
+}
+
 /// Adds the scan for NaN codes, and the kernels that rely on its having found none.
 void add_finite_kernels(std::vector<KernelSpec>& kernels) {
   std::vector<KernelSpec> more = kernels;
