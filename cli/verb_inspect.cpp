@@ -80,7 +80,9 @@ Json to_json(const model::Model& model) {
                        {"rows", tensor.rows()},
                        {"cols", tensor.cols()},
                        {"bytes", tensor.bytes()},
-                       {"scales", scale_grid_name(tensor.scale_grid)}});
+                       {"scales", scale_grid_name(tensor.scale_grid)},
+                       {"scale_tensor", tensor.scale_name},
+                       {"scale_bytes", tensor.scale_data.size()}});
   }
   Json totals = Json::array();
   for (const FormatTotal& total : totals_by_format(model)) {
@@ -100,27 +102,41 @@ Json to_json(const model::Model& model) {
           {"notes", model.notes()}};
 }
 
+/// With an empty line before it; nothing if the table is empty.
+void append_table(std::string& text, const Table& table) {
+  if (table.empty()) return;
+  text += '\n';
+  text += table.to_text();
+}
+
 void print_text(const model::Model& model) {
   std::string text;
   for (const std::filesystem::path& file : model.files()) text += file.string() + "\n";
-  text += fmt::format("{} version {}, {}, {}, {}, tensors aligned to {} bytes\n", model.container(),
-                      model.version(), human_bytes(model.file_bytes()),
-                      counted(model.metadata().entries().size(), "metadata pair"),
-                      counted(model.tensors().size(), "tensor"), model.alignment());
+  text += model.container();
+  if (model.version() != 0) text += fmt::format(" version {}", model.version());
+  text +=
+      fmt::format(", {}, {}, {}, tensors aligned to {}\n", human_bytes(model.file_bytes()),
+                  counted(model.metadata().entries().size(), "metadata pair"),
+                  counted(model.tensors().size(), "tensor"), counted(model.alignment(), "byte"));
   Table metadata({{"metadata"}, {"type"}, {"value"}});
   for (const auto& [key, value] : model.metadata().entries()) {
     metadata.add_row(
         {key, model::value_type_name(value), model::value_to_text(value, kMaxArrayItems)});
   }
-  if (!metadata.empty()) text += "\n" + metadata.to_text();
-  Table tensors(
-      {{"tensor"}, {"format"}, {"shape"}, {"bytes", Align::kRight}, {"size", Align::kRight}});
+  append_table(text, metadata);
+  Table tensors({{"tensor"},
+                 {"format"},
+                 {"scales"},
+                 {"shape"},
+                 {"bytes", Align::kRight},
+                 {"size", Align::kRight}});
   for (const model::TensorInfo& tensor : model.tensors()) {
     tensors.add_row({tensor.name, std::string(get_format(tensor.format).name),
+                     tensor.scale_grid ? scale_grid_name(tensor.scale_grid) : "",
                      model::shape_to_text(tensor), fmt::format("{}", tensor.bytes()),
                      human_bytes(tensor.bytes())});
   }
-  if (!tensors.empty()) text += "\n" + tensors.to_text();
+  append_table(text, tensors);
   Table totals({{"format"},
                 {"tensors", Align::kRight},
                 {"size", Align::kRight},
@@ -130,7 +146,7 @@ void print_text(const model::Model& model) {
     totals.add_row({std::string(format.name), fmt::format("{}", total.tensors),
                     human_bytes(total.bytes), fmt::format("{:.2f}", format.bits_per_element())});
   }
-  if (!totals.empty()) text += "\n" + totals.to_text();
+  append_table(text, totals);
   for (const std::string& note : model.notes()) text += fmt::format("\nnote: {}", note);
   if (!model.notes().empty()) text += "\n";
   print(text);
@@ -145,7 +161,9 @@ int run_inspect(const Arguments& arguments) {
       {"inspect MODEL [options]",
        "Prints metadata, tensors (shapes with the contiguous dimension first) and totals by "
        "format\n"
-       "of a model: a GGUF file, any part of a split one, or a folder with one model.\n",
+       "of a model: a GGUF file, any part of a split one, a safetensors file, any shard or the\n"
+       "index of a checkpoint, or a folder with one model (safetensors with GGUF beside it is\n"
+       "one). Scales are shown with the tensor that they belong to.\n",
        exit_code_help("the model is sound", {}, "the model is missing, damaged or something else"),
        "ktjit inspect sample.gguf"});
   subject_options.add_model(parser);

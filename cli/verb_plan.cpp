@@ -1,4 +1,6 @@
-// ktjit plan: which kernels a model needs on a target, how formats are lowered there, what fits.
+// ktjit plan: which kernels a model needs on a target, how formats are lowered there, what fits, how
+// fast a card can be, and what else could be chosen.
+#include <algorithm>
 #include <fmt/format.h>
 #include <map>
 #include <optional>
@@ -13,7 +15,8 @@
 #include "cli/table.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
-#include "jit/planner.h"
+#include "core/error.h"
+#include "jit/plan_report.h"
 
 namespace po = boost::program_options;
 
@@ -22,48 +25,56 @@ namespace {
 
 constexpr std::int64_t kDefaultContext = 4096;
 
-/// What the model needs and what there is.
-struct MemoryNeed {
-  std::uint64_t weight_bytes = 0;
-  std::int64_t context = 0;
-  std::optional<std::uint64_t> kv_cache_bytes;  ///< nothing if the model doesn't tell
-  std::optional<std::uint64_t> available_bytes;
-
-  std::uint64_t total_bytes() const { return weight_bytes + kv_cache_bytes.value_or(0); }
-  std::optional<bool> fits() const {
-    if (!available_bytes) return std::nullopt;
-    return total_bytes() <= *available_bytes;
+std::string_view origin_name(CardOrigin origin) {
+  switch (origin) {
+    case CardOrigin::kNamed:
+      return "named";
+    case CardOrigin::kAssumed:
+      return "assumed";
+    case CardOrigin::kDevice:
+      return "device";
   }
-};
-
-/// A plan with what is said about it.
-struct JudgedPlan {
-  Plan plan;
-  MemoryNeed memory;
-  TargetVerdict verdict;
-};
-
-JudgedPlan judge_target(const model::Model& model, const Target& target, MemoryNeed memory) {
-  JudgedPlan judged{make_plan(model, target), memory, {}};
-  judged.memory.weight_bytes = judged.plan.weight_bytes;
-  judged.verdict = judge(judged.plan);
-  if (judged.memory.fits() == false) {
-    judged.verdict.verdict = Verdict::kNo;
-    judged.verdict.reason = fmt::format(
-        "it needs {} of memory and has {}; {}", human_bytes(judged.memory.total_bytes()),
-        human_bytes(*judged.memory.available_bytes), judged.verdict.reason);
-    const bool weights_fit = judged.memory.weight_bytes <= *judged.memory.available_bytes;
-    judged.verdict.advice.push_back(
-        weights_fit ? "the weights alone fit: take a shorter context"
-                    : "take a model with fewer bits per weight, or keep part of it in host memory");
-  }
-  return judged;
+  KTJIT_UNREACHABLE("a known origin");
 }
 
-Json to_json(const TensorGroup& group) {
+/// Other cards that run code for the target as their own.
+std::vector<std::string> other_cards(const PlanPlace& place) {
+  std::vector<std::string> names;
+  for (const GpuCard& card : all_gpu_cards()) {
+    if (place.target.is_cuda() && card.sm == place.target.sm && &card != place.card)
+      names.emplace_back(card.name);
+  }
+  return names;
+}
+
+const FormatCost& cost_of(const PlanReport& report, FormatId format) {
+  const auto found = std::ranges::find(report.costs, format, &FormatCost::format);
+  KTJIT_CHECK(found != report.costs.end());
+  return *found;
+}
+
+// JSON
+
+Json card_json(const PlanPlace& place) {
+  if (place.card == nullptr) return nullptr;
+  const GpuCard& card = *place.card;
+  return {{"name", card.name},
+          {"chosen", origin_name(place.origin)},
+          {"compute_capability", card.sm},
+          {"memory_gib", card.memory_gib},
+          {"memory_bytes", card.memory_bytes()},
+          {"bandwidth_gbps", card.bandwidth_gbps},
+          {"attainable_gbps", attainable_bandwidth(card) / 1e9},
+          {"sms", card.sms},
+          {"boost_mhz", card.boost_mhz},
+          {"source", card.source}};
+}
+
+Json group_json(const PlanReport& report, const TensorGroup& group) {
   Json kernels = Json::array();
   for (const KernelSpec& kernel : group.kernels) kernels.push_back(kernel_name(kernel));
-  const int cost = group.lowering.instructions_per_4;
+  const FormatCost& cost = cost_of(report, group.format);
+  const int conversion = group.lowering.instructions_per_4;
   return {{"format", get_format(group.format).name},
           {"cols", group.cols},
           {"scales", scale_grid_name(group.scale)},
@@ -71,79 +82,366 @@ Json to_json(const TensorGroup& group) {
           {"bytes", group.bytes},
           {"lowering", group.lowering.summary},
           {"lowering_reason", group.lowering.reason},
-          {"cost", cost > 0 ? Json(cost) : Json(nullptr)},
+          {"cost", conversion > 0 ? Json(conversion) : Json(nullptr)},
+          {"bytes_per_weight", cost.bytes_per_weight},
+          {"instructions_per_weight", json_or_null(cost.instructions_per_weight)},
+          {"issued_per_weight", json_or_null(cost.budget_per_weight)},
+          {"times_slower_than_memory", json_or_null(cost.times_slower())},
           {"kernels", kernels}};
 }
 
-Json to_json(const JudgedPlan& judged) {
+Json memory_json(const MemoryNeed& memory, const KvCache& cache) {
+  return {{"weights", memory.weights},
+          {"scales", memory.scales},
+          {"kv_cache", json_or_null(memory.kv_cache)},
+          {"kv_cache_rule", cache.rule},
+          {"activations", memory.activations},
+          {"driver", memory.driver}};
+}
+
+Json experts_json(const std::optional<ExpertsOnCpu>& experts) {
+  if (!experts) return nullptr;
+  return {{"device_bytes", experts->device_bytes},
+          {"host_bytes", experts->host_bytes},
+          {"fits", json_or_null(experts->fits)},
+          {"host_bytes_per_token", json_or_null(experts->host_bytes_per_token)}};
+}
+
+Json alternative_json(const Alternative& other, const ModelFacts& facts) {
+  const auto measured = std::ranges::find(facts.errors, other.format, &ConversionError::format);
+  const bool has_sample = measured != facts.errors.end() && !other.kept;
+  return {{"format", get_format(other.format).name},
+          {"kept", other.kept},
+          {"memory_bytes", other.memory_bytes},
+          {"fits", json_or_null(other.fits)},
+          {"tokens_per_second", json_or_null(other.tokens_per_second)},
+          {"rms_rel_err", json_or_null(other.rms_error)},
+          {"max_rel_err", json_or_null(other.max_error)},
+          {"worst_tensor", has_sample ? Json(measured->worst_tensor) : Json(nullptr)},
+          {"values_measured", has_sample ? measured->values : 0},
+          {"tensors_measured", has_sample ? measured->tensors : 0},
+          {"unconverted_tensors", other.unconverted},
+          {"note", other.note}};
+}
+
+Json to_json(const PlanReport& report, const ModelFacts& facts) {
   Json groups = Json::array();
-  for (const TensorGroup& group : judged.plan.groups) groups.push_back(to_json(group));
+  for (const TensorGroup& group : report.plan.groups) groups.push_back(group_json(report, group));
   Json skipped = Json::array();
-  for (const SkippedTensor& tensor : judged.plan.skipped) {
+  for (const SkippedTensor& tensor : report.plan.skipped) {
     skipped.push_back(
         {{"tensor", tensor.tensor}, {"format", tensor.format}, {"reason", tensor.reason}});
   }
-  return {{"target", judged.plan.target.name()},
-          {"verdict", verdict_name(judged.verdict.verdict)},
-          {"reason", judged.verdict.reason},
+  Json alternatives = Json::array();
+  for (const Alternative& other : report.alternatives)
+    alternatives.push_back(alternative_json(other, facts));
+  const auto& speed = report.speed;
+  return {{"target", report.plan.target.name()},
+          {"card", card_json(report.place)},
+          {"other_cards", other_cards(report.place)},
+          {"verdict", verdict_name(report.verdict.verdict)},
+          {"reason", report.verdict.reason},
           {"groups", groups},
           {"skipped", skipped},
-          {"memory_bytes", judged.memory.total_bytes()},
-          {"weight_bytes", judged.memory.weight_bytes},
-          {"kv_cache_bytes", json_or_null(judged.memory.kv_cache_bytes)},
-          {"available_bytes", json_or_null(judged.memory.available_bytes)},
-          {"fits", json_or_null(judged.memory.fits())},
-          {"tokens_per_second", nullptr},
-          {"advice", judged.verdict.advice}};
+          {"context", report.place.context},
+          {"memory_bytes", report.memory.total()},
+          {"memory", memory_json(report.memory, facts.shape.kv_cache)},
+          {"weight_bytes", report.memory.weights + report.memory.scales},
+          {"kv_cache_bytes", json_or_null(report.memory.kv_cache)},
+          {"available_bytes", json_or_null(report.memory.available)},
+          {"fits", json_or_null(report.memory.fits())},
+          {"experts_on_cpu", experts_json(report.experts_on_cpu)},
+          {"bytes_per_token", speed ? Json(speed->weight_bytes + speed->kv_bytes) : Json(nullptr)},
+          {"tokens_per_second", json_or_null(report.tokens_per_second)},
+          {"tokens_per_second_with_conversion", json_or_null(report.tokens_per_second_bound)},
+          {"no_speed_reason",
+           report.no_speed_reason.empty() ? Json(nullptr) : Json(report.no_speed_reason)},
+          {"alternatives", alternatives},
+          {"advice", report.verdict.advice}};
 }
 
-std::string memory_line(const MemoryNeed& memory) {
-  std::string text = fmt::format("memory   {} of weights", human_bytes(memory.weight_bytes));
-  if (memory.kv_cache_bytes) {
-    text += fmt::format(" + {} of keys and values for {} tokens (f16)",
-                        human_bytes(*memory.kv_cache_bytes), memory.context);
+// Text
+
+/// "  label    text", wrapped at words to 110 columns, further lines below the text.
+std::string paragraph(std::string_view label, std::string_view text) {
+  constexpr std::size_t kWidth = 110;
+  constexpr std::size_t kIndent = 11;
+  std::string result = fmt::format("  {:<9}", label);
+  std::size_t column = kIndent;
+  bool line_is_empty = true;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (!line_is_empty && column + 1 + display_width(word) > kWidth) {
+      result += "\n" + std::string(kIndent, ' ');
+      column = kIndent;
+      line_is_empty = true;
+    }
+    if (!line_is_empty) result += ' ';
+    column += display_width(word) + (line_is_empty ? 0 : 1);
+    result += word;
+    line_is_empty = false;
   }
-  if (memory.available_bytes) {
-    text += fmt::format(": {} {}", *memory.fits() ? "fits in" : "does not fit in",
-                        human_bytes(*memory.available_bytes));
-  }
-  return text + "\n";
+  return result + "\n";
 }
 
-void print_text(const JudgedPlan& judged) {
-  const Target& target = judged.plan.target;
-  std::string text = fmt::format(
-      "{}{}\n", target.name(),
-      target.is_cuda() ? fmt::format(" ({})", get_cuda_facts(target).chips) : std::string());
+/// Three digits at least.
+std::string rate_text(double per_second) {
+  return per_second < 100 ? fmt::format("{:.1f}", per_second) : fmt::format("{:.0f}", per_second);
+}
+
+std::string shape_line(const ModelShape& shape) {
+  std::vector<std::string> parts;
+  if (!shape.architecture.empty()) parts.push_back(shape.architecture);
+  if (shape.layers) parts.push_back(counted(*shape.layers, "layer"));
+  if (shape.experts && shape.experts_used)
+    parts.push_back(fmt::format("{} of {} experts a token", *shape.experts_used, *shape.experts));
+  if (parts.empty()) return {};
+  parts.push_back(fmt::format("keys and values: {}", shape.kv_cache.rule));
+  return fmt::format("  {}\n", fmt::join(parts, ", "));
+}
+
+std::string heading(const PlanPlace& place) {
+  if (!place.target.is_cuda()) return fmt::format("{}\n", place.target.name());
+  if (place.card == nullptr) {
+    return fmt::format("{} ({}), card not known\n", place.target.name(),
+                       get_cuda_facts(place.target).chips);
+  }
+  const GpuCard& card = *place.card;
+  std::string text =
+      fmt::format("{} on {}: {} GiB{}, {} GB/s, {} SMs at {} MHz\n", place.target.name(), card.name,
+                  card.memory_gib, card.ecc_in_memory ? " less ECC's 1/16" : "",
+                  card.bandwidth_gbps, card.sms, card.boost_mhz);
+  if (place.origin == CardOrigin::kAssumed) {
+    const std::vector<std::string> others = other_cards(place);
+    text += paragraph("card", others.empty() ? "assumed, the only one known of this target"
+                                             : fmt::format("assumed; --card takes another: {}",
+                                                           fmt::join(others, ", ")));
+  }
+  return text;
+}
+
+/// The groups of one format and scales together: one row.
+struct FormatRow {
+  const TensorGroup* first = nullptr;
+  std::size_t tensors = 0;
+  std::uint64_t bytes = 0;
+  std::size_t kernels = 0;
+};
+
+std::string groups_text(const PlanReport& report) {
+  std::vector<FormatRow> rows;
+  for (const TensorGroup& group : report.plan.groups) {
+    auto row = std::ranges::find_if(rows, [&](const FormatRow& candidate) {
+      return candidate.first->format == group.format && candidate.first->scale == group.scale;
+    });
+    if (row == rows.end()) row = rows.insert(rows.end(), FormatRow{&group, 0, 0, 0});
+    row->tensors += group.tensors.size();
+    row->bytes += group.bytes;
+    row->kernels += group.kernels.size();
+  }
   Table table({{"format"},
                {"scales"},
-               {"columns", Align::kRight},
                {"tensors", Align::kRight},
                {"size", Align::kRight},
                {"kernels", Align::kRight},
-               {"lowering"},
-               {"instructions per 4", Align::kRight}});
-  for (const TensorGroup& group : judged.plan.groups) {
-    const int cost = group.lowering.instructions_per_4;
+               {"bytes/weight", Align::kRight},
+               {"instructions/weight", Align::kRight},
+               {"issued meanwhile", Align::kRight}});
+  const auto number = [](const std::optional<double>& value) {
+    return value ? fmt::format("{:.1f}", *value) : std::string("?");
+  };
+  std::string lowerings;
+  FormatId last_format{};
+  for (const FormatRow& row : rows) {
+    const TensorGroup& group = *row.first;
+    const FormatCost& cost = cost_of(report, group.format);
     table.add_row({std::string(get_format(group.format).name),
-                   group.scale ? scale_grid_name(group.scale) : "", fmt::format("{}", group.cols),
-                   fmt::format("{}", group.tensors.size()), human_bytes(group.bytes),
-                   fmt::format("{}", group.kernels.size()), group.lowering.summary,
-                   cost > 0 ? fmt::format("{}", cost) : ""});
+                   group.scale ? scale_grid_name(group.scale) : "", fmt::format("{}", row.tensors),
+                   human_bytes(row.bytes), fmt::format("{}", row.kernels),
+                   fmt::format("{:.3f}", cost.bytes_per_weight),
+                   number(cost.instructions_per_weight),
+                   report.place.card == nullptr ? "" : number(cost.budget_per_weight)});
+    if (!lowerings.empty() && last_format == group.format) continue;
+    last_format = group.format;
+    const int conversion = group.lowering.instructions_per_4;
+    lowerings += paragraph(
+        get_format(group.format).name,
+        fmt::format("{}{} ({})", group.lowering.summary,
+                    conversion > 0 ? fmt::format(", {} instructions for 4", conversion) : "",
+                    group.lowering.reason));
   }
-  if (!table.empty()) text += table.to_text(2);
+  return (table.empty() ? "" : table.to_text(2)) + lowerings;
+}
+
+std::string kernels_line(const Plan& plan) {
+  constexpr std::size_t kShown = 4;
+  std::vector<std::string> names;
+  for (const KernelSpec& kernel : plan.all_kernels()) names.push_back(kernel_name(kernel));
+  if (names.empty()) return {};
+  const std::size_t all = names.size();
+  if (all > kShown) names.resize(kShown);
+  std::string text = fmt::format("{}", fmt::join(names, ", "));
+  if (all > kShown) text += fmt::format(" and {} more (--json has all)", all - kShown);
+  return paragraph("kernels", text);
+}
+
+std::string memory_line(const PlanReport& report, const ModelFacts& facts) {
+  const MemoryNeed& memory = report.memory;
+  std::string text = fmt::format("{} of weights", human_bytes(memory.weights));
+  if (memory.scales > 0) text += fmt::format(" + {} of scales", human_bytes(memory.scales));
+  if (memory.kv_cache) {
+    text += fmt::format(" + {} of keys and values for {} tokens (f16)",
+                        human_bytes(*memory.kv_cache), report.place.context);
+  }
+  if (memory.activations > 0)
+    text += fmt::format(" + {} of activations", human_bytes(memory.activations));
+  if (memory.driver > 0) text += fmt::format(" + {} for the driver", human_bytes(memory.driver));
+  text += fmt::format(" = {}", human_bytes(memory.total()));
+  if (memory.available) {
+    text += fmt::format(": {} {}", *memory.fits() ? "fits in" : "does not fit in",
+                        human_bytes(*memory.available));
+  }
+  if (!memory.kv_cache && facts.is_language_model())
+    text += fmt::format("; keys and values unknown: {}", facts.shape.kv_cache.rule);
+  return paragraph("memory", text);
+}
+
+std::string experts_line(const ExpertsOnCpu& experts) {
+  std::string text = fmt::format("experts in host memory: {} on the GPU{}, {} on the host",
+                                 human_bytes(experts.device_bytes),
+                                 !experts.fits   ? ""
+                                 : *experts.fits ? " (fits)"
+                                                 : " (does not fit)",
+                                 human_bytes(experts.host_bytes));
+  if (experts.host_bytes_per_token) {
+    text += fmt::format(", {} of it read for a token",
+                        human_bytes(static_cast<std::uint64_t>(*experts.host_bytes_per_token)));
+  }
+  return paragraph("offload", text);
+}
+
+std::string speed_line(const PlanReport& report) {
+  if (!report.speed) return paragraph("speed", "unknown: " + report.no_speed_reason);
+  const DecodeSpeed& speed = *report.speed;
+  const auto bytes = static_cast<std::uint64_t>(speed.weight_bytes + speed.kv_bytes);
+  const std::string source =
+      fmt::format("{} at {:.0f} GB/s ({:.0f} % of the data sheet's)", human_bytes(bytes),
+                  attainable_bandwidth(*report.place.card) / 1e9, 100 * kAttainableFraction);
+  if (!report.tokens_per_second) {
+    return paragraph("speed", fmt::format("{:.1f} us for one product: {}; no tokens/s: {}",
+                                          1e6 * speed.seconds, source, report.no_speed_reason));
+  }
+  std::string text = fmt::format("at most {} tokens/s (batch 1): a token reads {}",
+                                 rate_text(*report.tokens_per_second), source);
+  if (!speed.instruction_bound.empty()) {
+    text += fmt::format("; {} with the conversions that take longer than that",
+                        rate_text(*report.tokens_per_second_bound));
+  }
+  return paragraph("speed", text);
+}
+
+std::string alternatives_text(const PlanReport& report, const ModelFacts& facts) {
+  Table table({{"FP8 weights as"},
+               {"memory", Align::kRight},
+               {"fits"},
+               {"tokens/s", Align::kRight},
+               {"RMS error", Align::kRight},
+               {"largest", Align::kRight},
+               {""}});
+  const auto error_text = [](const Alternative& other, const std::optional<double>& error) {
+    if (other.kept || error == 0) return std::string("0");
+    return error ? fmt::format("{:.1e}", *error) : std::string();
+  };
+  for (const Alternative& other : report.alternatives) {
+    table.add_row({std::string(get_format(other.format).name), human_bytes(other.memory_bytes),
+                   !other.fits   ? ""
+                   : *other.fits ? "yes"
+                                 : "no",
+                   other.tokens_per_second ? rate_text(*other.tokens_per_second) : "",
+                   error_text(other, other.rms_error), error_text(other, other.max_error),
+                   other.note});
+  }
+  std::string text = table.to_text(2);
+  if (facts.errors.empty()) return text;
+  const ConversionError& first = facts.errors.front();
+  std::uint64_t values = 0;
+  for (const ConversionError& error : facts.errors) values = std::max(values, error.values);
+  text += fmt::format(
+      "    errors relative, measured on {} values of {} of the model's own tensors{}\n", values,
+      first.tensors,
+      first.nan_codes > 0 ? fmt::format("; {} NaN codes left out", first.nan_codes) : "");
+  return text;
+}
+
+void print_text(const PlanReport& report, const ModelFacts& facts, bool advise) {
+  std::string text = heading(report.place) + groups_text(report) + kernels_line(report.plan);
   std::map<std::string, std::size_t> skipped_by_reason;
-  for (const SkippedTensor& tensor : judged.plan.skipped) ++skipped_by_reason[tensor.reason];
-  for (const auto& [reason, count] : skipped_by_reason) {
-    text += fmt::format("  {} without kernels: {}\n", counted(count, "tensor"), reason);
-  }
-  text += "  " + memory_line(judged.memory);
-  text += fmt::format("  verdict  {}: {}\n", verdict_name(judged.verdict.verdict),
-                      judged.verdict.reason);
-  for (const std::string& advice : judged.verdict.advice) {
-    text += fmt::format("  advice   {}\n", advice);
-  }
+  for (const SkippedTensor& tensor : report.plan.skipped) ++skipped_by_reason[tensor.reason];
+  for (const auto& [reason, count] : skipped_by_reason)
+    text += paragraph("skipped", fmt::format("{}: {}", counted(count, "tensor"), reason));
+  text += memory_line(report, facts);
+  if (report.experts_on_cpu) text += experts_line(*report.experts_on_cpu);
+  text += speed_line(report);
+  text += paragraph("verdict", fmt::format("{}: {}", verdict_name(report.verdict.verdict),
+                                           report.verdict.reason));
+  for (const std::string& advice : report.verdict.advice) text += paragraph("advice", advice);
+  const bool show_alternatives =
+      advise || converts_fp8_in_software(report.plan) || report.memory.fits() == false;
+  if (show_alternatives && !report.alternatives.empty()) text += alternatives_text(report, facts);
   print(text);
+}
+
+// Places
+
+/// The card that a device is, by the name in front of its description.
+const GpuCard* card_of_device(const runtime::Device& device) {
+  const std::string description = device.description();
+  return find_gpu_card(description.substr(0, description.find(',')));
+}
+
+/// Targets and cards, each with the memory to fit in: --memory, else the card's or the device's.
+std::vector<PlanPlace> choose_places(Toolchain& toolchain, const CommonOptions& common,
+                                     const std::vector<std::string>& card_names,
+                                     const std::optional<std::uint64_t>& memory) {
+  std::vector<PlanPlace> places;
+  const auto add = [&](const Target& target, const GpuCard* card, CardOrigin origin) {
+    std::optional<std::uint64_t> available = memory;
+    if (!available && card != nullptr) available = card->memory_bytes();
+    places.push_back({target, card, origin, available, 0});
+  };
+  std::vector<const GpuCard*> cards;
+  for (const std::string& name : card_names) cards.push_back(&get_gpu_card(name));
+
+  if (common.targets.empty() && cards.empty()) {
+    const Place here = choose_place(toolchain, "", "");
+    const GpuCard* card = here.target.is_cuda() ? card_of_device(*here.device) : nullptr;
+    add(here.target, card, CardOrigin::kDevice);
+    if (!memory) places.back().available_bytes = here.device->total_memory_bytes();
+    return places;
+  }
+  if (common.targets.empty()) {
+    for (const GpuCard* card : cards) add(native_target(*card), card, CardOrigin::kNamed);
+    return places;
+  }
+  std::vector<bool> used(cards.size(), false);
+  for (const Target& target : choose_targets(toolchain, common.targets)) {
+    bool named = false;
+    for (std::size_t at = 0; at < cards.size(); ++at) {
+      if (!runs_on(target, *cards[at])) continue;
+      add(target, cards[at], CardOrigin::kNamed);
+      named = used[at] = true;
+    }
+    if (!named) add(target, default_gpu_card(target), CardOrigin::kAssumed);
+  }
+  for (std::size_t at = 0; at < cards.size(); ++at) {
+    if (!used[at]) {
+      throw UsageError(fmt::format("no --target has code that runs on {}", cards[at]->name),
+                       fmt::format("its target is {}", native_target(*cards[at]).name()));
+    }
+  }
+  return places;
 }
 
 }  // namespace
@@ -151,26 +449,35 @@ void print_text(const JudgedPlan& judged) {
 int run_plan(const Arguments& arguments) {
   SubjectOptions subject_options;
   CommonOptions common;
+  std::vector<std::string> cards;
   std::string memory_text;
   std::int64_t context = kDefaultContext;
+  bool advise = false;
   ArgumentParser parser(
       {"plan MODEL [options]  |  plan --format F --shape RxC [options]",
        "Says which kernels a model (or one tensor of format F) needs on each target, how each "
        "format\n"
-       "is converted there and at what cost, whether it fits, and what to do about it. Works "
-       "without\n"
-       "a GPU or a compiler, for any target. Reads the header only.\n",
+       "is converted there and at what cost, whether it fits with its keys and values, how many\n"
+       "tokens/s the card's memory allows, and what to do about it: for FP8, other formats with "
+       "their\n"
+       "memory, speed and error. Works without a GPU or a compiler, for any target. Reads the "
+       "header,\n"
+       "and of FP8 tensors a sample.\n",
        exit_code_help("planned", "it does not fit",
                       "the model is missing, damaged or something else"),
        "ktjit plan --format fp8e4nv --shape 4096x14336 --scale-block 128x128 --target sm_86"});
   subject_options.add_model(parser);
   subject_options.add_description(parser);
   common.add_targets(parser);
-  parser.add_options()("memory", po::value(&memory_text)->value_name("SIZE"),
-                       "memory to fit in, such as 24G (default: the device's, if the target is "
-                       "this machine's)")(
+  parser.add_options()("card", po::value(&cards)->composing()->value_name("NAME"),
+                       "card to plan for, such as A10 or 'RTX 3090'; may be given several times "
+                       "(default: a common one of the target)")(
+      "memory", po::value(&memory_text)->value_name("SIZE"),
+      "memory to fit in, such as 24G (default: the card's, or this machine's)")(
       "context", po::value(&context)->value_name("N"),
       "tokens of context to keep keys and values for (default: 4096)");
+  parser.add_flag("advise", &advise,
+                  "show other formats for FP8 also where the hardware converts it");
   common.add_json(parser);
   common.add_machine(parser);
   if (!parser.parse(arguments)) return kDone;
@@ -178,30 +485,23 @@ int run_plan(const Arguments& arguments) {
 
   const Subject subject(subject_options);
   Toolchain toolchain = common.make_toolchain();
-  MemoryNeed memory;
-  memory.context = context;
-  memory.kv_cache_bytes = kv_cache_bytes(subject.model(), context);
-  if (!memory_text.empty()) memory.available_bytes = parse_bytes("--memory", memory_text);
-  std::vector<Target> targets;
-  if (common.targets.empty()) {
-    const Place place = choose_place(toolchain, "", "");
-    targets.push_back(place.target);
-    if (!memory.available_bytes) memory.available_bytes = place.device->total_memory_bytes();
-  } else {
-    targets = choose_targets(toolchain, common.targets);
-  }
+  std::optional<std::uint64_t> memory;
+  if (!memory_text.empty()) memory = parse_bytes("--memory", memory_text);
+  std::vector<PlanPlace> places = choose_places(toolchain, common, cards, memory);
+  const ModelFacts facts(subject.model(), !subject.described());
 
   bool all_fit = true;
   Json documents = Json::array();
-  if (!common.json) print(subject.title() + "\n");
-  for (const Target& target : targets) {
-    const JudgedPlan judged = judge_target(subject.model(), target, memory);
-    all_fit = all_fit && judged.memory.fits() != false;
+  if (!common.json) print(subject.title() + "\n" + shape_line(facts.shape));
+  for (PlanPlace& place : places) {
+    place.context = context;
+    const PlanReport report = make_report(facts, place);
+    all_fit = all_fit && report.memory.fits() != false;
     if (common.json) {
-      documents.push_back(to_json(judged));
+      documents.push_back(to_json(report, facts));
     } else {
       print("\n");
-      print_text(judged);
+      print_text(report, facts, advise);
     }
   }
   if (common.json) print_json({{"model", subject.title()}, {"targets", documents}});

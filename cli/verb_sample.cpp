@@ -1,4 +1,4 @@
-// ktjit sample: writes the sample model.
+// ktjit sample: writes a sample model or checkpoint.
 #include <filesystem>
 #include <fmt/format.h>
 
@@ -7,23 +7,44 @@
 #include "cli/output.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
+#include "model/open_model.h"
+#include "model/sample_checkpoint.h"
 #include "model/sample_model.h"
+
+namespace po = boost::program_options;
 
 namespace ktjit::cli {
 
 int run_sample(const Arguments& arguments) {
+  constexpr std::string_view kGguf = "gguf";
   std::string path;
+  std::string kind;
   ArgumentParser parser(
-      {"sample OUT.gguf",
-       "Writes a small model: two llama-like layers of noise, about 1.5 MB, with\n"
-       "tensors of ten formats. The same bytes every time. An older file is replaced.\n",
-       exit_code_help("the file is written"), "ktjit sample sample.gguf"});
-  parser.add_positional("OUT.gguf", &path);
+      {"sample OUT [--kind KIND]",
+       "Writes a small model of noise, the same bytes every time.\n"
+       "  gguf          OUT is a file: two llama-like layers, about 1.5 MB, with tensors of ten\n"
+       "                formats; an older file is replaced\n"
+       "  deepseek-fp8  OUT is a new or empty folder: a DeepSeek-V3-like checkpoint of two "
+       "layers,\n"
+       "                FP8 with 128x128 scales, in shards with an index and config.json\n"
+       "  hybrid        the same as KTransformers' merge script writes it: GGUF's names, routed\n"
+       "                experts as q4_K and q6_K bytes\n"
+       "  mixed         FP8 safetensors, and the routed experts as a GGUF file beside them\n",
+       exit_code_help("the model is written"),
+       "ktjit sample sample.gguf\n  ktjit sample --kind deepseek-fp8 sample-fp8"});
+  parser.add_positional("OUT", &path);
+  parser.add_options()("kind",
+                       po::value(&kind)->value_name("KIND")->default_value(std::string(kGguf)),
+                       "gguf, deepseek-fp8, hybrid or mixed");
   if (!parser.parse(arguments)) return kDone;
-  if (path.empty()) throw UsageError("OUT.gguf is missing");
-  model::write_sample_model(path);
+  if (path.empty()) throw UsageError("OUT is missing");
+  if (kind == kGguf) {
+    model::write_sample_model(path);
+  } else {
+    model::write_sample_checkpoint(path, model::get_sample_kind(kind));
+  }
   print(fmt::format("wrote {}, {}; 'ktjit run {}' runs its kernels\n", path,
-                    human_bytes(std::filesystem::file_size(path)), path));
+                    human_bytes(model::open_model(path).file_bytes()), path));
   return kDone;
 }
 

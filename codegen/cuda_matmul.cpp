@@ -58,6 +58,7 @@ std::optional<MmaPlan> plan_mma(const KernelSpec& spec) {
 
   const bool has_bf16 = sm >= kFirstK16;
   if (spec.activation == ActivationPolicy::kAfp8) {
+    if (spec.weight != FormatId::kFp8E4M3) return std::nullopt;
     const bool codes = get_cuda_facts(spec.target).fp8_cvt && plan.chunk >= 32;
     plan.pair_type = codes ? "" : "f16";
     plan.x_form = codes ? XForm::kDirect : XForm::kDecoded;
@@ -67,6 +68,10 @@ std::optional<MmaPlan> plan_mma(const KernelSpec& spec) {
     plan.pair_type = "bf16";
   } else if (is_fp8 || spec.weight == FormatId::kF16) {
     plan.pair_type = "f16";
+    // Infinity times a second term that is 0 would be NaN.
+    const bool may_be_infinite = spec.weight == FormatId::kF16 || spec.weight == FormatId::kFp8E5M2;
+    if (spec.x_format == FormatId::kF32 && may_be_infinite && !spec.weights_finite)
+      return std::nullopt;
     plan.x_form = spec.x_format == FormatId::kF16 ? XForm::kDirect : XForm::kScaled;
     plan.parts = spec.x_format == FormatId::kF32 ? 2 : 1;
   } else {
@@ -161,12 +166,14 @@ EmittedKernel emit_fma(const KernelSpec& spec, const Lowering& weights) {
     values["x_scale_row"] =
         "  const float* x_scale_row = x_scale + min_of(first_x + thread / kRunsPerRow, n - 1) * "
         "kXGroups;\n";
+    names.push_back("e4m3_to_f32");
     values["load_x"] = indented(
-        decode_statements(spec, "x_row", "activation") +
-            "\n#pragma unroll\n"
-            "for (int i = 0; i < kRun; ++i) {\n"
-            "  if (col + i < kCols) activation[i] *= x_scale_row[(col + i) / kXGroupCols];\n"
-            "} // i: elements",
+        "#pragma unroll\n"
+        "for (int i = 0; i < kRun; ++i) {\n"
+        "  if (col + i < kCols) {\n"
+        "    activation[i] = e4m3_to_f32(x_row[col + i]) * x_scale_row[(col + i) / kXGroupCols];\n"
+        "  }\n"
+        "} // i: elements",
         6);
   } else {
     const std::string_view x_name = get_format(spec.x_format).name;
@@ -412,13 +419,8 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
 }  // namespace
 
 EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
-  if (spec.activation == ActivationPolicy::kAfp8 && spec.weight != FormatId::kFp8E4M3)
-    throw SpecError("format", get_format(spec.weight).name, "fp8_e4m3 with afp8");
   const std::optional<MmaPlan> plan = plan_mma(spec);
-  if (plan) return emit_mma(spec, lowering, *plan);
-  // Codes of x are not scanned, and are decoded by the same routine.
-  const bool finite = spec.weights_finite && spec.activation != ActivationPolicy::kAfp8;
-  return emit_fma(spec, get_lowering(spec.weight, spec.target, finite));
+  return plan ? emit_mma(spec, lowering, *plan) : emit_fma(spec, lowering);
 }
 
 }  // namespace ktjit::codegen

@@ -7,7 +7,7 @@
 namespace ktjit::codegen {
 
 /// `lowering` is that of the weights.
-/// Errors: SpecError for afp8 with weights other than fp8_e4m3, or a tile that isn't 16, 32 or 64.
+/// Errors: SpecError for a tile that isn't 16, 32 or 64 rows of x.
 EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering);
 
 }  // namespace ktjit::codegen

@@ -169,7 +169,7 @@ EmittedKernel emit_nan_scan(const KernelSpec& spec) {
   const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
   const Format& format = get_format(spec.weight);
   const int last_number = spec.weight == FormatId::kFp8E4M3   ? 0x7e
-                          : spec.weight == FormatId::kFp8E5M2 ? 0x7c
+                          : spec.weight == FormatId::kFp8E5M2 ? 0x7b
                                                               : 0x7f;
   if (!is_served(spec.weight)) get_lowering(spec.weight, spec.target);  // refuses it
   const LaunchShape shape{

@@ -47,6 +47,30 @@ Lowering fp8_lowering(FormatId format, const Target& target, bool is_finite) {
           "software, exact: " + routine + scanned, cost};
 }
 
+/// SASS instructions for four weights of a block, with their share of the block's scales; 0 if not
+/// counted. Alike on sm_75 to sm_120a within a tenth.
+int block_cost(FormatId format, const Target& target) {
+  if (target.is_cpu()) return 0;
+  switch (format) {
+    case kMxfp4:
+      return 24;
+    case kNvfp4:
+      return 26;
+    case kQ8_0:
+      return 22;
+    case kQ4_0:
+      return 23;
+    case kQ4_K:
+      return 26;
+    case kQ5_K:
+      return 30;
+    case kQ6_K:
+      return 34;
+    default:
+      return 0;
+  }
+}
+
 }  // namespace
 
 bool is_served(FormatId format) {
@@ -71,13 +95,14 @@ Lowering get_lowering(FormatId format, const Target& target, bool weights_finite
           target.is_cpu()
               ? "software, exact: halves from a table in a register, times the block's scale"
               : "software, exact: bits moved into an f32, one multiply",
-          0};
+          block_cost(format, target)};
     case FormatFamily::kGgml:
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),
-              "software, exact: integers times the block's scale", 0};
-    default:
-      return {LoweringKind::kNative, "", "a number type of the target", "native", 0};
+              "software, exact: integers times the block's scale", block_cost(format, target)};
+    default:  // f16 and bf16 take one widening instruction each
+      return {LoweringKind::kNative, "", "a number type of the target", "native",
+              target.is_cuda() && format != kF32 ? 4 : 0};
   }
 }
 

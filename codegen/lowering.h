@@ -22,7 +22,7 @@ struct Lowering {
   std::string reason;   ///< for headers and reports: "no cvt from e4m3"
   std::string summary;  ///< "software, exact: f16x2 bit routine", as `plan` and `run` print it
   /// SASS instructions that turn four codes in a register into four f32, loads not counted; 0 for
-  /// none known.
+  /// none: native f32, and where nobody has counted.
   int instructions_per_4 = 0;
 };
 

@@ -58,6 +58,16 @@ constexpr std::array kFormats = {
     Format{kGgmlNvfp4, "ggml_nvfp4", kGgml, 64, 36, 40},
     Format{kQ1_0, "q1_0", kGgml, 128, 18, 41},
     Format{kQ2_0, "q2_0", kGgml, 64, 18, 42},
+    Format{kBool, "bool", kInteger, 1, 1, -1},
+    Format{kU8, "u8", kInteger, 1, 1, -1},
+    Format{kU16, "u16", kInteger, 1, 2, -1},
+    Format{kU32, "u32", kInteger, 1, 4, -1},
+    Format{kU64, "u64", kInteger, 1, 8, -1},
+    Format{kC64, "c64", kStored, 1, 8, -1},
+    Format{kE8M0, "e8m0", kStored, 1, 1, -1},
+    Format{kFp4E2M1, "fp4_e2m1", kStored, 2, 1, -1},
+    Format{kFp6E2M3, "fp6_e2m3", kStored, 4, 3, -1},
+    Format{kFp6E3M2, "fp6_e3m2", kStored, 4, 3, -1},
 };
 
 // FP8 names: Triton's, torch's, ml_dtypes', safetensors'.

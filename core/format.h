@@ -53,15 +53,27 @@ enum class FormatId {
   kGgmlNvfp4,
   kQ1_0,
   kQ2_0,
+  kBool,
+  kU8,
+  kU16,
+  kU32,
+  kU64,
+  kC64,
+  kE8M0,
+  kFp4E2M1,
+  kFp6E2M3,
+  kFp6E3M2,
 };
 
 enum class FormatFamily {
   kFloat,    ///< IEEE-like floats of 16 bits and more
-  kInteger,  ///< plain integers
+  kInteger,  ///< plain integers, bool among them
   kFp8,      ///< 8-bit floats; scales, if any, lie in a tensor of their own
   kMx,       ///< OCP MXFP4 and NVFP4: two codes in a byte, the first in the low nibble; the
              ///< scales of a fixed grid lie in a tensor of their own
   kGgml,     ///< blocks that carry their own scales, as ggml defines them
+  kStored,   ///< types that files hold and nothing computes with: complex numbers, bare E8M0, FP4
+             ///< and FP6 codes, the first of a byte in its low bits
 };
 
 /// One number format. `block_elems` elements, consecutive along a row, take `block_bytes` bytes.

@@ -116,6 +116,13 @@ int x_columns_for(int n) {
   throw SpecError("n", fmt::format("{}", n), "1 to 8 activation columns");
 }
 
+Tuning matmul_tuning(const Target& target, std::int64_t n) {
+  constexpr int kSmallTile = 16;
+  Tuning tuning;
+  if (target.is_cuda() && n <= kSmallTile) tuning.x_tile = kSmallTile;
+  return tuning;
+}
+
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,
                      std::int64_t cols, const Target& target) {
   KernelSpec spec;

@@ -17,7 +17,7 @@ enum class Op {
   kMatvec,  ///< y[j, r] = sum over c of decode(w)[r, c] * x[j, c], for up to 8 activation columns j
   kMatmul,  ///< as kMatvec, for any number of activation columns j
   kQuantize,  ///< w[r, c] = encode(x[r, c] / scale), the scale chosen from the block's largest |x|
-  kNanScan,   ///< found |= 1 if any code of w is a NaN: what KernelSpec::weights_finite needs
+  kNanScan,   ///< found = 1 if any code of w is a NaN or infinity: see KernelSpec::weights_finite
   kReadTest,  ///< reads all bytes of w once: measures what the memory gives
 };
 
@@ -51,7 +51,7 @@ struct KernelSpec {
   std::optional<ScaleGrid> x_scale;    ///< afp8: of x, 1 x N groups with f32 scales
   FormatId y_format = FormatId::kF32;  ///< dequant, products: f32, f16 or bf16
   std::optional<FormatId> bias;        ///< products: y[j, r] += bias[r]; f32, f16 or bf16
-  /// A scan has proved that no code of w is a NaN: allows shorter decodes. FP8 formats only.
+  /// A scan has proved that no code of w is a NaN or infinity: shorter decodes serve. FP8 formats only.
   bool weights_finite = false;
   /// Quantize: values beyond the largest finite code become that code; otherwise NaN or infinity, as
   /// the format has it.
@@ -74,6 +74,9 @@ ActivationPolicy get_activation(std::string_view name);
 /// The x_columns value that serves `n` columns: the next of 1, 2, 4, 8.
 /// Errors: SpecError unless 1 <= n <= 8.
 int x_columns_for(int n);
+
+/// The knobs of a matmul whose launches have about `n` rows of x: small tiles for few of them.
+Tuning matmul_tuning(const Target& target, std::int64_t n);
 
 /// A spec with default knobs: the weights' native layout, f32 activations and results, one column.
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,

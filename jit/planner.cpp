@@ -19,6 +19,20 @@ std::string reason_to_skip(const model::TensorInfo& tensor) {
   return {};
 }
 
+/// What happens to an FP8 format here, for people who know it from Triton's message. Triton converts
+/// e4m3 from compute capability 8.9 on (its backend/compiler.py, up to 3.6).
+std::string fp8_advice(const TensorGroup& group, const Target& target) {
+  const std::string_view name = get_format(group.format).name;
+  if (group.format == FormatId::kFp8E4M3 && target.is_cuda() && target.sm < 89) {
+    return fmt::format(
+        "Triton refuses {} on {} (\"type fp8e4nv not supported in this architecture\"); ktjit runs "
+        "it there as it is, converted exactly in software, {} instructions for 4 weights",
+        name, target.name(), group.lowering.instructions_per_4);
+  }
+  return fmt::format("{} ({}) runs as it is: {}", name,
+                     fmt::join(format_aliases(group.format), ", "), group.lowering.summary);
+}
+
 /// Whether some code of the format is a NaN: of the FP8 formats all but e4b15.
 bool has_nan_codes(FormatId format) {
   return get_format(format).family == FormatFamily::kFp8 && format != FormatId::kFp8E4B15;
@@ -117,34 +131,11 @@ TargetVerdict judge(const Plan& plan) {
   }
   for (const TensorGroup& group : plan.groups) {
     if (get_format(group.format).family != FormatFamily::kFp8) continue;
-    const std::string names = fmt::format("{}", fmt::join(format_aliases(group.format), ", "));
-    const std::string line = fmt::format("{} ({}) runs as it is: {}", get_format(group.format).name,
-                                         names, group.lowering.summary);
+    std::string line = fp8_advice(group, plan.target);
     if (std::find(result.advice.begin(), result.advice.end(), line) == result.advice.end())
-      result.advice.push_back(line);
+      result.advice.push_back(std::move(line));
   }
   return result;
-}
-
-std::optional<std::uint64_t> kv_cache_bytes(const model::Model& model, std::int64_t context) {
-  const model::Metadata& metadata = model.metadata();
-  const std::optional<std::string_view> arch = metadata.find_string("general.architecture");
-  if (!arch) return std::nullopt;
-  const auto number = [&](std::string_view key) {
-    return metadata.find_uint(fmt::format("{}.{}", *arch, key));
-  };
-  const auto layers = number("block_count");
-  const auto heads = number("attention.head_count");
-  const auto embedding = number("embedding_length");
-  if (!layers || !heads || *heads == 0) return std::nullopt;
-  const std::uint64_t kv_heads = number("attention.head_count_kv").value_or(*heads);
-  std::optional<std::uint64_t> key_size = number("attention.key_length");
-  if (!key_size && embedding) key_size = *embedding / *heads;
-  if (!key_size) return std::nullopt;
-  const std::uint64_t value_size = number("attention.value_length").value_or(*key_size);
-  constexpr std::uint64_t kF16Bytes = 2;
-  return *layers * static_cast<std::uint64_t>(context) * kv_heads * (*key_size + value_size) *
-         kF16Bytes;
 }
 
 }  // namespace ktjit

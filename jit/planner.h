@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,16 +50,12 @@ Plan make_plan(const model::Model& model, const Target& target);
 enum class Verdict { kOk, kSlow, kNo };
 std::string_view verdict_name(Verdict verdict);
 
-/// What `ktjit plan` says about a target.
+/// What is said about a target, whatever the card and its memory: plan_report.h knows those.
 struct TargetVerdict {
   Verdict verdict = Verdict::kOk;
   std::string reason;
   std::vector<std::string> advice;
 };
 TargetVerdict judge(const Plan& plan);
-
-/// Bytes of keys and values for `context` tokens in f16, from the model's metadata; nothing if the
-/// metadata doesn't tell. Formula: 2 * 2 bytes * layers * context * kv heads * head size.
-std::optional<std::uint64_t> kv_cache_bytes(const model::Model& model, std::int64_t context);
 
 }  // namespace ktjit

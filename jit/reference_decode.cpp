@@ -524,6 +524,18 @@ BlockDecoder find_block_decoder(FormatId id) {
     case FormatId::kIQ3_XXS:
     case FormatId::kIQ3_S:
       return nullptr;
+    // Types that files hold and nothing computes with.
+    case FormatId::kBool:
+    case FormatId::kU8:
+    case FormatId::kU16:
+    case FormatId::kU32:
+    case FormatId::kU64:
+    case FormatId::kC64:
+    case FormatId::kE8M0:
+    case FormatId::kFp4E2M1:
+    case FormatId::kFp6E2M3:
+    case FormatId::kFp6E3M2:
+      return nullptr;
   }
   return nullptr;
 }

@@ -119,6 +119,7 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
   }
   KernelSpec spec = spec_of(tensor, op, target);
   spec.activation = activation;
+  if (op == Op::kMatmul) spec.tuning = matmul_tuning(target, n);
   if (activation == ActivationPolicy::kAfp8) {
     spec.x_format = FormatId::kFp8E4M3;
     spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};

@@ -10,6 +10,8 @@
 #include <fmt/format.h>
 #include <string_view>
 
+#include "model/folder_listing.h"
+#include "model/safetensors_format.h"
 #include "model/utf8.h"
 
 namespace ktjit::model {
@@ -21,9 +23,6 @@ struct Magic {
   std::string_view bytes;
   std::string_view description;
 };
-
-constexpr std::string_view kTorchAdvice =
-    "; convert the model with llama.cpp's convert_hf_to_gguf.py";
 
 constexpr std::array kMagics = {
     Magic{"version https://git-lfs"sv,
@@ -54,19 +53,6 @@ constexpr std::array kMagics = {
     Magic{"<html"sv, "a web page; the download went wrong"},
 };
 
-std::uint64_t first_u64(std::string_view text) {
-  std::uint64_t value = 0;
-  std::memcpy(&value, text.data(), sizeof value);
-  return value;
-}
-
-// Eight bytes with the header's length, then the header, which is JSON.
-bool is_safetensors(std::string_view text) {
-  constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit that safetensors itself sets
-  return text.size() > 8 && text[8] == '{' && first_u64(text) >= 2 &&
-         first_u64(text) <= kLongestHeader;
-}
-
 // PROTO (0x80) with protocol 2 to 5, as pickle.dump and torch.save before version 1.6 begin.
 bool is_pickle(std::string_view text) {
   return text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5;
@@ -86,6 +72,23 @@ bool is_text(std::string_view head) {
 
 }  // namespace
 
+const std::string_view kPickleAdvice =
+    "a pickle can run any program when it is read, so it is not; save the tensors with Python's "
+    "safetensors.torch.save_file, or convert the model with llama.cpp's convert_hf_to_gguf.py";
+
+bool has_pickle_extension(const std::filesystem::path& path) {
+  constexpr std::array kExtensions = {".bin"sv, ".pt"sv, ".pth"sv, ".ckpt"sv};
+  return std::ranges::any_of(
+      kExtensions, [&](std::string_view extension) { return has_extension(path, extension); });
+}
+
+bool begins_like_safetensors(std::span<const std::byte> bytes) {
+  std::uint64_t length = 0;
+  if (bytes.size() <= sizeof length || bytes[sizeof length] != std::byte{'{'}) return false;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  return length >= 2 && length <= safetensors::kMaxHeaderBytes;
+}
+
 bool begins_like_gguf(std::span<const std::byte> bytes) {
   return bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0;
 }
@@ -97,12 +100,13 @@ std::string describe_file(std::span<const std::byte> bytes) {
     if (text.starts_with(magic.bytes)) return std::string(magic.description);
   }
   if (text.starts_with("PK\x03\x04")) {
-    return fmt::format("a zip archive, as torch.save writes (.bin, .pt, .pth){}", kTorchAdvice);
+    return fmt::format("a zip archive, as torch.save writes (.bin, .pt, .pth, .ckpt); {}",
+                       kPickleAdvice);
   }
-  if (is_safetensors(text)) return "a safetensors file";
+  if (begins_like_safetensors(bytes)) return "a safetensors file";
   if (is_pickle(text)) {
-    return fmt::format("a Python pickle, as older torch.save writes (.bin, .pt, .pth){}",
-                       kTorchAdvice);
+    return fmt::format("a Python pickle, as older torch.save writes (.bin, .pt, .pth, .ckpt); {}",
+                       kPickleAdvice);
   }
   const std::string_view head = text.substr(0, 4096);
   if (std::all_of(head.begin(), head.end(), [](char c) { return c == 0; })) {

@@ -151,7 +151,9 @@ void append_all_parts(Model::Contents& contents, GgufPart opened, const SplitInf
 
 }  // namespace
 
-Model read_gguf(const std::filesystem::path& path) {
+Model read_gguf(const std::filesystem::path& path) { return Model(read_gguf_contents(path)); }
+
+Model::Contents read_gguf_contents(const std::filesystem::path& path) {
   Model::Contents contents{};
   contents.container = "GGUF";
   GgufPart opened = read_gguf_part(path);
@@ -160,7 +162,7 @@ Model read_gguf(const std::filesystem::path& path) {
   } else {
     append_part(contents, std::move(opened));
   }
-  return Model(std::move(contents));
+  return contents;
 }
 
 }  // namespace ktjit::model

@@ -20,4 +20,7 @@ namespace ktjit::model {
 /// Errors: InputError with the file (and tensor), the value, and what was expected.
 Model read_gguf(const std::filesystem::path& path);
 
+/// As read_gguf, for those who put more beside it.
+Model::Contents read_gguf_contents(const std::filesystem::path& path);
+
 }  // namespace ktjit::model

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -12,15 +11,11 @@
 #include <vector>
 
 #include "core/format.h"
+#include "model/byte_source.h"
 #include "model/metadata.h"
 #include "model/model.h"
 
 namespace ktjit::model {
-
-/// Takes the next bytes of a tensor.
-using ByteSink = std::function<void(std::span<const std::byte>)>;
-/// Gives all bytes of a tensor to the sink, in pieces of any size.
-using ByteSource = std::function<void(const ByteSink&)>;
 
 /// Collects metadata and tensors, then writes them in the order they were added.
 ///

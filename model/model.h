@@ -30,9 +30,10 @@ struct TensorInfo {
       data;      ///< in the map of `part`: rows() * row_bytes() bytes, no padding
   int part = 0;  ///< index into Model::files()
 
-  /// FP8 checkpoints keep the scales in a tensor of their own. GGUF formats have none.
+  /// FP8 and FP4 checkpoints keep the scales in tensors of their own. GGUF formats have none.
   std::optional<ScaleGrid> scale_grid;
-  std::span<const std::byte> scale_data;
+  std::span<const std::byte> scale_data;  ///< as ScaleGrid says, in a map or in Contents::owned
+  std::string scale_name;  ///< of the tensor in the files that scale_data comes from; may be empty
 
   /// Length of a row, a multiple of the format's block.
   std::int64_t cols() const { return ne[0]; }
@@ -55,10 +56,11 @@ class Model {
   /// What a reader of some file format hands over. Names of tensors are unique: the reader has
   /// checked.
   struct Contents {
-    std::string container;    ///< "GGUF"
-    std::uint32_t version;    ///< of the container
+    std::string container;    ///< "GGUF", "safetensors", "KTransformers hybrid", "... + GGUF"
+    std::uint32_t version;    ///< of the container, 0 if it has none
     std::uint32_t alignment;  ///< of tensor data, in bytes
     std::vector<MappedFile> files;
+    std::vector<std::vector<std::byte>> owned;  ///< scales that no file holds as they are served
     Metadata metadata;
     std::vector<TensorInfo> tensors;
     std::vector<std::string> notes;

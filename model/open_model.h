@@ -7,8 +7,11 @@
 
 namespace ktjit::model {
 
-/// Opens the model at `path`: a GGUF file, any part of a split one, or a folder with exactly one
-/// model (the parts of a split model are one; folders inside it are not searched).
+/// Opens the model at `path`: a GGUF file, any part of a split one, a safetensors file, any shard or
+/// the index of a sharded checkpoint, or a folder with exactly one model (folders inside it are not
+/// searched). A folder with a safetensors checkpoint and a GGUF model is one model of both: where a
+/// name is in both, the safetensors tensor is served and a note says so. A file is told by its
+/// content, whatever it is called.
 ///
 /// Errors: InputError if nothing is there, if the file is something else (it says what), if a
 /// folder has no model or several (it lists them), or for any reason of the file's reader.

@@ -63,6 +63,10 @@ std::unique_ptr<Stream> CudaDevice::wrap_stream(void* cu_stream) {
   return std::make_unique<CudaStream>(context_, static_cast<CuStream>(cu_stream));
 }
 
+CudaStream CudaDevice::borrow_stream(void* cu_stream) const {
+  return CudaStream::borrow(context_, static_cast<CuStream>(cu_stream));
+}
+
 void CudaDevice::upload(Stream& stream, std::span<const std::byte> from, Buffer& to,
                         std::size_t offset) {
   KTJIT_CHECK(is_within(offset, from.size(), to));

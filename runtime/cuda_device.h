@@ -11,6 +11,8 @@
 
 namespace ktjit::runtime {
 
+class CudaStream;
+
 /// Works from any thread, whatever context is current there, and leaves that context current.
 ///
 /// Copies from and to pageable memory are staged by the driver: an upload may return before the
@@ -35,6 +37,11 @@ class CudaDevice final : public Device {
   std::unique_ptr<Stream> make_stream() override;
   /// Wraps a CUstream of the caller's, which must outlive the result; null is the default stream.
   std::unique_ptr<Stream> wrap_stream(void* cu_stream);
+  /// The same for one call: allocates nothing, and load doesn't ask whether it is being captured.
+  CudaStream borrow_stream(void* cu_stream) const;
+  /// Whether a stream that this thread made, wrapped or captures is being captured: load would be
+  /// an error. Errors: DriverError.
+  bool is_capturing_on_this_thread() const { return context_->is_capturing_on_this_thread(); }
 
   void upload(Stream& stream, std::span<const std::byte> from, Buffer& to,
               std::size_t offset) override;

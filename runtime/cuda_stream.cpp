@@ -16,11 +16,16 @@ CudaStream::CudaStream(std::shared_ptr<const CudaContext> context) : context_(st
 }
 
 CudaStream::CudaStream(std::shared_ptr<const CudaContext> context, CuStream stream)
-    : context_(std::move(context)), handle_(stream) {
+    : CudaStream(std::move(context), stream, true) {
   context_->add_stream(handle_);
 }
 
-CudaStream::~CudaStream() { context_->remove_stream(handle_); }
+CudaStream::CudaStream(std::shared_ptr<const CudaContext> context, CuStream stream, bool is_listed)
+    : context_(std::move(context)), handle_(stream), is_listed_(is_listed) {}
+
+CudaStream::~CudaStream() {
+  if (is_listed_) context_->remove_stream(handle_);
+}
 
 void CudaStream::synchronize() {
   const CurrentContext current(*context_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "runtime/cuda_context.h"
 #include "runtime/device.h"
@@ -15,6 +16,11 @@ class CudaStream final : public Stream {
   explicit CudaStream(std::shared_ptr<const CudaContext> context);
   /// Wraps a stream that the caller keeps and that must outlive this.
   CudaStream(std::shared_ptr<const CudaContext> context, CuStream stream);
+  /// Wraps the caller's stream for one call: allocates nothing, and loads don't ask whether it is
+  /// being captured.
+  static CudaStream borrow(std::shared_ptr<const CudaContext> context, CuStream stream) {
+    return CudaStream(std::move(context), stream, /*is_listed=*/false);
+  }
   ~CudaStream() override;
 
   void synchronize() override;
@@ -23,9 +29,12 @@ class CudaStream final : public Stream {
   CuStream handle() const { return handle_; }
 
  private:
+  CudaStream(std::shared_ptr<const CudaContext> context, CuStream stream, bool is_listed);
+
   std::shared_ptr<const CudaContext> context_;
   UniqueHandle<CuStream, ReleaseInContext<&DriverApi::stream_destroy>> own_;
   CuStream handle_ = nullptr;
+  bool is_listed_ = true;  // in the context
 };
 
 /// Errors: InternalError if the stream is another device's.

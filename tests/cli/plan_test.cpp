@@ -37,7 +37,10 @@ TEST_CASE("plan serves fp8e4nv on sm_86 by exact software") {
   CHECK(target.at("verdict") == "ok");
   CHECK(target.at("reason").is_string());
   CHECK(target.at("tokens_per_second").is_null());
-  CHECK(target.at("fits").is_null());
+  CHECK(target.at("card").at("name") == "A10");
+  CHECK(target.at("card").at("chosen") == "assumed");
+  CHECK(target.at("other_cards").size() > 5);
+  CHECK(target.at("fits") == true);  // in an A10
   CHECK(target.at("advice").is_array());
   // 4096 x 14336 codes, and 32 x 112 scales of four bytes.
   CHECK(target.at("memory_bytes") == 4096 * 14336 + 32 * 112 * 4);
@@ -47,7 +50,10 @@ TEST_CASE("plan serves fp8e4nv on sm_86 by exact software") {
   CHECK(group.at("tensors") == 1);
   CHECK(group.at("bytes") == 4096 * 14336);
   CHECK_THAT(group.at("lowering").get<std::string>(), Contains("software, exact"));
-  CHECK(group.at("cost").is_number_integer());
+  CHECK(group.at("cost") == 18);
+  CHECK(group.at("instructions_per_weight") == 18 / 4.0 + 1);
+  CHECK(group.at("issued_per_weight").get<double>() == Approx(26.0).epsilon(0.01));
+  CHECK(group.at("bytes_per_weight").get<double>() == Approx(1 + 4 / (128.0 * 128)));
   CHECK(group.at("kernels").size() == 2);
 }
 
@@ -62,6 +68,73 @@ TEST_CASE("plan on sm_89 and sm_90a takes the hardware's conversion") {
   }
 }
 
+TEST_CASE(
+    "plan shows other formats for FP8 that is converted in software, without made-up errors") {
+  CliFixture cli;
+  const auto document = cli.run_json(with_seed_case({"plan", "--json"}));
+  const auto& alternatives = document.at("targets").at(0).at("alternatives");
+  std::vector<std::string> formats;
+  for (const auto& other : alternatives) {
+    formats.push_back(other.at("format"));
+    const bool kept = other.at("kept");
+    CHECK(kept == (other.at("format") == "fp8_e4m3"));
+    CHECK(other.at("memory_bytes").is_number_unsigned());
+    // A described tensor has no values to measure on.
+    CHECK(other.at("rms_rel_err").is_null() == !kept);
+    CHECK(other.at("values_measured") == 0);
+  }
+  CHECK(formats ==
+        std::vector<std::string>{"fp8_e4m3", "fp8_e5m2", "fp8_e4b15", "bf16", "f16", "q8_0"});
+  CHECK_THAT(cli.run(with_seed_case({"plan"})).out, Contains("FP8 weights as"));
+  const std::vector<std::string> on_l4 = {"plan",    "--format", "fp8e4nv", "--shape",
+                                          "128x128", "--card",   "L4"};
+  CHECK_THAT(cli.run(on_l4).out, !Contains("FP8 weights as"));
+  auto with_advise = on_l4;
+  with_advise.push_back("--advise");
+  CHECK_THAT(cli.run(with_advise).out, Contains("FP8 weights as"));
+}
+
+TEST_CASE("plan takes cards, in place of targets or with them") {
+  CliFixture cli;
+  const std::string sample = cli.make_sample();
+  const auto cards = cli.run_json({"plan", sample, "--card", "RTX 3090", "--card", "t4", "--json"});
+  REQUIRE(cards.at("targets").size() == 2);
+  CHECK(cards.at("targets").at(0).at("target") == "sm_86");
+  CHECK(cards.at("targets").at(0).at("card").at("name") == "RTX 3090");
+  CHECK(cards.at("targets").at(0).at("card").at("chosen") == "named");
+  CHECK(cards.at("targets").at(0).at("available_bytes") == std::uint64_t{24} << 30);
+  CHECK(cards.at("targets").at(1).at("target") == "sm_75");
+
+  const auto both = cli.run_json(
+      {"plan", sample, "--target", "sm_80", "--target", "sm_90a", "--card", "3090", "--json"});
+  CHECK(both.at("targets").at(0).at("card").at("name") == "RTX 3090");
+  CHECK(both.at("targets").at(1).at("card").at("name") == "H100 SXM");
+
+  const auto unknown = cli.run({"plan", sample, "--card", "A11"});
+  CHECK(unknown.exit_code == 2);
+  CHECK_THAT(unknown.err, Contains("'A11'") && Contains("A10G") && Contains("RTX 5090"));
+  const auto mismatched = cli.run({"plan", sample, "--card", "T4", "--target", "sm_86"});
+  CHECK(mismatched.exit_code == 2);
+  CHECK_THAT(mismatched.err, Contains("T4") && Contains("sm_75"));
+}
+
+TEST_CASE("plan says how many tokens/s a card's memory allows, and why there are none") {
+  CliFixture cli;
+  const std::string sample = cli.make_sample();
+  const auto document = cli.run_json(
+      {"plan", sample, "--target", "sm_86", "--target", "cpu", "--context", "512", "--json"});
+  const auto& a10 = document.at("targets").at(0);
+  CHECK(a10.at("tokens_per_second").get<double>() ==
+        Approx(540e9 / a10.at("bytes_per_token").get<double>()));
+  CHECK(a10.at("no_speed_reason").is_null());
+  const auto& cpu = document.at("targets").at(1);
+  CHECK(cpu.at("tokens_per_second").is_null());
+  CHECK(cpu.at("card").is_null());
+  CHECK_THAT(cpu.at("no_speed_reason").get<std::string>(), Contains("bandwidth"));
+  CHECK_THAT(cli.run({"plan", sample, "--target", "sm_86"}).out,
+             Contains("tokens/s") && Contains("90 % of the data sheet's"));
+}
+
 TEST_CASE("plan says whether a model fits") {
   CliFixture cli;
   const std::string sample = cli.make_sample();
@@ -70,6 +143,11 @@ TEST_CASE("plan says whether a model fits") {
   const auto& refused = small.at("targets").at(0);
   CHECK(refused.at("fits") == false);
   CHECK(refused.at("verdict") == "no");
+  CHECK_FALSE(refused.at("advice").empty());
+  std::uint64_t parts = 0;
+  for (const char* part : {"weights", "scales", "kv_cache", "activations", "driver"})
+    parts += refused.at("memory").at(part).get<std::uint64_t>();
+  CHECK(refused.at("memory_bytes") == parts);
   const auto large =
       cli.run_json({"plan", sample, "--target", "sm_86", "--memory", "24G", "--json"});
   CHECK(large.at("targets").at(0).at("fits") == true);

@@ -79,7 +79,7 @@ TEST_CASE("the format table is in the order of FormatId") {
     CHECK(static_cast<int>(format.id) == index++);
     CHECK(&get_format(format.id) == &format);
   }
-  CHECK(index == 42);
+  CHECK(index == 52);
 }
 
 TEST_CASE("every name and alias belongs to one format, whatever the case") {
@@ -170,7 +170,8 @@ TEST_CASE("ggml type ids and block sizes are ggml's") {
     INFO(format.name);
     const auto fact = kGgmlFacts.find(std::string(format.name));
     if (fact == kGgmlFacts.end()) {
-      CHECK((format.family == FormatFamily::kFp8 || format.family == FormatFamily::kMx));
+      CHECK(format.family != FormatFamily::kGgml);
+      CHECK(format.family != FormatFamily::kFloat);
       CHECK(format.ggml_type == -1);
       continue;
     }
@@ -197,6 +198,17 @@ TEST_CASE("formats outside ggml take one byte an element") {
     CHECK(format.block_elems == 1);
     CHECK(format.block_bytes == 1);
     CHECK(format.bits_per_element() == 8.0);
+  }
+}
+
+TEST_CASE("types that only files hold have safetensors' sizes") {
+  const std::map<std::string, double> bits = {
+      {"bool", 8}, {"u8", 8},   {"u16", 16},     {"u32", 32},     {"u64", 64},
+      {"c64", 64}, {"e8m0", 8}, {"fp4_e2m1", 4}, {"fp6_e2m3", 6}, {"fp6_e3m2", 6}};
+  for (const auto& [name, expected] : bits) {
+    INFO(name);
+    CHECK(get_format(name).bits_per_element() == expected);
+    CHECK_FALSE(has_separate_scales(get_format(name).id));
   }
 }
 

@@ -62,14 +62,4 @@ TEST_CASE("a model whose formats are all served gets the verdict ok") {
   CHECK(judge(plan).verdict == Verdict::kOk);
 }
 
-TEST_CASE("the KV cache is two f16 values per layer, token, kv head and head dimension") {
-  const model::Model model =
-      model::open_model(std::string(KTJIT_TEST_DATA_DIR) + "/models/tiny-llama-q4_k_m.gguf");
-  const auto number = [&](const char* key) { return model.metadata().find_uint(key).value(); };
-  const std::uint64_t head_size =
-      number("llama.embedding_length") / number("llama.attention.head_count");
-  CHECK(kv_cache_bytes(model, 1000) == 2 * 2 * number("llama.block_count") * 1000 *
-                                           number("llama.attention.head_count_kv") * head_size);
-}
-
 }  // namespace ktjit

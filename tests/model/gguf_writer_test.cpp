@@ -89,7 +89,7 @@ TEST_CASE("tensors of every format come back as they were, at any alignment") {
     const Model model = read_gguf(folder / "m.gguf");
     CHECK(model.alignment() == alignment);
     CHECK(model.notes().empty());
-    CHECK(model.tensors().size() == all_formats().size() - 5);  // five FP8 formats have no type id
+    CHECK(model.tensors().size() == 35);  // ggml's types
     for (const TensorInfo& tensor : model.tensors()) {
       CAPTURE(tensor.name);
       CHECK(get_format(tensor.format).name == tensor.name);

@@ -70,4 +70,12 @@ GgufBytes& GgufBytes::zeros(std::size_t count) {
   return *this;
 }
 
+std::string safetensors_bytes(std::string_view header, std::size_t data_bytes) {
+  const std::uint64_t length = header.size();
+  std::string bytes(reinterpret_cast<const char*>(&length), sizeof length);
+  bytes += header;
+  for (std::byte byte : make_bytes(data_bytes)) bytes += static_cast<char>(byte);
+  return bytes;
+}
+
 }  // namespace ktjit::model

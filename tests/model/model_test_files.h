@@ -78,6 +78,9 @@ class GgufBytes {
   std::string bytes_;
 };
 
+/// The bytes of a safetensors file with this header and as many bytes of data.
+std::string safetensors_bytes(std::string_view header, std::size_t data_bytes);
+
 /// Type ids in GGUF.
 inline constexpr std::uint32_t kU8 = 0, kU16 = 2, kU32 = 4, kI32 = 5, kBool = 7, kString = 8,
                                kArray = 9, kU64 = 10;

@@ -27,17 +27,19 @@ std::string kind_of(std::string_view bytes) {
 
 TEST_CASE("files that are no GGUF files are named for what they are") {
   using namespace std::string_literals;
-  const std::string advice = "; convert the model with llama.cpp's convert_hf_to_gguf.py";
+  const std::string advice =
+      "; a pickle can run any program when it is read, so it is not; save the tensors with "
+      "Python's "
+      "safetensors.torch.save_file, or convert the model with llama.cpp's convert_hf_to_gguf.py";
   CHECK(kind_of("") == "empty (0 bytes)");
   CHECK(kind_of("hello world, this is a text\n") ==
         "a text file that begins with 'hello world, this is a t'");
   CHECK(kind_of("{\"architectures\": []}") ==
         "a JSON file that begins with '{\"architectures\": []}'");
-  CHECK(kind_of("\x40\0\0\0\0\0\0\0{\"w\":{}}"s) == "a safetensors file");
   CHECK(kind_of("PK\x03\x04rest") ==
-        "a zip archive, as torch.save writes (.bin, .pt, .pth)" + advice);
+        "a zip archive, as torch.save writes (.bin, .pt, .pth, .ckpt)" + advice);
   CHECK(kind_of("\x80\x02}q") ==
-        "a Python pickle, as older torch.save writes (.bin, .pt, .pth)" + advice);
+        "a Python pickle, as older torch.save writes (.bin, .pt, .pth, .ckpt)" + advice);
   CHECK(kind_of("version https://git-lfs.github.com/spec/v1\noid sha256:1\n") ==
         "a Git LFS pointer, not the model itself; fetch it with git lfs pull");
   CHECK(kind_of("<!doctype html><html>") == "a web page; the download went wrong");
@@ -50,6 +52,24 @@ TEST_CASE("files that are no GGUF files are named for what they are") {
         "filled with zeros at its start, as an unfinished download is");
   CHECK(kind_of("\x01\x02\xff\xfe") ==
         "of an unknown kind and begins with the bytes '\\x01\\x02\\xff\\xfe'");
+}
+
+TEST_CASE("a safetensors file is known by its content, whatever it is called") {
+  const ScratchFolder folder;
+  const std::string bytes =
+      safetensors_bytes(R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}})", 24);
+  const Model model = open_model(folder.write("model.bin", bytes));
+  CHECK(model.container() == "safetensors");
+  CHECK(shape_to_text(model.get_tensor("w")) == "[3, 2]");
+  CHECK(
+      message_for(folder, folder.write("p.safetensors", "\x80\x04pickled, whatever its name")) ==
+      "p.safetensors: says its header has 7308334370030355584 bytes, expected at most 100000000; "
+      "the file is a Python pickle, as older torch.save writes (.bin, .pt, .pth, .ckpt); a pickle "
+      "can run any program when it is read, so it is not; save the tensors with Python's "
+      "safetensors.torch.save_file, or convert the model with llama.cpp's "
+      "convert_hf_to_gguf.py");
+  fs::copy_file(test_model("tiny-vocab-only.gguf"), folder / "g.safetensors");
+  CHECK(open_model(folder / "g.safetensors").container() == "GGUF");
 }
 
 TEST_CASE("a file cut inside the magic is cut short") {
@@ -99,21 +119,23 @@ TEST_CASE("a folder without a model or with several says what is there") {
   const ScratchFolder folder;
   // The folder itself is shortened to nothing.
   CHECK(message_for(folder, folder.path()) ==
-        ": has no model file, looked for *.gguf; none of its 0 files is one");
-  folder.write("a.safetensors", "x");
+        ": has no model file, looked for *.gguf and *.safetensors; none of its 0 files is one");
+  folder.write("pytorch_model.bin", "x");
   CHECK(message_for(folder, folder.path()) ==
-        ": has no model file, looked for *.gguf; it has 1 safetensors files, which are not read "
-        "yet");
+        ": has no model file, looked for *.gguf and *.safetensors; pytorch_model.bin is a Python "
+        "pickle by its name: a pickle can run any program when it is read, so it is not; save the "
+        "tensors with Python's safetensors.torch.save_file, or convert the model with llama.cpp's "
+        "convert_hf_to_gguf.py");
   folder.write("b.gguf", "x");
   folder.write("a.gguf", "x");
   folder.write("c-00001-of-00002.gguf", "x");
   folder.write("c-00002-of-00002.gguf", "x");
   CHECK(message_for(folder, folder.path()) ==
-        ": has 3 models, expected one or the path of one of them: a.gguf, b.gguf, "
+        ": has 3 GGUF models, expected one or the path of one of them: a.gguf, b.gguf, "
         "c-00001-of-00002.gguf");
   for (int i = 0; i < 8; ++i) folder.write("d" + std::to_string(i) + ".gguf", "x");
   CHECK(message_for(folder, folder.path()) ==
-        ": has 11 models, expected one or the path of one of them: a.gguf, b.gguf, "
+        ": has 11 GGUF models, expected one or the path of one of them: a.gguf, b.gguf, "
         "c-00001-of-00002.gguf, d0.gguf, d1.gguf, d2.gguf, d3.gguf, d4.gguf, ...");
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "runtime/cuda_graph.h"
+#include "runtime/cuda_stream.h"
 #include "tests/runtime/fake_driver.h"
 
 using namespace ktjit;
@@ -222,6 +223,26 @@ TEST_CASE("wrapped stream is used and not destroyed") {
     kernel->launch(*stream, {1, 1, 32, 0}, arguments);
     stream->synchronize();
     CHECK(driver.launches.back().stream == callers);
+  }
+  CHECK(driver.live == std::set<std::uintptr_t>{callers});
+  CHECK(driver.misuse.empty());
+}
+
+TEST_CASE("stream borrowed for one call gets the launch, and loads don't ask it") {
+  FakeDriver driver;
+  const std::uintptr_t callers = driver.make_handle();
+  {
+    const auto device = make_cuda_device(driver.api());
+    const auto kernel = device->load(make_artifact(ArtifactKind::kCubin));
+    const std::uint64_t arguments[] = {1};
+    CudaStream borrowed = device->borrow_stream(reinterpret_cast<void*>(callers));
+    kernel->launch(borrowed, {1, 1, 32, 0}, arguments);
+    CHECK(driver.launches.back().stream == callers);
+    driver.capturing.insert(callers);
+    CHECK_FALSE(device->is_capturing_on_this_thread());
+    const auto wrapped = device->wrap_stream(reinterpret_cast<void*>(callers));
+    CHECK(device->is_capturing_on_this_thread());
+    driver.capturing.clear();
   }
   CHECK(driver.live == std::set<std::uintptr_t>{callers});
   CHECK(driver.misuse.empty());

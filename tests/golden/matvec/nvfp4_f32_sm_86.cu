@@ -32,14 +32,16 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
   } // i: elements
 }
 
+// One e4m3 code, exactly (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 20, read as an f32 that is
+// 2^-120 too small, subnormals too, so compile with -ftz=false. 0x7f is the only NaN.
+__device__ __forceinline__ float e4m3_to_f32(unsigned code) {
+  const unsigned scaled = (code & 0x80u) << 24 | (code & 0x7fu) << 20;
+  return (code & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : __uint_as_float(scaled) * 0x1p+120f;
+}
+
 // A block's e4m3 code times the tensor's scale, which is the plane's first f32; the codes begin at byte 16.
-// The code's 7 magnitude bits, moved to bit 20, read as an f32 that is 2^-120 too small; 0x7f is NaN.
 __device__ __forceinline__ float load_scale(const unsigned char* scale, long long at) {
-  const unsigned code = scale[16 + at];
-  const unsigned bits = (code & 0x80u) << 24 | (code & 0x7fu) << 20;
-  const float block_scale =
-      (code & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : __uint_as_float(bits) * 0x1p+120f;
-  return block_scale * *(const float*)scale;
+  return e4m3_to_f32(scale[16 + at]) * *(const float*)scale;
 }
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }

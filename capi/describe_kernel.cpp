@@ -1,0 +1,64 @@
+#include "capi/describe_kernel.h"
+
+#include <fmt/format.h>
+#include <optional>
+
+#include "capi/abi_struct.h"
+#include "capi/status.h"
+
+#include "core/error.h"
+
+namespace ktjit::capi {
+namespace {
+
+FormatId format_or(const char* name, FormatId otherwise) {
+  return name == nullptr ? otherwise : get_format(name).id;
+}
+
+std::optional<ScaleGrid> scale_of(const ktjit_kernel_desc& desc, FormatId weight) {
+  if (desc.scale_type != nullptr) {
+    return ScaleGrid{desc.scale_block_rows, desc.scale_block_cols, get_scale_type(desc.scale_type)};
+  }
+  if (desc.scale_block_rows != 0 || desc.scale_block_cols != 0) {
+    throw SpecError("scale_type", "null",
+                    fmt::format("f32, bf16, e8m0 or e4m3 with blocks of {} x {}",
+                                desc.scale_block_rows, desc.scale_block_cols));
+  }
+  return fixed_scale_grid(weight);
+}
+
+}  // namespace
+
+KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
+                   const Target* native) {
+  const ktjit_kernel_desc desc = read_struct(given, "desc");
+  require(desc.op, "op");
+  require(desc.format, "format");
+  if (desc.target == nullptr) require(native, "target");
+
+  const FormatId weight = get_format(desc.format).id;
+  KernelSpec spec = make_spec(get_op(desc.op), weight, scale_of(desc, weight), desc.cols,
+                              desc.target == nullptr ? *native : toolchain.get_target(desc.target));
+  if (spec.op == Op::kReadTest) {
+    throw SpecError("op", "read_test", "dequant, matvec, matmul, quantize, nan_scan");
+  }
+  if (desc.activation != nullptr) spec.activation = get_activation(desc.activation);
+  spec.x_format =
+      format_or(desc.x_format,
+                spec.activation == ActivationPolicy::kAfp8 ? FormatId::kFp8E4M3 : FormatId::kF32);
+  if (desc.x_scale_group != 0) spec.x_scale = ScaleGrid{1, desc.x_scale_group, ScaleType::kF32};
+  spec.y_format = format_or(desc.y_format, FormatId::kF32);
+  if (desc.bias_format != nullptr) spec.bias = get_format(desc.bias_format).id;
+  spec.weights_finite = desc.weights_finite != 0;
+  spec.saturate = desc.non_saturating == 0;
+  if (spec.op == Op::kMatmul && desc.x_columns != 0) {
+    spec.tuning = matmul_tuning(spec.target, desc.x_columns);
+  } else if (desc.x_columns != 0) {
+    spec.x_columns = desc.x_columns;
+  }
+  if (desc.alignment != 0) spec.layout.base_alignment_bytes = desc.alignment;
+  validate(spec);
+  return spec;
+}
+
+}  // namespace ktjit::capi

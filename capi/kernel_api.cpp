@@ -1,0 +1,208 @@
+// Kernels: emit, build, load, describe, launch.
+#include <fmt/format.h>
+#include <future>
+#include <utility>
+
+#include "capi/abi_struct.h"
+#include "capi/describe_kernel.h"
+#include "capi/handles.h"
+#include "capi/launch_arguments.h"
+#include "capi/status.h"
+
+#include "codegen/emitter.h"
+#include "core/error.h"
+#include "runtime/driver_api.h"
+
+ktjit_kernel::ktjit_kernel(std::shared_ptr<ktjit::capi::DeviceState> its_device,
+                           ktjit::LoadedKernel kernel, bool is_built)
+    : device(std::move(its_device)),
+      loaded(std::move(kernel)),
+      built(is_built),
+      texts{loaded.built.spec.target.name(), ktjit::to_text(loaded.built.spec)} {}
+
+namespace ktjit::capi {
+namespace {
+
+KernelSpec spec_for(const DeviceState& state, const ktjit_kernel_desc* desc) {
+  return to_spec(desc, state.context->toolchain, &state.device->native_target());
+}
+
+std::unique_ptr<ktjit_kernel> load(const std::shared_ptr<DeviceState>& state,
+                                   const KernelSpec& spec) {
+  LoadedKernel kernel = state->context->toolchain.engine().load(*state->device, spec);
+  // What the loader found out is more than the compiler said.
+  const KernelResources found = kernel.kernel->resources();
+  KernelResources& said = kernel.built.artifact.resources;
+  if (found.registers) said.registers = found.registers;
+  if (found.stack_bytes) said.stack_bytes = found.stack_bytes;
+  if (found.static_smem_bytes) said.static_smem_bytes = found.static_smem_bytes;
+  return std::make_unique<ktjit_kernel>(state, std::move(kernel), true);
+}
+
+/// Keeps the caller's stream known to the device, so that a load finds out whether it is being
+/// captured. Errors: DriverError, which becomes KTJIT_ERROR_CAPTURE, if one of this thread is.
+std::unique_ptr<runtime::Stream> refuse_capture(const DeviceState& state, void* stream,
+                                                const KernelSpec& spec) {
+  if (state.cuda == nullptr) {
+    state.with_stream(stream, [](runtime::Stream&) {});
+    return nullptr;
+  }
+  std::unique_ptr<runtime::Stream> known;
+  if (stream != nullptr) known = state.cuda->wrap_stream(stream);
+  if (state.cuda->is_capturing_on_this_thread()) {
+    throw DriverError("ktjit_kernel_load", runtime::cu::kErrorStreamCaptureUnsupported,
+                      "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", state.name,
+                      fmt::format("loading kernel {} while a stream is being captured; load before "
+                                  "the capture",
+                                  kernel_name(spec)));
+  }
+  return known;
+}
+
+int32_t or_unknown(const std::optional<int>& value) { return value ? *value : -1; }
+
+ktjit_kernel_info info_of(const ktjit_kernel& kernel) {
+  const BuiltKernel& built = kernel.loaded.built;
+  ktjit_kernel_info info = ktjit_kernel_info_init();
+  info.name = built.emitted.entry_name.c_str();
+  info.target = kernel.texts.target.c_str();
+  info.spec = kernel.texts.spec.c_str();
+  info.lowering = built.emitted.lowering.summary.c_str();
+  info.source = built.emitted.source.c_str();
+  info.from_cache = -1;
+  info.compile_ms = -1;
+  info.registers = info.spill_bytes = info.stack_bytes = info.static_smem_bytes = -1;
+  info.is_loaded = kernel.loaded.kernel != nullptr;
+  if (!kernel.built) return info;
+  const Artifact& artifact = built.artifact;
+  info.compiler = built.compiler.c_str();
+  info.artifact_kind = artifact_kind_name(artifact.kind).data();
+  info.artifact = artifact.bytes.data();
+  info.artifact_bytes = artifact.bytes.size();
+  info.compile_ms = artifact.compile_ms;
+  info.from_cache = built.from_cache();
+  info.registers = or_unknown(artifact.resources.registers);
+  info.spill_bytes = or_unknown(artifact.resources.spill_bytes);
+  info.stack_bytes = or_unknown(artifact.resources.stack_bytes);
+  info.static_smem_bytes = or_unknown(artifact.resources.static_smem_bytes);
+  return info;
+}
+
+}  // namespace
+}  // namespace ktjit::capi
+
+using namespace ktjit::capi;
+using ktjit::KernelSpec;
+
+ktjit_status ktjit_kernel_emit(ktjit_context* context, const ktjit_kernel_desc* desc,
+                               ktjit_kernel** kernel) {
+  return guarded([&] {
+    require(context, "context");
+    require(kernel, "kernel");
+    ktjit::LoadedKernel emitted;
+    emitted.built.spec = to_spec(desc, context->state->toolchain, nullptr);
+    emitted.built.emitted = ktjit::codegen::emit(emitted.built.spec);
+    *kernel = new ktjit_kernel(nullptr, std::move(emitted), false);
+  });
+}
+
+ktjit_status ktjit_kernel_build(ktjit_context* context, const ktjit_kernel_desc* desc,
+                                ktjit_kernel** kernel) {
+  return guarded([&] {
+    require(context, "context");
+    require(kernel, "kernel");
+    ktjit::Toolchain& toolchain = context->state->toolchain;
+    const KernelSpec spec = to_spec(desc, toolchain, nullptr);
+    ktjit::LoadedKernel built;
+    built.built = toolchain.engine().build(spec, ktjit::native_artifact_kind(spec.target));
+    *kernel = new ktjit_kernel(nullptr, std::move(built), true);
+  });
+}
+
+ktjit_status ktjit_kernel_load(ktjit_device* device, const ktjit_kernel_desc* desc, void* stream,
+                               ktjit_kernel** kernel) {
+  return guarded([&] {
+    require(device, "device");
+    require(kernel, "kernel");
+    const KernelSpec spec = spec_for(*device->state, desc);
+    const auto known_stream = refuse_capture(*device->state, stream, spec);
+    *kernel = load(device->state, spec).release();
+  });
+}
+
+void ktjit_kernel_destroy(ktjit_kernel* kernel) { delete kernel; }
+
+ktjit_status ktjit_kernel_load_async(ktjit_device* device, const ktjit_kernel_desc* desc,
+                                     ktjit_future** future) {
+  return guarded([&] {
+    require(device, "device");
+    require(future, "future");
+    const KernelSpec spec = spec_for(*device->state, desc);
+    auto result = std::async(std::launch::async, [state = device->state, spec] {
+      auto& slots = state->context->compile_slots;
+      slots.acquire();
+      const auto release = [&slots](void*) { slots.release(); };
+      const std::unique_ptr<void, decltype(release)> slot(&slots, release);
+      return load(state, spec);
+    });
+    *future = new ktjit_future{std::move(result)};
+  });
+}
+
+int ktjit_future_is_ready(const ktjit_future* future) {
+  return future != nullptr &&
+         (!future->result.valid() ||
+          future->result.wait_for(std::chrono::seconds(0)) == std::future_status::ready);
+}
+
+ktjit_status ktjit_future_get(ktjit_future* future, ktjit_kernel** kernel) {
+  return guarded([&] {
+    require(future, "future");
+    require(kernel, "kernel");
+    if (!future->result.valid())
+      throw ktjit::SpecError("future", "one that was asked before", "one call of ktjit_future_get");
+    *kernel = future->result.get().release();
+  });
+}
+
+void ktjit_future_destroy(ktjit_future* future) { delete future; }
+
+ktjit_status ktjit_kernel_get_info(const ktjit_kernel* kernel, ktjit_kernel_info* info) {
+  return guarded([&] {
+    require(kernel, "kernel");
+    write_struct(info_of(*kernel), info, "info");
+  });
+}
+
+ktjit_status ktjit_kernel_argument_bytes(const ktjit_kernel* kernel, int64_t rows, int64_t n,
+                                         ktjit_arguments* bytes) {
+  return guarded([&] {
+    require(kernel, "kernel");
+    write_struct(argument_bytes(kernel->loaded.built.spec, rows, n), bytes, "bytes");
+  });
+}
+
+ktjit_status ktjit_kernel_workspace_bytes(const ktjit_kernel* kernel, int64_t rows, int64_t n,
+                                          size_t* bytes) {
+  return guarded([&] {
+    require(kernel, "kernel");
+    require(bytes, "bytes");
+    argument_bytes(kernel->loaded.built.spec, rows, n);  // refuses counts that no launch serves
+    *bytes = 0;
+  });
+}
+
+ktjit_status ktjit_kernel_launch(const ktjit_kernel* kernel, void* stream, int64_t rows, int64_t n,
+                                 const ktjit_arguments* arguments) {
+  return guarded([&] {
+    require(kernel, "kernel");
+    const ktjit::LoadedKernel& loaded = kernel->loaded;
+    if (loaded.kernel == nullptr) {
+      throw ktjit::SpecError("kernel", "one that is not loaded", "one of ktjit_kernel_load");
+    }
+    const LaunchArguments ordered(loaded.built.spec, rows, n, read_struct(arguments, "arguments"));
+    kernel->device->with_stream(stream, [&](ktjit::runtime::Stream& on) {
+      loaded.launch(on, rows, ordered.values(), ordered.n());
+    });
+  });
+}

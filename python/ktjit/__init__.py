@@ -1,0 +1,44 @@
+"""Kernels for GGUF and FP8 models, compiled for any NVIDIA GPU from Pascal on, or for the CPU.
+
+ktjit.fp8   act_quant, weight_dequant, fp8_gemm, and install() to put them in the place of the
+            Triton functions of those names
+ktjit.gguf  dequant and matvec of ggml's formats
+
+Both take numpy arrays and torch tensors; torch is not needed. docs/EMBEDDING.md has more.
+"""
+
+from . import fp8, gguf
+from ._errors import (
+    ArgumentError,
+    CaptureError,
+    CompileError,
+    DriverError,
+    Error,
+    InputError,
+    InternalError,
+    OutOfMemoryError,
+    SpecError,
+    ToolchainError,
+)
+from ._kernels import Spec, configure, device, emit, loaded_kernels
+from ._ktjit import version as __version__
+
+__all__ = [
+    "ArgumentError",
+    "CaptureError",
+    "CompileError",
+    "DriverError",
+    "Error",
+    "InputError",
+    "InternalError",
+    "OutOfMemoryError",
+    "Spec",
+    "SpecError",
+    "ToolchainError",
+    "configure",
+    "device",
+    "emit",
+    "fp8",
+    "gguf",
+    "loaded_kernels",
+]

@@ -1,0 +1,168 @@
+"""numpy arrays and torch tensors behind one interface: where they lie, what they hold, new ones.
+
+torch is never imported here: a tensor can only come from a caller who has imported it.
+"""
+
+import sys
+
+import numpy as np
+
+from ._errors import ArgumentError
+
+# Number formats under the names that numpy (with ml_dtypes) and torch have for them.
+_FORMATS = {
+    "float64": "f64",
+    "float32": "f32",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "uint8": "u8",
+    "float8_e4m3fn": "fp8_e4m3",
+    "float8_e5m2": "fp8_e5m2",
+    "float8_e4m3fnuz": "fp8_e4m3fnuz",
+    "float8_e5m2fnuz": "fp8_e5m2fnuz",
+    "float8_e8m0fnu": "e8m0",
+}
+_DTYPE_NAMES = {format: name for name, format in _FORMATS.items()}
+
+
+def require(condition, message):
+    if not condition:
+        raise ArgumentError(message)
+
+
+def ceil_div(a, b):
+    return -(-a // b)
+
+
+class _Numpy:
+    """numpy arrays. FP8 codes are uint8, or ml_dtypes' types; results have uint8."""
+
+    xp = np
+
+    def format_of(self, array):
+        return _FORMATS.get(array.dtype.name, array.dtype.name)
+
+    def address(self, array, name):
+        require(array.flags.aligned, f"{name} is not aligned to its elements")
+        return array.ctypes.data
+
+    def is_contiguous(self, array):
+        return array.flags.c_contiguous
+
+    def device(self, array):
+        return "cpu"
+
+    def stream(self, device):
+        return 0
+
+    def default_format(self):
+        return "f32"
+
+    def as_format(self, dtype):
+        name = np.dtype(dtype).name
+        return _FORMATS.get(name, name)
+
+    def empty(self, like, shape, format):
+        return np.empty(shape, self._dtype(format))
+
+    def cast(self, array, format):
+        return array.astype(self._dtype(format))
+
+    def _dtype(self, format):
+        if format.startswith("fp8"):
+            return np.uint8
+        if format == "bf16":
+            import ml_dtypes  # numpy itself has no bfloat16
+
+            return ml_dtypes.bfloat16
+        return np.dtype(_DTYPE_NAMES[format])
+
+
+class _Torch:
+    """torch tensors, on the CPU and on CUDA devices with torch's current stream."""
+
+    def __init__(self, torch):
+        self.xp = torch
+        self._dtypes = {
+            format: getattr(torch, name)
+            for name, format in _FORMATS.items()
+            if hasattr(torch, name)
+        }
+        self._formats = {dtype: format for format, dtype in self._dtypes.items()}
+
+    def format_of(self, tensor):
+        return self._formats.get(tensor.dtype) or str(tensor.dtype)
+
+    def address(self, tensor, name):
+        return tensor.data_ptr()
+
+    def is_contiguous(self, tensor):
+        return tensor.is_contiguous()
+
+    def device(self, tensor):
+        device = tensor.device
+        if device.type == "cuda":
+            return f"cuda:{device.index}"
+        require(device.type == "cpu", f"a tensor is on {device}, not on the CPU or a CUDA device")
+        return "cpu"
+
+    def stream(self, device):
+        return 0 if device == "cpu" else self.xp.cuda.current_stream(device).cuda_stream
+
+    def default_format(self):
+        return self._formats[self.xp.get_default_dtype()]
+
+    def as_format(self, dtype):
+        return self._formats.get(dtype) or str(dtype)
+
+    def empty(self, like, shape, format):
+        return like.new_empty(shape, dtype=self._dtypes[format])
+
+    def cast(self, tensor, format):
+        return tensor.to(self._dtypes[format])
+
+
+_numpy = _Numpy()
+_torch = None
+
+
+def backend_of(array, name):
+    """The functions for arrays of this kind. Errors: ArgumentError for other objects."""
+    global _torch
+    if isinstance(array, np.ndarray):
+        return _numpy
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        if _torch is None:
+            _torch = _Torch(torch)
+        return _torch
+    raise ArgumentError(f"{name} is a {type(array).__name__}, not a numpy array or a torch tensor")
+
+
+class Place:
+    """The device of a call's arrays, their common stream, and how they are aligned."""
+
+    def __init__(self, backend, arrays):
+        """`arrays`: name -> array, those of other kinds or devices being errors."""
+        self.device = None
+        self.addresses = {}
+        for name, array in arrays.items():
+            require(
+                backend_of(array, name) is backend,
+                f"{name} is a {type(array).__name__}, unlike the other arguments",
+            )
+            require(backend.is_contiguous(array), f"{name} must be contiguous")
+            device = backend.device(array)
+            require(
+                self.device in (None, device), f"{name} is on {device}, others are on {self.device}"
+            )
+            self.device = device
+            self.addresses[name] = backend.address(array, name)
+        self.stream = backend.stream(self.device)
+
+    def alignment(self, *names):
+        """The largest power of two, at most 16, that the addresses are multiples of."""
+        bits = 16
+        for name in names:
+            bits |= self.addresses[name]
+        return bits & -bits

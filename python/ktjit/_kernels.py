@@ -1,0 +1,116 @@
+"""Loaded kernels by what they do: a repeated call is one look-up and one launch."""
+
+import threading
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from . import _ktjit
+
+
+class Spec(NamedTuple):
+    """What a kernel does; the fields are those of ktjit_kernel_desc in capi/ktjit.h."""
+
+    op: str
+    format: str
+    cols: int
+    scale_type: Optional[str] = None
+    scale_block_rows: int = 0
+    scale_block_cols: int = 0
+    activation: Optional[str] = None
+    x_format: Optional[str] = None
+    x_scale_group: int = 0
+    y_format: Optional[str] = None
+    bias_format: Optional[str] = None
+    x_columns: int = 0
+    weights_finite: bool = False
+    saturate: bool = True
+    alignment: int = 0
+    target: Optional[str] = None
+
+    def description(self):
+        fields = self._asdict()
+        return _ktjit.Description(
+            fields.pop("op"), fields.pop("format"), fields.pop("cols"), **fields
+        )
+
+
+_lock = threading.RLock()
+_context = None
+_target = None
+_devices = {}
+_kernels = {}
+
+
+def _worker():
+    """The compiler worker that was installed beside this file, if it was."""
+    path = Path(__file__).resolve().parent / "ktjit-llvm"
+    return str(path) if path.is_file() else None
+
+
+def configure(cache_dir=None, cache=True, threads=0, nvrtc=None, worker=None, target=None):
+    """Sets where compiled kernels are kept and which compilers are used.
+
+    What is left out comes from the environment (KTJIT_CACHE_DIR and so on, docs/EMBEDDING.md).
+    `target` ("sm_86"): GPU kernels are those of another GPU's code, to see what it would compute.
+    Kernels that are loaded are forgotten. Without a call, everything has its default.
+    """
+    global _context, _target
+    context = _ktjit.Context(
+        cache_dir=None if cache_dir is None else str(cache_dir),
+        cache=cache,
+        threads=threads,
+        nvrtc=None if nvrtc is None else str(nvrtc),
+        worker=None if worker is None else str(worker),
+    )
+    with _lock:
+        _context = context
+        _target = target
+        _devices.clear()
+        _kernels.clear()
+
+
+def _get_context():
+    with _lock:
+        if _context is None:
+            configure()
+        return _context
+
+
+def device(name=""):
+    """The device "cuda:0", "cpu", ...; "": the first GPU, else the CPU."""
+    with _lock:
+        if name not in _devices:
+            _devices[name] = _ktjit.Device(_get_context(), name)
+        return _devices[name]
+
+
+def load(device_name, stream, spec):
+    """The kernel for `spec` on a device, loaded at most once.
+
+    `stream`: the caller's, so that a load under capture is named (CaptureError).
+    """
+    key = (device_name, spec)
+    kernel = _kernels.get(key)
+    if kernel is None:
+        with _lock:
+            kernel = _kernels.get(key)
+            if kernel is None:
+                wanted = spec if spec.target else spec._replace(target=_target)
+                kernel = device(device_name).load(wanted.description(), stream)
+                _kernels[key] = kernel
+    return kernel
+
+
+def loaded_kernels():
+    """Infos of the kernels loaded so far, by (device, spec)."""
+    with _lock:
+        return {key: kernel.info() for key, kernel in _kernels.items()}
+
+
+def emit(op, format, cols, target, **fields):
+    """The text of a kernel for any target, and how it decodes the format; needs no device.
+
+    `fields`: as in Spec. Returns the kernel's info, a dict with "source", "lowering", "spec", ...
+    """
+    spec = Spec(op, format, cols, target=target, **fields)
+    return _ktjit.emit(_get_context(), spec.description()).info()

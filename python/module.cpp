@@ -1,0 +1,277 @@
+// The extension module of the Python package: the C interface as three classes. Addresses and
+// streams are plain integers here; what they belong to is the package's business (python/ktjit).
+#include <cstdint>
+#include <memory>
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <optional>
+#include <string>
+
+#include "capi/ktjit.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+/// A call of the C interface that failed.
+struct Failure {
+  ktjit_status status;
+  std::string message;
+};
+
+void check(ktjit_status status) {
+  if (status != KTJIT_OK) throw Failure{status, ktjit_last_error()};
+}
+
+/// Raises the class that ktjit._errors has for the status.
+void raise_python_error(const std::exception_ptr& error, void*) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Failure& failure) {
+    const nb::object type =
+        nb::module_::import_("ktjit._errors").attr("class_of")(static_cast<int>(failure.status));
+    PyErr_SetString(type.ptr(), failure.message.c_str());
+  }
+}
+
+template <auto Destroy>
+struct Destroyer {
+  template <class Handle>
+  void operator()(Handle* handle) const noexcept {
+    Destroy(handle);
+  }
+};
+
+const char* c_str(const std::optional<std::string>& text) { return text ? text->c_str() : nullptr; }
+
+void* stream_of(std::uint64_t stream) {
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(stream));
+}
+
+class Context {
+ public:
+  Context(const std::optional<std::string>& cache_dir, bool cache, int threads,
+          const std::optional<std::string>& nvrtc, const std::optional<std::string>& worker) {
+    ktjit_options options = ktjit_options_init();
+    options.cache_dir = c_str(cache_dir);
+    options.cache_off = cache ? 0 : 1;
+    options.threads = threads;
+    options.nvrtc = c_str(nvrtc);
+    options.worker = c_str(worker);
+    ktjit_context* context = nullptr;
+    check(ktjit_context_create(&options, &context));
+    handle_.reset(context);
+  }
+
+  ktjit_context* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<ktjit_context, Destroyer<ktjit_context_destroy>> handle_;
+};
+
+/// What a kernel does, as Python keywords.
+struct Description {
+  std::string op;
+  std::string format;
+  std::int64_t cols;
+  std::optional<std::string> scale_type;
+  std::int64_t scale_block_rows;
+  std::int64_t scale_block_cols;
+  std::optional<std::string> activation;
+  std::optional<std::string> x_format;
+  std::int64_t x_scale_group;
+  std::optional<std::string> y_format;
+  std::optional<std::string> bias_format;
+  int x_columns;
+  bool weights_finite;
+  bool saturate;
+  int alignment;
+  std::optional<std::string> target;
+
+  /// Points into this.
+  ktjit_kernel_desc to_c() const {
+    ktjit_kernel_desc desc = ktjit_kernel_desc_init();
+    desc.op = op.c_str();
+    desc.format = format.c_str();
+    desc.cols = cols;
+    desc.scale_type = c_str(scale_type);
+    desc.scale_block_rows = scale_block_rows;
+    desc.scale_block_cols = scale_block_cols;
+    desc.activation = c_str(activation);
+    desc.x_format = c_str(x_format);
+    desc.x_scale_group = x_scale_group;
+    desc.y_format = c_str(y_format);
+    desc.bias_format = c_str(bias_format);
+    desc.x_columns = x_columns;
+    desc.weights_finite = weights_finite ? 1 : 0;
+    desc.non_saturating = saturate ? 0 : 1;
+    desc.alignment = alignment;
+    desc.target = c_str(target);
+    return desc;
+  }
+};
+
+class Kernel {
+ public:
+  explicit Kernel(ktjit_kernel* kernel) : handle_(kernel) {}
+
+  void launch(std::int64_t rows, std::int64_t n, std::uint64_t stream, std::uint64_t w,
+              std::uint64_t scale, std::uint64_t x, std::uint64_t x_scale, std::uint64_t bias,
+              std::uint64_t y, std::uint64_t found) const {
+    ktjit_arguments arguments = ktjit_arguments_init();
+    arguments.w = w;
+    arguments.scale = scale;
+    arguments.x = x;
+    arguments.x_scale = x_scale;
+    arguments.bias = bias;
+    arguments.y = y;
+    arguments.found = found;
+    const nb::gil_scoped_release others_run;
+    check(ktjit_kernel_launch(handle_.get(), stream_of(stream), rows, n, &arguments));
+  }
+
+  nb::dict argument_bytes(std::int64_t rows, std::int64_t n) const {
+    ktjit_arguments bytes = ktjit_arguments_init();
+    check(ktjit_kernel_argument_bytes(handle_.get(), rows, n, &bytes));
+    nb::dict result;
+    result["w"] = bytes.w;
+    result["scale"] = bytes.scale;
+    result["x"] = bytes.x;
+    result["x_scale"] = bytes.x_scale;
+    result["bias"] = bytes.bias;
+    result["y"] = bytes.y;
+    result["found"] = bytes.found;
+    return result;
+  }
+
+  nb::dict info() const {
+    ktjit_kernel_info info = ktjit_kernel_info_init();
+    check(ktjit_kernel_get_info(handle_.get(), &info));
+    const auto known = [](int value) { return value < 0 ? nb::none() : nb::cast(value); };
+    const auto text = [](const char* value) {
+      return value == nullptr ? nb::none() : nb::cast(value);
+    };
+    nb::dict result;
+    result["name"] = info.name;
+    result["target"] = info.target;
+    result["spec"] = info.spec;
+    result["lowering"] = info.lowering;
+    result["source"] = info.source;
+    result["compiler"] = text(info.compiler);
+    result["artifact_kind"] = text(info.artifact_kind);
+    result["artifact"] = info.artifact == nullptr
+                             ? nb::none()
+                             : nb::object(nb::bytes(info.artifact, info.artifact_bytes));
+    result["compile_ms"] = info.compile_ms < 0 ? nb::none() : nb::cast(info.compile_ms);
+    result["from_cache"] = info.from_cache < 0 ? nb::none() : nb::cast(info.from_cache != 0);
+    result["is_loaded"] = info.is_loaded != 0;
+    result["registers"] = known(info.registers);
+    result["spill_bytes"] = known(info.spill_bytes);
+    result["stack_bytes"] = known(info.stack_bytes);
+    result["static_smem_bytes"] = known(info.static_smem_bytes);
+    return result;
+  }
+
+ private:
+  std::unique_ptr<ktjit_kernel, Destroyer<ktjit_kernel_destroy>> handle_;
+};
+
+class Device {
+ public:
+  Device(const Context& context, const std::string& name) {
+    ktjit_device* device = nullptr;
+    check(ktjit_device_open(context.get(), name.c_str(), &device));
+    handle_.reset(device);
+  }
+
+  std::string name() const { return ktjit_device_name(handle_.get()); }
+  std::string description() const { return ktjit_device_description(handle_.get()); }
+  std::string target() const { return ktjit_device_target(handle_.get()); }
+
+  Kernel load(const Description& description, std::uint64_t stream) const {
+    const ktjit_kernel_desc desc = description.to_c();
+    ktjit_kernel* kernel = nullptr;
+    const nb::gil_scoped_release others_run;
+    check(ktjit_kernel_load(handle_.get(), &desc, stream_of(stream), &kernel));
+    return Kernel(kernel);
+  }
+
+ private:
+  std::unique_ptr<ktjit_device, Destroyer<ktjit_device_destroy>> handle_;
+};
+
+template <auto Make>
+Kernel make_kernel(const Context& context, const Description& description) {
+  const ktjit_kernel_desc desc = description.to_c();
+  ktjit_kernel* kernel = nullptr;
+  const nb::gil_scoped_release others_run;
+  check(Make(context.get(), &desc, &kernel));
+  return Kernel(kernel);
+}
+
+}  // namespace
+
+NB_MODULE(_ktjit, module) {
+  nb::register_exception_translator(raise_python_error);
+  module.attr("version") = ktjit_version();
+  module.attr("abi_version") = ktjit_abi_version();
+
+  nb::class_<Context>(module, "Context")
+      .def(nb::init<const std::optional<std::string>&, bool, int, const std::optional<std::string>&,
+                    const std::optional<std::string>&>(),
+           nb::kw_only(), nb::arg("cache_dir") = nb::none(), nb::arg("cache") = true,
+           nb::arg("threads") = 0, nb::arg("nvrtc") = nb::none(), nb::arg("worker") = nb::none());
+
+  nb::class_<Description>(module, "Description")
+      .def(
+          "__init__",
+          [](Description* self, std::string op, std::string format, std::int64_t cols,
+             std::optional<std::string> scale_type, std::int64_t scale_block_rows,
+             std::int64_t scale_block_cols, std::optional<std::string> activation,
+             std::optional<std::string> x_format, std::int64_t x_scale_group,
+             std::optional<std::string> y_format, std::optional<std::string> bias_format,
+             int x_columns, bool weights_finite, bool saturate, int alignment,
+             std::optional<std::string> target) {
+            new (self) Description{std::move(op),
+                                   std::move(format),
+                                   cols,
+                                   std::move(scale_type),
+                                   scale_block_rows,
+                                   scale_block_cols,
+                                   std::move(activation),
+                                   std::move(x_format),
+                                   x_scale_group,
+                                   std::move(y_format),
+                                   std::move(bias_format),
+                                   x_columns,
+                                   weights_finite,
+                                   saturate,
+                                   alignment,
+                                   std::move(target)};
+          },
+          nb::arg("op"), nb::arg("format"), nb::arg("cols"), nb::kw_only(),
+          nb::arg("scale_type") = nb::none(), nb::arg("scale_block_rows") = 0,
+          nb::arg("scale_block_cols") = 0, nb::arg("activation") = nb::none(),
+          nb::arg("x_format") = nb::none(), nb::arg("x_scale_group") = 0,
+          nb::arg("y_format") = nb::none(), nb::arg("bias_format") = nb::none(),
+          nb::arg("x_columns") = 0, nb::arg("weights_finite") = false, nb::arg("saturate") = true,
+          nb::arg("alignment") = 0, nb::arg("target") = nb::none());
+
+  nb::class_<Kernel>(module, "Kernel")
+      .def("launch", &Kernel::launch, nb::arg("rows"), nb::arg("n") = 1, nb::kw_only(),
+           nb::arg("stream") = 0, nb::arg("w") = 0, nb::arg("scale") = 0, nb::arg("x") = 0,
+           nb::arg("x_scale") = 0, nb::arg("bias") = 0, nb::arg("y") = 0, nb::arg("found") = 0)
+      .def("argument_bytes", &Kernel::argument_bytes, nb::arg("rows"), nb::arg("n") = 1)
+      .def("info", &Kernel::info);
+
+  nb::class_<Device>(module, "Device")
+      .def(nb::init<const Context&, const std::string&>(), nb::arg("context"), nb::arg("name"))
+      .def_prop_ro("name", &Device::name)
+      .def_prop_ro("description", &Device::description)
+      .def_prop_ro("target", &Device::target)
+      .def("load", &Device::load, nb::arg("description"), nb::arg("stream") = 0);
+
+  module.def("emit", &make_kernel<ktjit_kernel_emit>, nb::arg("context"), nb::arg("description"));
+  module.def("build", &make_kernel<ktjit_kernel_build>, nb::arg("context"), nb::arg("description"));
+}

@@ -1,0 +1,35 @@
+# Fails if LIBRARY shows another symbol than those that HEADER declares: cmake -DLIBRARY= -DHEADER= -DNM=
+cmake_minimum_required(VERSION 3.25)
+
+execute_process(COMMAND ${NM} --dynamic --defined-only --format=posix ${LIBRARY}
+                OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
+file(READ ${HEADER} header)
+string(REGEX MATCHALL "ktjit_[a-z_0-9]+\\(" declared "${header}")
+list(TRANSFORM declared REPLACE "\\($" "")
+list(FILTER declared EXCLUDE REGEX "_init$")
+list(REMOVE_DUPLICATES declared)
+
+string(REGEX MATCHALL "[^\n]+" lines "${listing}")
+set(exported)
+foreach(line ${lines})
+  string(REGEX REPLACE "[ @].*" "" name "${line}")
+  if(NOT name STREQUAL "KTJIT_1")  # the version itself
+    list(APPEND exported ${name})
+  endif()
+endforeach()
+
+list(LENGTH exported count)
+if(count LESS 20)
+  message(FATAL_ERROR "only ${count} symbols: ${exported}")
+endif()
+foreach(name ${exported})
+  if(NOT name IN_LIST declared)
+    message(SEND_ERROR "${LIBRARY} exports ${name}, which the header doesn't declare")
+  endif()
+endforeach()
+foreach(name ${declared})
+  if(NOT name IN_LIST exported)
+    message(SEND_ERROR "the header declares ${name}, which ${LIBRARY} doesn't export")
+  endif()
+endforeach()
+message(STATUS "${count} symbols, all of the header")

@@ -1,0 +1,29 @@
+// The C header from C++, and the layout that its version promises.
+#include <catch2/catch.hpp>
+#include <cstddef>
+
+#include "capi/ktjit.h"
+
+TEST_CASE("the structs of version 1 keep their layout") {
+  static_assert(KTJIT_ABI_VERSION == 1);
+  CHECK(sizeof(ktjit_options) == 88);
+  CHECK(offsetof(ktjit_options, log_data) == 80);
+  CHECK(sizeof(ktjit_executor) == 32);
+  CHECK(sizeof(ktjit_kernel_desc) == 120);
+  CHECK(offsetof(ktjit_kernel_desc, target) == 112);
+  CHECK(sizeof(ktjit_kernel_info) == 112);
+  CHECK(offsetof(ktjit_kernel_info, static_smem_bytes) == 108);
+  CHECK(sizeof(ktjit_arguments) == 64);
+}
+
+TEST_CASE("the init functions set the size and nothing else") {
+  const ktjit_kernel_desc desc = ktjit_kernel_desc_init();
+  CHECK(desc.struct_size == sizeof(desc));
+  CHECK(desc.op == nullptr);
+  CHECK(desc.cols == 0);
+  CHECK(desc.target == nullptr);
+}
+
+TEST_CASE("the library has the header's version") {
+  CHECK(ktjit_abi_version() == KTJIT_ABI_VERSION);
+}
