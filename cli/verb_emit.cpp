@@ -14,6 +14,7 @@
 #include "cli/verbs.h"
 #include "codegen/emitter.h"
 #include "jit/planner.h"
+#include "jit/tensor_ops.h"
 
 namespace po = boost::program_options;
 
@@ -135,16 +136,17 @@ int run_emit(const Arguments& arguments) {
   subject_options.add_model(parser);
   parser.add_options()("tensor", po::value(&tensor_name)->value_name("NAME"),
                        "which tensor of the model")("op", po::value(&op)->value_name("OP"),
-                                                    "dequant or matvec (default: dequant)")(
+                                                    "dequant, matvec, matmul, quantize or nan_scan "
+                                                    "(default: dequant)")(
       "stage", po::value(&stage_list)->value_name("S,..."),
       "spec, cuda (GPU), cpp (CPU), llvm, ptx (GPU), sass (GPU), asm (CPU), resources "
       "(default: cuda or cpp)")("x-format", po::value(&x_format)->value_name("F"),
-                                "matvec: f32, f16 or bf16 activations (default: f32)")(
+                                "products, quantize: f32, f16 or bf16 activations (default: f32)")(
       "y-format", po::value(&y_format)->value_name("F"),
-      "dequant: f32, f16 or bf16 output (default: f32)")(
+      "dequant, products: f32, f16 or bf16 output (default: f32)")(
       "n", po::value(&n)->value_name("N"), "matvec: 1, 2, 4 or 8 columns of activations")(
       "activation", po::value(&activation)->value_name("POLICY"),
-      "matvec: a16, a8 or afp8 (default: a16)");
+      "products: a16, a8 or afp8 (default: a16)");
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_target(parser);
@@ -164,6 +166,11 @@ int run_emit(const Arguments& arguments) {
   spec.y_format = get_format(y_format).id;
   spec.x_columns = n;
   spec.activation = get_activation(activation);
+  if (spec.activation == ActivationPolicy::kAfp8) {
+    spec.x_format = FormatId::kFp8E4M3;
+    spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
+  }
+  if (spec.op == Op::kNanScan) spec.scale.reset();  // it reads codes only
   validate(spec);
 
   if (stage_list.empty()) stage_list = target.is_cuda() ? "cuda" : "cpp";

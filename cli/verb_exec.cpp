@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <optional>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
@@ -37,6 +39,8 @@ struct ExecOptions {
   std::int64_t n = 0;
   std::string activation = "a16";
   std::string out;
+  std::string scale_out;
+  bool no_saturate = false;
 };
 
 /// The tensor's bytes, and the files they lie in.
@@ -71,12 +75,15 @@ void open_raw(const ExecOptions& options, Operand& operand) {
   const Shape shape = parse_shape("--shape", description.shape);
   ScaledTensorView& view = operand.view;
   view = {format.id, shape.rows, shape.cols, {}, description.scale_grid(), {}};
+  if (!view.scale_grid) view.scale_grid = fixed_scale_grid(format.id);
   if (view.scale_grid.has_value() == options.scale.empty()) {
-    throw UsageError("--scale and --scale-block go together");
+    throw UsageError(fixed_scale_grid(format.id)
+                         ? fmt::format("--format {} needs --scale", format.name)
+                         : "--scale and --scale-block go together");
   }
-  if (view.scale_grid && format.family != FormatFamily::kFp8) {
+  if (view.scale_grid && !has_separate_scales(format.id)) {
     throw UsageError(fmt::format("--scale does not go with {}", format.name),
-                     "only FP8 formats keep their scales in a tensor of their own");
+                     "only the FP8 and FP4 formats keep their scales in a tensor of their own");
   }
   const std::int64_t bytes_per_row = row_bytes(format, shape.cols);
   operand.raw.emplace(options.raw);
@@ -86,8 +93,7 @@ void open_raw(const ExecOptions& options, Operand& operand) {
   if (!view.scale_grid) return;
   const ScaleGrid& grid = *view.scale_grid;
   operand.scale.emplace(options.scale);
-  check_file_size(*operand.scale, grid.rows_of_scales(shape.rows),
-                  grid.cols_of_scales(shape.cols) * scale_type_bytes(grid.type),
+  check_file_size(*operand.scale, 1, grid.plane_bytes(shape.rows, shape.cols),
                   fmt::format("{} scales {}x{}", scale_type_name(grid.type),
                               grid.rows_of_scales(shape.rows), grid.cols_of_scales(shape.cols)));
   view.scale_data = operand.scale->bytes();
@@ -121,12 +127,26 @@ std::pair<std::vector<float>, std::int64_t> read_x(const ExecOptions& options, s
   return {std::move(x), n};
 }
 
-/// What is written, and its shape for the last line.
+/// What is written, and what it is for the last line.
 struct Result {
-  std::vector<float> values;
+  std::vector<std::byte> bytes;
+  std::string_view format = "f32";
   std::int64_t rows = 0;
   std::int64_t cols = 0;
 };
+
+Result as_result(std::span<const float> values, std::int64_t rows, std::int64_t cols) {
+  const auto bytes = std::as_bytes(values);
+  return {{bytes.begin(), bytes.end()}, "f32", rows, cols};
+}
+
+void write_result(const std::string& path, const Result& result) {
+  model::OutputFile file(path);
+  file.write(result.bytes);
+  file.commit();
+  print(fmt::format("wrote {}: {} {}x{}, {}\n", path, result.format, result.rows, result.cols,
+                    human_bytes(file.bytes_written())));
+}
 
 Result compute(const ExecOptions& options, Op op, const ScaledTensorView& view,
                const std::pair<std::vector<float>, std::int64_t>& x) {
@@ -134,18 +154,58 @@ Result compute(const ExecOptions& options, Op op, const ScaledTensorView& view,
   Toolchain toolchain = options.common.make_toolchain();
   const Place place = choose_place(toolchain, options.common.device, options.common.target);
   if (op == Op::kDequant) {
-    return {dequantize(toolchain.engine(), *place.device, place.target, view), view.rows,
-            view.cols};
+    return as_result(dequantize(toolchain.engine(), *place.device, place.target, view), view.rows,
+                     view.cols);
   }
-  return {multiply(toolchain.engine(), *place.device, place.target, view, x.first, x.second,
-                   activation),
-          x.second, view.rows};
+  return as_result(multiply_by(op, toolchain.engine(), *place.device, place.target, view, x.first,
+                               x.second, activation),
+                   x.second, view.rows);
+}
+
+/// x to FP8 codes, and scales if groups were asked for.
+int run_quantize(const ExecOptions& options) {
+  if (options.subject.format.empty() || options.subject.shape.empty() || options.x.empty())
+    throw UsageError("--op quantize needs --format, --shape and --x");
+  if (!options.subject.model.empty() || !options.tensor.empty() || !options.raw.empty() ||
+      !options.scale.empty() || options.n > 0) {
+    throw UsageError("--op quantize takes its input from --x alone");
+  }
+  const Format& format = get_format(options.subject.format);
+  const Shape shape = parse_shape("--shape", options.subject.shape);
+  const std::optional<ScaleGrid> grid = options.subject.scale_grid();
+  if (grid && (grid->block_rows != 1 || grid->block_cols < 1 || grid->type != ScaleType::kF32)) {
+    throw UsageError(fmt::format("--scale-block is {}", scale_grid_name(grid)),
+                     "quantize chooses f32 scales of 1xN groups");
+  }
+  if (grid.has_value() == options.scale_out.empty())
+    throw UsageError("--scale-out and --scale-block go together with --op quantize");
+  if (grid && options.no_saturate)
+    throw UsageError("--no-saturate goes with a plain cast, not with --scale-block");
+
+  const model::MappedFile file(options.x);
+  check_file_size(file, shape.rows, shape.cols * std::int64_t{sizeof(float)},
+                  fmt::format("f32 {}x{}", shape.rows, shape.cols));
+  std::vector<float> x(file.size() / sizeof(float));
+  std::memcpy(x.data(), file.bytes().data(), file.size());
+
+  Toolchain toolchain = options.common.make_toolchain();
+  const Place place = choose_place(toolchain, options.common.device, options.common.target);
+  QuantizedTensor result = quantize(
+      toolchain.engine(), *place.device, place.target, format.id, x, shape.rows, shape.cols,
+      grid ? std::optional(grid->block_cols) : std::nullopt, !options.no_saturate);
+  write_result(options.out, {std::move(result.codes), format.name, shape.rows, shape.cols});
+  if (grid) {
+    write_result(options.scale_out,
+                 as_result(result.scales, shape.rows, grid->cols_of_scales(shape.cols)));
+  }
+  return kDone;
 }
 
 Op get_exec_op(const std::string& name) {
-  if (name.empty()) throw UsageError("--op is missing", "give dequant or matvec");
-  if (name != "dequant" && name != "matvec") {
-    throw UsageError(fmt::format("--op is '{}'", name), "give dequant or matvec");
+  constexpr std::string_view kAdvice = "give dequant, matvec, matmul or quantize";
+  if (name.empty()) throw UsageError("--op is missing", std::string(kAdvice));
+  if (name != "dequant" && name != "matvec" && name != "matmul" && name != "quantize") {
+    throw UsageError(fmt::format("--op is '{}'", name), std::string(kAdvice));
   }
   return get_op(name);
 }
@@ -161,7 +221,13 @@ int run_exec(const Arguments& arguments) {
        "little-endian\n"
        "f32, row-major, without a header:\n"
        "  dequant  y [rows, cols], the decoded tensor\n"
-       "  matvec   y [n, rows] = x [n, cols] times the tensor\n"
+       "  matvec   y [n, rows] = x [n, cols] times the tensor, eight rows of x at a time\n"
+       "  matmul   the same for any n; with --activation afp8 x is first quantised to fp8_e4m3, a "
+       "scale\n"
+       "           for each 128 columns\n"
+       "  quantize FP8 codes of x [rows, cols], bytes; with --scale-block 1xN also scales, f32, "
+       "to\n"
+       "           --scale-out\n"
        "A tensor of more than two dimensions is taken as [all others, contiguous one].\n"
        "The output file appears whole or not at all.\n",
        exit_code_help("the output file is there", {},
@@ -172,16 +238,21 @@ int run_exec(const Arguments& arguments) {
   options.subject.add_model(parser);
   parser.add_options()("tensor", po::value(&options.tensor)->value_name("NAME"),
                        "which tensor of the model")("op", po::value(&options.op)->value_name("OP"),
-                                                    "dequant or matvec")(
+                                                    "dequant, matvec, matmul or quantize")(
       "out", po::value(&options.out)->value_name("FILE"), "where the result goes")(
-      "x", po::value(&options.x)->value_name("FILE"), "matvec: the activations, f32 [n, cols]")(
-      "n", po::value(&options.n)->value_name("N"), "matvec: rows of x (default: by its size)")(
+      "x", po::value(&options.x)->value_name("FILE"),
+      "products: the activations, f32 [n, cols]; quantize: f32 [rows, cols]")(
+      "n", po::value(&options.n)->value_name("N"), "products: rows of x (default: by its size)")(
       "activation", po::value(&options.activation)->value_name("POLICY"),
-      "matvec: a16, a8 or afp8 (default: a16)")("raw", po::value(&options.raw)->value_name("FILE"),
-                                                "bare bytes in place of a model");
+      "products: a16, a8 or afp8 (default: a16)")(
+      "raw", po::value(&options.raw)->value_name("FILE"), "bare bytes in place of a model");
   options.subject.add_description(parser);
   parser.add_options()("scale", po::value(&options.scale)->value_name("FILE"),
-                       "scales of the raw bytes, row-major (FP8 formats)");
+                       "scales of the raw bytes, row-major (FP8 formats)")(
+      "scale-out", po::value(&options.scale_out)->value_name("FILE"),
+      "quantize: where the scales go");
+  parser.add_flag("no-saturate", &options.no_saturate,
+                  "quantize: overflow gives NaN or infinity, as the format has it");
   options.common.add_device(parser);
   options.common.add_target(parser);
   options.common.add_machine(parser);
@@ -190,9 +261,14 @@ int run_exec(const Arguments& arguments) {
   const Op op = get_exec_op(options.op);
   if (options.out.empty()) throw UsageError("--out is missing");
   if (options.n < 0) throw UsageError(fmt::format("--n is {}", options.n), "give 1 or more");
-  if (op == Op::kMatvec && options.x.empty()) throw UsageError("--op matvec needs --x");
+  if (op != Op::kQuantize && (!options.scale_out.empty() || options.no_saturate))
+    throw UsageError("--scale-out and --no-saturate go with --op quantize");
+  if (op == Op::kQuantize) return run_quantize(options);
+  const bool is_product = op == Op::kMatvec || op == Op::kMatmul;
+  if (is_product && options.x.empty())
+    throw UsageError(fmt::format("--op {} needs --x", options.op));
   if (op == Op::kDequant && (!options.x.empty() || options.n > 0)) {
-    throw UsageError("--x and --n go with --op matvec");
+    throw UsageError("--x and --n go with --op matvec, matmul");
   }
   Operand operand;
   if (options.raw.empty()) {
@@ -201,14 +277,9 @@ int run_exec(const Arguments& arguments) {
     open_raw(options, operand);
   }
   std::pair<std::vector<float>, std::int64_t> x;
-  if (op == Op::kMatvec) x = read_x(options, operand.view.cols);
+  if (is_product) x = read_x(options, operand.view.cols);
 
-  const Result result = compute(options, op, operand.view, x);
-  model::OutputFile file(options.out);
-  file.write(std::as_bytes(std::span(result.values)));
-  file.commit();
-  print(fmt::format("wrote {}: f32 {}x{}, {}\n", options.out, result.rows, result.cols,
-                    human_bytes(file.bytes_written())));
+  write_result(options.out, compute(options, op, operand.view, x));
   return kDone;
 }
 

@@ -174,8 +174,10 @@ int run_run(const Arguments& arguments) {
        "Picks a device, compiles the kernels that the model needs or takes them from the cache, "
        "runs\n"
        "each on the model's own weights, and compares the results with a plain reference: dequant\n"
-       "bit for bit, matvec within the bound of its f32 sums. One tensor of each group of equal\n"
-       "kernels, or all of them with --all. GB/s of data that fits in the caches says nothing "
+       "bit for bit, matvec and matmul (32 rows of activations) within the bound of their f32 "
+       "sums.\n"
+       "One tensor of each group of equal kernels, or all of them with --all. GB/s of data that "
+       "fits in the caches says nothing "
        "about\n"
        "memory, so its share of the read bandwidth is left blank.\n",
        exit_code_help("all results are correct; tensors of formats without kernels are listed",

@@ -20,6 +20,7 @@ constexpr int kTimedLaunches = 3;
 constexpr std::int64_t kMaxCheckedElements = std::int64_t{1} << 21;  // of one tensor, per op
 constexpr std::size_t kMaxPieceBytes = std::size_t{1} << 30;         // of w and y together
 constexpr std::byte kPoison{0xff};                                   // four of them are a NaN
+constexpr std::int64_t kMatmulColumns = 32;  // rows of x that matmul runs with
 
 double ms_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
@@ -74,13 +75,23 @@ class PieceOnDevice {
         static_cast<std::size_t>(grid.cols_of_scales(tensor.cols())) *
         static_cast<std::size_t>(scale_type_bytes(grid.type));
     const std::int64_t first = grid.block_rows == 0 ? 0 : piece.first_row / grid.block_rows;
-    scale_ = runtime::place_on_device(
-        device, stream,
-        tensor.scale_data.subspan(
-            static_cast<std::size_t>(first) * scale_row_size,
-            static_cast<std::size_t>(grid.rows_of_scales(piece.rows)) * scale_row_size));
+    // Of the tensor's scale, which some planes begin with, each piece has its copy.
+    const std::size_t header =
+        grid.type == ScaleType::kE4M3 ? static_cast<std::size_t>(kTensorScaleBytes) : 0;
+    const std::span<const std::byte> scales = tensor.scale_data.subspan(
+        header + static_cast<std::size_t>(first) * scale_row_size,
+        static_cast<std::size_t>(grid.rows_of_scales(piece.rows)) * scale_row_size);
+    if (header == 0) {
+      scale_ = runtime::place_on_device(device, stream, scales);
+    } else {
+      scale_ = device.allocate(header + scales.size());
+      device.upload(stream, tensor.scale_data.first(header), *scale_, 0);
+      device.upload(stream, scales, *scale_, header);
+    }
     arguments_.push_back(scale_->address());
   }
+
+  const runtime::Buffer& weights() const { return *weights_; }
 
   /// The launch arguments: those of the weights, then `more`.
   std::vector<std::uint64_t> arguments(std::initializer_list<std::uint64_t> more) const {
@@ -139,6 +150,47 @@ struct Measured {
   ErrorMeter meter;
 };
 
+/// The kernels of a group of tensors, of the plan's.
+struct GroupKernels {
+  const LoadedKernel* dequant = nullptr;
+  const LoadedKernel* matvec = nullptr;
+  const LoadedKernel* matmul = nullptr;
+};
+
+/// The kernels for any weights, and for formats with NaN codes the scan for them and the kernels for
+/// weights that it found finite.
+struct GroupChoice {
+  GroupKernels any;
+  const LoadedKernel* nan_scan = nullptr;
+  GroupKernels finite;
+};
+
+GroupChoice choice_of(std::span<const LoadedKernel> kernels) {
+  GroupChoice choice;
+  for (const LoadedKernel& kernel : kernels) {
+    const KernelSpec& spec = kernel.built.spec;
+    GroupKernels& set = spec.weights_finite ? choice.finite : choice.any;
+    switch (spec.op) {
+      case Op::kDequant:
+        set.dequant = &kernel;
+        break;
+      case Op::kMatvec:
+        set.matvec = &kernel;
+        break;
+      case Op::kMatmul:
+        set.matmul = &kernel;
+        break;
+      case Op::kNanScan:
+        choice.nan_scan = &kernel;
+        break;
+      case Op::kQuantize:
+      case Op::kReadTest:
+        KTJIT_UNREACHABLE("an op that a plan has");
+    }
+  }
+  return choice;
+}
+
 class TensorRunner {
  public:
   TensorRunner(runtime::Device& device, const model::TensorInfo& tensor)
@@ -149,25 +201,48 @@ class TensorRunner {
         max_checked_elements_(std::max<std::int64_t>(
             1, kMaxCheckedElements / static_cast<std::int64_t>(pieces_.size()))) {}
 
-  /// Runs both kernels on each piece while it is on the device.
-  std::vector<KernelRun> run(const LoadedKernel& dequant, const LoadedKernel& matvec) {
-    Measured decoded = begin(dequant);
-    Measured multiplied = begin(matvec);
-    const std::vector<float> x = make_x();
+  /// Runs dequant, matvec and matmul on each piece while it is on the device.
+  std::vector<KernelRun> run(const GroupChoice& choice) {
+    const bool is_scanned = choice.nan_scan != nullptr;
+    const bool has_nans = is_scanned && find_nans(*choice.nan_scan);
+    const GroupKernels& kernels = is_scanned && !has_nans ? choice.finite : choice.any;
+    Measured decoded = begin(*kernels.dequant, has_nans);
+    Measured multiplied = begin(*kernels.matvec, has_nans);
+    Measured multiplied_many = begin(*kernels.matmul, has_nans);
+    const std::vector<float> x = make_x(kMatmulColumns);
     const auto x_buffer = device_.allocate(x.size() * sizeof(float));
     device_.upload(*stream_, std::as_bytes(std::span(x)), *x_buffer, 0);
     for (const Piece& piece : pieces_) {
       const PieceOnDevice w(device_, *stream_, tensor_, piece);
-      run_dequant(dequant, piece, w, decoded);
-      run_matvec(matvec, piece, w, x, *x_buffer, multiplied);
+      run_dequant(*kernels.dequant, piece, w, decoded);
+      run_product(*kernels.matvec, 1, piece, w, x, *x_buffer, multiplied);
+      run_product(*kernels.matmul, kMatmulColumns, piece, w, x, *x_buffer, multiplied_many);
     }
     const double weight_bytes = static_cast<double>(tensor_.bytes());
     const double decoded_bytes =
         static_cast<double>(tensor_.elements()) * static_cast<double>(sizeof(float));
-    return {end(decoded, weight_bytes + decoded_bytes), end(multiplied, weight_bytes)};
+    return {end(decoded, weight_bytes + decoded_bytes), end(multiplied, weight_bytes),
+            end(multiplied_many, weight_bytes)};
   }
 
  private:
+  /// Whether any code of the tensor is a NaN, by the device.
+  bool find_nans(const LoadedKernel& nan_scan) {
+    const auto found = device_.allocate(sizeof(std::uint32_t));
+    device_.fill(*stream_, *found, std::byte{0});
+    for (const Piece& piece : pieces_) {
+      const PieceOnDevice w(device_, *stream_, tensor_, piece);
+      const std::uint64_t arguments[] = {w.weights().address(), found->address(),
+                                         static_cast<std::uint64_t>(piece.rows)};
+      nan_scan.launch(*stream_, piece.rows, arguments);
+      stream_->synchronize();  // before the piece is freed
+    }
+    std::uint32_t result = 0;
+    device_.download(*stream_, *found, 0, std::as_writable_bytes(std::span(&result, 1)));
+    stream_->synchronize();
+    return result != 0;
+  }
+
   void run_dequant(const LoadedKernel& kernel, const Piece& piece, const PieceOnDevice& w,
                    Measured& measured) {
     const std::size_t cols = static_cast<std::size_t>(tensor_.cols());
@@ -193,42 +268,46 @@ class TensorRunner {
     }
   }
 
-  void run_matvec(const LoadedKernel& kernel, const Piece& piece, const PieceOnDevice& w,
-                  std::span<const float> x, const runtime::Buffer& x_buffer, Measured& measured) {
-    std::vector<float> got(static_cast<std::size_t>(piece.rows));
+  /// matvec or matmul with the first n rows of x.
+  void run_product(const LoadedKernel& kernel, std::int64_t n, const Piece& piece,
+                   const PieceOnDevice& w, std::span<const float> x,
+                   const runtime::Buffer& x_buffer, Measured& measured) {
+    std::vector<float> got(static_cast<std::size_t>(n * piece.rows));
     const auto y = device_.allocate(got.size() * sizeof(float));
     device_.fill(*stream_, *y, kPoison);
     const auto arguments =
-        w.arguments({x_buffer.address(), y->address(), static_cast<std::uint64_t>(piece.rows), 1});
-    measured.run.time_us +=
-        median_time_us(device_, *stream_, [&] { kernel.launch(*stream_, piece.rows, arguments); });
+        w.arguments({x_buffer.address(), y->address(), static_cast<std::uint64_t>(piece.rows),
+                     static_cast<std::uint64_t>(n)});
+    measured.run.time_us += median_time_us(
+        device_, *stream_, [&] { kernel.launch(*stream_, piece.rows, arguments, n); });
     device_.download(*stream_, *y, 0, std::as_writable_bytes(std::span(got)));
     stream_->synchronize();
 
-    // Both devices' kernels add at most cols / 16 products in one chain, then a few partial sums.
-    const double bound = (static_cast<double>(tensor_.cols()) / 16.0 + 16.0) * 0x1p-24;
-    for (std::int64_t row : sample_rows(piece.rows, tensor_.cols(), max_checked_elements_)) {
-      double want = 0.0, sum_of_magnitudes = 0.0;
-      matvec_reference(view_of(tensor_), x, 1, piece.first_row + row, 1, {&want, 1},
-                       {&sum_of_magnitudes, 1});
-      const double y_row = static_cast<double>(got[static_cast<std::size_t>(row)]);
-      const bool is_right = std::isnan(want) ? std::isnan(y_row)
-                            : std::isinf(want)
-                                ? y_row == want
-                                : std::abs(y_row - want) <= bound * sum_of_magnitudes;
-      measured.meter.add(y_row, want, is_right, 0, piece.first_row + row);
+    const auto x_used = x.first(static_cast<std::size_t>(n * tensor_.cols()));
+    std::vector<double> want(static_cast<std::size_t>(n)), sum_of_magnitudes(want.size());
+    for (std::int64_t row : sample_rows(piece.rows, n * tensor_.cols(), max_checked_elements_)) {
+      matvec_reference(view_of(tensor_), x_used, static_cast<int>(n), piece.first_row + row, 1,
+                       want, sum_of_magnitudes);
+      for (std::int64_t j = 0; j < n; ++j) {
+        const std::size_t at = static_cast<std::size_t>(j);
+        const double y_row = got[static_cast<std::size_t>(j * piece.rows + row)];
+        const bool is_right = is_right_product(tensor_.cols(), FormatId::kF32, y_row, want[at],
+                                               sum_of_magnitudes[at]);
+        measured.meter.add(y_row, want[at], is_right, j, piece.first_row + row);
+      }
       ++measured.run.rows_checked;
     }
   }
 
-  std::vector<float> make_x() const {
-    std::vector<float> x(static_cast<std::size_t>(tensor_.cols()));
+  /// [n, cols]
+  std::vector<float> make_x(std::int64_t n) const {
+    std::vector<float> x(static_cast<std::size_t>(n * tensor_.cols()));
     for (std::size_t i = 0; i < x.size(); ++i)
       x[i] = static_cast<float>(std::sin(0.37 * static_cast<double>(i + 1)));
     return x;
   }
 
-  Measured begin(const LoadedKernel& kernel) const {
+  Measured begin(const LoadedKernel& kernel, bool has_nans) const {
     Measured measured;
     KernelRun& run = measured.run;
     run.tensor = tensor_.name;
@@ -237,6 +316,7 @@ class TensorRunner {
     run.rows = tensor_.rows();
     run.cols = tensor_.cols();
     run.lowering = kernel.built.emitted.lowering.summary;
+    if (has_nans) run.lowering += ", has NaN codes (scanned)";
     run.cached = kernel.built.from_cache();
     run.compile_ms = run.cached ? 0.0 : kernel.built.artifact.compile_ms;
     return measured;
@@ -304,13 +384,16 @@ RunReport run_model(Engine& engine, runtime::Device& device, const Target& targe
 
   struct Work {
     const model::TensorInfo* tensor;
-    std::size_t first_kernel;  // dequant; matvec follows
+    GroupChoice kernels;
   };
   std::vector<Work> work;
-  for (std::size_t g = 0; g < plan.groups.size(); ++g) {
-    const TensorGroup& group = plan.groups[g];
+  std::size_t first_kernel = 0;
+  for (const TensorGroup& group : plan.groups) {
+    const GroupChoice choice =
+        choice_of(std::span(kernels).subspan(first_kernel, group.kernels.size()));
+    first_kernel += group.kernels.size();
     const std::size_t count = options.all_tensors ? group.tensors.size() : 1;
-    for (std::size_t t = 0; t < count; ++t) work.push_back({group.tensors[t], 2 * g});
+    for (std::size_t t = 0; t < count; ++t) work.push_back({group.tensors[t], choice});
   }
   if (!work.empty()) report.read_gbps = measure_read_gbps(engine, device);
 
@@ -320,8 +403,7 @@ RunReport run_model(Engine& engine, runtime::Device& device, const Target& targe
       break;
     }
     TensorRunner runner(device, *work[i].tensor);
-    for (KernelRun& run :
-         runner.run(kernels[work[i].first_kernel], kernels[work[i].first_kernel + 1])) {
+    for (KernelRun& run : runner.run(work[i].kernels)) {
       report.kernels.push_back(std::move(run));
     }
     if (options.on_tensor) options.on_tensor(i + 1, work.size(), work[i].tensor->name);

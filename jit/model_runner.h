@@ -34,7 +34,7 @@ struct KernelRun {
   bool cached = false;
   double compile_ms = 0.0;     ///< 0 if cached
   double time_us = 0.0;        ///< median of the timed launches
-  double gbps = 0.0;           ///< dequant: bytes read and written, matvec: bytes of w; / time
+  double gbps = 0.0;           ///< dequant: bytes read and written, products: bytes of w; / time
   bool fits_in_cache = false;  ///< so gbps says nothing about memory
   std::int64_t rows_checked = 0;
   double max_abs_err = 0.0;
@@ -58,9 +58,10 @@ struct RunReport {
   bool ok = false;  ///< something was checked, and all of it passed
 };
 
-/// Runs dequant (to f32, compared bit for bit) and matvec (f32 activations x[i] = sin(0.37 (i +
-/// 1)), within (cols / 16 + 16) * 2^-24 * sum |w x| of a sum in double) of each tensor. Large
-/// tensors go through the device in pieces; of large results some rows are checked: the first, the
+/// Runs dequant (to f32, compared bit for bit), matvec and matmul (f32 activations x[i] = sin(0.37
+/// (i + 1)), one and 32 rows of them; within product_tolerance of a sum in double) of each tensor.
+/// Tensors whose format has NaN codes are scanned for them first, on the device; where there are
+/// none, the kernels that rely on it run, and their lowering says so. Large tensors go through the device in pieces; of large results some rows are checked: the first, the
 /// last and random ones. Errors: what Engine and Device throw. A wrong result is no error but a
 /// KernelRun that is not ok.
 RunReport run_model(Engine& engine, runtime::Device& device, const Target& target,

@@ -74,8 +74,8 @@ QuantizedOnDevice quantize_on_device(Engine& engine, runtime::Device& device,
   result.codes = device.allocate(static_cast<std::size_t>(rows * spec.layout.cols));
   std::vector<std::uint64_t> arguments = {x.address(), result.codes->address()};
   if (spec.scale) {
-    result.scales = device.allocate(
-        static_cast<std::size_t>(spec.scale->plane_bytes(rows, spec.layout.cols)));
+    result.scales =
+        device.allocate(static_cast<std::size_t>(spec.scale->plane_bytes(rows, spec.layout.cols)));
     arguments.push_back(result.scales->address());
   }
   arguments.push_back(static_cast<std::uint64_t>(rows));
@@ -119,6 +119,7 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
   }
   KernelSpec spec = spec_of(tensor, op, target);
   spec.activation = activation;
+  if (op == Op::kMatmul) spec.tuning = matmul_tuning(target, n);
   if (activation == ActivationPolicy::kAfp8) {
     spec.x_format = FormatId::kFp8E4M3;
     spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
@@ -129,9 +130,9 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
   device.upload(*stream, std::as_bytes(x), *x_buffer, 0);
   QuantizedOnDevice narrow;  // of afp8
   if (spec.x_scale) {
-    narrow = quantize_on_device(engine, device, *stream, quantize_spec(spec.x_format, tensor.cols,
-                                                                       kActivationGroup, true, target),
-                                *x_buffer, n);
+    narrow = quantize_on_device(
+        engine, device, *stream,
+        quantize_spec(spec.x_format, tensor.cols, kActivationGroup, true, target), *x_buffer, n);
   }
   std::vector<float> result(static_cast<std::size_t>(n * tensor.rows));
   const auto y = device.allocate(result.size() * sizeof(float));

@@ -49,6 +49,7 @@ struct QuantizedTensor {
 /// `saturate` off; what Engine and Device throw.
 QuantizedTensor quantize(Engine& engine, runtime::Device& device, const Target& target,
                          FormatId format, std::span<const float> x, std::int64_t rows,
-                         std::int64_t cols, std::optional<std::int64_t> group, bool saturate = true);
+                         std::int64_t cols, std::optional<std::int64_t> group,
+                         bool saturate = true);
 
 }  // namespace ktjit
