@@ -44,10 +44,12 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
   values["rows_per_cta"] = fmt::format("{}", shape.rows_per_cta);
   values["column_tiles"] = fmt::format("{}", shape.column_tiles);
   std::vector<Constant> constants = shared_constants(spec, kRun);
-  constants.insert(constants.end(), {{"kThreads", fmt::format("{}", threads), "threads per CTA"},
-                                     {"kThreadsPerRow", fmt::format("{}", threads_per_row),
-                                      "threads side by side in one row"},
-                                     {"kRowsPerCta", "kThreads / kThreadsPerRow", ""}});
+  constants.insert(
+      constants.end(),
+      {{"kThreads", fmt::format("{}", threads), "threads per CTA"},
+       {"kThreadsPerRow", fmt::format("{}", threads_per_row), "threads side by side in one row"},
+       {"kRowsPerCta", "kThreads / kThreadsPerRow", ""},
+       {"kColumnTiles", fmt::format("{}", shape.column_tiles), "CTAs side by side in one row"}});
   values["constants"] = format_constants(constants);
   values["functions"] = FragmentLibrary::of("cuda").splice(names, variants_for(spec, lowering));
   values["decode"] = indented(decode_statements(spec, "w + row * kRowBytes", "value"), 2);

@@ -80,7 +80,8 @@ EmittedKernel emit_quantize(const KernelSpec& spec) {
       {"kLanes", number(lanes), "threads of one group"},
       {"kSteps", number(ceil_div(quads, lanes)), "quads of columns of one thread"},
       {"kGroupsPerRow", number(groups_per_row), "groups of one row in a CTA"},
-      {"kRowsPerCta", number(shape.rows_per_cta), ""}};
+      {"kRowsPerCta", number(shape.rows_per_cta), ""},
+      {"kColumnTiles", fmt::format("{}", shape.column_tiles), "CTAs side by side in one row"}};
   if (!has_cvt) {
     constants.insert(
         constants.end(),

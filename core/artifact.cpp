@@ -27,13 +27,15 @@ LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n)
   constexpr std::int64_t kMaxGridX =
       2147483647;  // CUDA C++ Programming Guide: x dimension of a grid
   KTJIT_CHECK(shape.rows_per_cta > 0);
-  const std::int64_t ctas = rows <= 0 ? 0 : (rows - 1) / shape.rows_per_cta + 1;
-  if (ctas < 1 || ctas > kMaxGridX) {
+  const std::int64_t row_ctas = rows <= 0 ? 0 : (rows - 1) / shape.rows_per_cta + 1;
+  const std::int64_t most = kMaxGridX / shape.column_tiles;
+  if (row_ctas < 1 || row_ctas > most) {
     throw SpecError("rows", fmt::format("{}", rows),
-                    fmt::format("1 to {} x {}", kMaxGridX, shape.rows_per_cta));
+                    fmt::format("1 to {} x {}", most, shape.rows_per_cta));
   }
+  const std::int64_t ctas = row_ctas * shape.column_tiles;
   if (shape.x_rows_per_cta == 0)
-    return {static_cast<unsigned>(ctas), shape.column_tiles, shape.threads, shape.smem_bytes};
+    return {static_cast<unsigned>(ctas), 1, shape.threads, shape.smem_bytes};
   constexpr std::int64_t kMaxGridY = 65535;
   const std::int64_t x_ctas = n <= 0 ? 0 : (n - 1) / shape.x_rows_per_cta + 1;
   if (x_ctas < 1 || x_ctas > kMaxGridY) {

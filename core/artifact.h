@@ -42,9 +42,10 @@ struct Artifact {
 /// time.
 struct LaunchShape {
   std::int64_t rows_per_cta = 1;
-  unsigned column_tiles = 1;  ///< CTAs side by side along the columns: the y dimension of the grid
-  unsigned threads = 1;       ///< per CTA
-  unsigned smem_bytes = 0;    ///< dynamic shared memory per CTA
+  /// CTAs side by side along the columns, next to each other in the grid: memory is walked in order.
+  unsigned column_tiles = 1;
+  unsigned threads = 1;             ///< per CTA
+  unsigned smem_bytes = 0;          ///< dynamic shared memory per CTA
   std::int64_t x_rows_per_cta = 0;  ///< matmul: rows of x, along the y dimension; 0 elsewhere
 };
 
