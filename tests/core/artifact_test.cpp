@@ -15,9 +15,10 @@ TEST_CASE("a grid covers all rows and no CTA is empty") {
   for (std::int64_t rows : {1, 2, 3, 4, 5, 7, 8, 9, 1000003}) {
     INFO(rows);
     const LaunchGrid grid = grid_for(shape, rows);
-    CHECK(grid.x * shape.rows_per_cta >= rows);
-    CHECK((grid.x - 1) * shape.rows_per_cta < rows);
-    CHECK(grid.y == 3);
+    CHECK(grid.x % 3 == 0);
+    CHECK(grid.x / 3 * shape.rows_per_cta >= rows);
+    CHECK((grid.x / 3 - 1) * shape.rows_per_cta < rows);
+    CHECK(grid.y == 1);
     CHECK(grid.threads == 128);
     CHECK(grid.smem_bytes == 512);
   }
