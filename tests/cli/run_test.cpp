@@ -81,7 +81,7 @@ TEST_CASE("run --json has the fields that scripts rely on") {
   REQUIRE(!report.at("kernels").empty());
   for (const auto& kernel : report.at("kernels")) {
     CHECK(kernel.at("tensor").is_string());
-    CHECK((kernel.at("op") == "dequant" || kernel.at("op") == "matvec"));
+    CHECK((kernel.at("op") == "dequant" || kernel.at("op") == "matvec" || kernel.at("op") == "matmul"));
     CHECK(kernel.at("format").is_string());
     CHECK(kernel.at("rows").is_number_integer());
     CHECK(kernel.at("cols").is_number_integer());

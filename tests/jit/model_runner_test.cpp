@@ -85,7 +85,7 @@ TEST_CASE("every served tensor of the sample model passes on the CPU, the others
   }
   CHECK(report.ok);
   CHECK(report.read_gbps > 0.1);
-  CHECK(report.kernels.size() == 2 * (model.tensors().size() - report.skipped.size()));
+  CHECK(report.kernels.size() == 3 * (model.tensors().size() - report.skipped.size()));
   CHECK(report.compiled > 0);
   CHECK(report.cache_hits == 0);
 }

@@ -2,11 +2,10 @@
 //   kernel   nan_scan_fp8_e4m3_c512, emitter version 1
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   found    out  u32  set to 1 if any code of w is a NaN, else left as it is
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: bits moved into an f32, one multiply
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): codes are compared, not decoded
 //   launch   ranges of rows, in parallel
 
 constexpr int kRowBytes = 512; // bytes of one row of w
-
 
 // 0x7f is the only NaN, with either sign.
 static inline bool is_nan_code(unsigned char code) { return (code & 0x7f) == 0x7f; }

@@ -4,7 +4,7 @@
 //   w        out  fp8_e4m3  [rows, 512]  row-major
 //   scale    out  f32  [rows, 4]  row-major, one per 1 x 128 block of w
 //   math     w = encode(x / scale), scale = max |x| / largest, to nearest even, saturating
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: bits moved into an f32, one multiply
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: rounded as integers
 //   launch   ranges of rows, in parallel
 
 constexpr int kCols = 512;                        // columns of x and w

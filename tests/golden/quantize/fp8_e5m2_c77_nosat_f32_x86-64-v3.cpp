@@ -3,7 +3,7 @@
 //   x        in   f32  [rows, 77]  row-major
 //   w        out  fp8_e5m2  [rows, 77]  row-major
 //   math     w = encode(x), to nearest even, overflow as the format has it
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: bits moved into an f32, one multiply
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: rounded as integers
 //   launch   ranges of rows, in parallel
 
 constexpr int kCols = 77;                         // columns of x and w
