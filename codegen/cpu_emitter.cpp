@@ -39,7 +39,7 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
   if (!lowering.routine.empty()) {
     const bool is_shorter = spec.weights_finite && spec.weight == FormatId::kFp8E4M3;
     variants["decode_run_fp8"] = lowering.routine + (is_shorter ? "_finite" : "");
-    variants["is_nan_code"] = lowering.routine;
+    variants["is_not_finite"] = lowering.routine;
   }
   return variants;
 }
@@ -471,7 +471,7 @@ EmittedKernel emit_nan_scan(const KernelSpec& spec, Lowering lowering) {
   for (const char* unused : {"constants", "scale_member", "scale_description", "math"})
     values.erase(unused);
   values["functions"] =
-      FragmentLibrary::of("cpu").splice({"is_nan_code"}, variants_for(spec, lowering));
+      FragmentLibrary::of("cpu").splice({"is_not_finite"}, variants_for(spec, lowering));
   return {fill_template(get_template("cpu/nan_scan.cpp.in"), values), kernel_name(spec),
           LaunchShape{}, lowering};
 }

@@ -47,7 +47,7 @@ std::vector<SourceFile> small_tree() {
        {"core/format.h", "templates/embedded_templates.h", "codegen/emitter.h",
         "codegen/source_writer.h", "cache/kernel_cache.h", "cache/trust.h", "runtime/device.h",
         "runtime/unique_fd.h", "model/model.h", "jit/engine.h", "jit/worker_protocol.h",
-        "worker/clang_job.h", "cli/table.h", "tests/support/golden_data.h"}) {
+        "worker/clang_job.h", "capi/handles.h", "cli/table.h", "tests/support/golden_data.h"}) {
     files.push_back({path, kHeader});
   }
   return files;
@@ -108,6 +108,13 @@ TEST_CASE("every arrow against the picture is found") {
       {"cli/a.cpp", "cache/trust.h"},
       {"cli/a.cpp", "codegen/source_writer.h"},
       {"cli/a.cpp", "runtime/unique_fd.h"},
+      {"capi/a.cpp", "cache/trust.h"},
+      {"capi/a.cpp", "cli/table.h"},
+      {"capi/ktjit.h", "jit/engine.h"},
+      {"jit/a.cpp", "capi/handles.h"},
+      {"python/a.cpp", "jit/engine.h"},
+      {"python/a.cpp", "capi/handles.h"},
+      {"tests/capi/a_test.cpp", "jit/engine.h"},
       {"samples/01_a.cpp", "cli/table.h"},
       {"samples/01_a.cpp", "cache/kernel_cache.h"},
       {"tests/core/a_test.cpp", "codegen/emitter.h"},

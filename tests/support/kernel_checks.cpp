@@ -237,6 +237,7 @@ struct ProductCase {
   FormatId y_format = FormatId::kF32;
   std::optional<FormatId> bias = {};
   bool weights_finite = false;
+  float x_magnitude = 1.0f;
   std::optional<std::byte> spoilt = {};  ///< put in place of the middle code of the last row
 };
 
@@ -268,6 +269,7 @@ void check_product(const Place& place, const ProductCase& product, std::int64_t 
     inputs.push_back(scales);
   }
   std::vector<float> x = normal_values(static_cast<std::size_t>(n * cols), random);
+  for (float& value : x) value *= product.x_magnitude;
   if (is_afp8) {
     const QuantizedRows codes =
         quantize_rows_reference(product.x_format, x, n, cols, product.x_group);
@@ -353,7 +355,12 @@ void check_quantize_of(const Place& place, FormatId format, FormatId x_format, c
   }
   std::vector<std::size_t> sizes;
   for (const Bytes& bytes : want) sizes.push_back(bytes.size());
-  const std::vector<Bytes> got = run_guarded(place, kernel, {x_bytes}, sizes, rows, 0, result);
+  std::vector<Bytes> got = run_guarded(place, kernel, {x_bytes}, sizes, rows, 0, result);
+  for (std::size_t i = 0; i < x.size(); ++i) {  // GPUs lose the sign of an f16 NaN
+    if (!std::isnan(x[i])) continue;
+    got[0][i] &= std::byte{0x7f};
+    want[0][i] &= std::byte{0x7f};
+  }
   for (std::size_t i = 0; i < want.size(); ++i)
     compare_bytes(got[i], want[i], kernel.built.emitted.entry_name, result);
 }
@@ -512,6 +519,15 @@ CheckResult check_matmul(const Place& place) {
       check({.op = kMatmul, .weight = format, .grid = grid, .x_format = kBF16}, 37, 77, 9);
     }
   }
+  // Activations far outside of f16's range, above and below.
+  for (FormatId format : {kFp8E4M3, kFp8E5M2, kF16}) {
+    for (FormatId x_format : {kF32, kBF16}) {
+      for (float magnitude : {0x1p+90f, 0x1p-100f}) {
+        check({.op = kMatmul, .weight = format, .x_format = x_format, .x_magnitude = magnitude}, 35,
+              264, 21);
+      }
+    }
+  }
   // afp8: groups of 128 as act_quant has them, and others.
   for (FormatId format : {kFp8E4M3, kFp8E5M2, kBF16, kQ4_K}) {
     for (std::int64_t group : {128, 32, 5}) {
@@ -561,10 +577,6 @@ CheckResult check_nan_weights(const Place& place) {
       finite.grid = ScaleGrid{128, 128};
       check_product(place, finite, 37, 264, n, random, result);
     }
-    // What weights_finite doesn't rule out.
-    check_product(place,
-                  {.op = op, .weight = kFp8E5M2, .weights_finite = true, .spoilt = std::byte{0x7c}},
-                  5, 264, n, random, result);
   }
   // All codes but the NaNs, by the dequant that relies on it.
   for (FormatId format : {kFp8E4M3, kFp8E5M2}) {
@@ -643,7 +655,7 @@ CheckResult check_nan_scan(const Place& place) {
   CheckResult result;
   for (const auto& [format, nans] :
        {std::pair{FormatId::kFp8E4M3, std::vector{0x7f, 0xff}},
-        {FormatId::kFp8E5M2, std::vector{0x7d, 0x7e, 0x7f, 0xfd, 0xfe, 0xff}}}) {
+        {FormatId::kFp8E5M2, std::vector{0x7c, 0x7d, 0x7e, 0x7f, 0xfc, 0xfd, 0xfe, 0xff}}}) {
     for (const auto& [rows, cols] :
          {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 77}, {130, 512}}) {
       const LoadedKernel kernel = place.engine.load(
