@@ -418,7 +418,9 @@ std::vector<Constant> encode_constants(const KernelSpec& spec, const EncodeFacts
   return constants;
 }
 
-EmittedKernel emit_quantize(const KernelSpec& spec, const Lowering& lowering) {
+EmittedKernel emit_quantize(const KernelSpec& spec, Lowering lowering) {
+  lowering.reason = "no CPU instruction narrows to 8-bit floats";
+  lowering.summary = "software, exact: rounded as integers";
   const std::string_view x_name = get_format(spec.x_format).name;
   const EncodeFacts facts = encode_facts(spec.weight, spec.saturate);
   std::vector<std::string> names = {fmt::format("load_x_{}", x_name), "encode_run", "load_x_part",
@@ -459,7 +461,8 @@ EmittedKernel emit_quantize(const KernelSpec& spec, const Lowering& lowering) {
           LaunchShape{}, lowering};
 }
 
-EmittedKernel emit_nan_scan(const KernelSpec& spec, const Lowering& lowering) {
+EmittedKernel emit_nan_scan(const KernelSpec& spec, Lowering lowering) {
+  lowering.summary = "codes are compared, not decoded";
   if (spec.weight != FormatId::kFp8E4M3 && spec.weight != FormatId::kFp8E5M2) {
     throw SpecError("format", get_format(spec.weight).name,
                     "fp8_e4m3, fp8_e5m2: a format whose codes may be NaN");

@@ -3,8 +3,11 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
 #include "jit/tensor_ops.h"
 #include "jit/toolchain.h"
@@ -49,13 +52,15 @@ class SlightlyWrongCompiler : public Compiler {
   }
   Artifact compile(const CompileRequest& request) override {
     CompileRequest wrong = request;
-    for (const char* right : {", F32Run) * d;", ", chain[j]);", "store_y(y_row + at, weight)"}) {
+    for (const char* right :
+         {", F32Run) * d;", ", chain[j]);", ", tile[r][j]);", "store_y(y_row + at, weight)"}) {
       const std::string find = right;
       if (const std::size_t at = wrong.source.find(find); at != std::string::npos) {
         const std::string changed = find == "store_y(y_row + at, weight)"
                                         ? "store_y(y_row + at, weight * 1.001f)"
-                                    : find == ", chain[j]);" ? ", chain[j] * 1.001f);"
-                                                             : ", F32Run) * d * 1.001f;";
+                                    : find == ", chain[j]);"   ? ", chain[j] * 1.001f);"
+                                    : find == ", tile[r][j]);" ? ", tile[r][j] * 1.001f);"
+                                                               : ", F32Run) * d * 1.001f;";
         wrong.source.replace(at, find.size(), changed);
         break;
       }
@@ -85,7 +90,7 @@ TEST_CASE("every served tensor of the sample model passes on the CPU, the others
   }
   CHECK(report.ok);
   CHECK(report.read_gbps > 0.1);
-  CHECK(report.kernels.size() == 2 * (model.tensors().size() - report.skipped.size()));
+  CHECK(report.kernels.size() == 3 * (model.tensors().size() - report.skipped.size()));
   CHECK(report.compiled > 0);
   CHECK(report.cache_hits == 0);
 }
@@ -122,6 +127,42 @@ TEST_CASE("a kernel that is wrong by a thousandth is found out") {
     INFO(kernel.tensor << " " << op_name(kernel.op));
     if (kernel.cols >= 32) CHECK_FALSE(kernel.ok);
     if (!kernel.ok) CHECK(kernel.problem.find("expected") != std::string::npos);
+  }
+}
+
+TEST_CASE("FP8 tensors are scanned, and run by the kernels that the scan allows") {
+  constexpr std::int64_t kRows = 130, kCols = 256;
+  std::vector<std::byte> clean(kRows * kCols), scales(2 * 2 * sizeof(float));
+  for (std::size_t i = 0; i < clean.size(); ++i) clean[i] = static_cast<std::byte>(i % 0x7f);
+  std::vector<std::byte> spoilt = clean;
+  spoilt.back() = std::byte{0xff};
+  const float values[] = {0.5f, 0.25f, 2.0f, 1.0f};
+  std::memcpy(scales.data(), values, scales.size());
+  model::Model::Contents contents{};
+  contents.container = "test";
+  for (const auto& [name, data] : {std::pair{"clean", &clean}, {"spoilt", &spoilt}}) {
+    model::TensorInfo tensor;
+    tensor.name = name;
+    tensor.format = FormatId::kFp8E4M3;
+    tensor.ne = {kCols, kRows, 1, 1};
+    tensor.n_dims = 2;
+    tensor.data = *data;
+    tensor.scale_grid = ScaleGrid{128, 128, ScaleType::kF32};
+    tensor.scale_data = scales;
+    contents.tensors.push_back(tensor);
+  }
+  const model::Model model(std::move(contents));
+  const test::ScratchFolder folder;
+  Toolchain toolchain(options_with_cache(folder.path()), {});
+  const RunReport report = run(toolchain, model, true);
+  CHECK(report.ok);
+  REQUIRE(report.kernels.size() == 6);
+  for (const KernelRun& kernel : report.kernels) {
+    INFO(kernel.tensor << " " << op_name(kernel.op) << ": " << kernel.problem);
+    CHECK(kernel.ok);
+    const std::string scanned =
+        kernel.tensor == "clean" ? "no NaN codes (scanned)" : "has NaN codes (scanned)";
+    CHECK_THAT(kernel.lowering, Catch::Contains(scanned));
   }
 }
 

@@ -23,9 +23,10 @@ TEST_CASE("tensors of equal format and columns share two kernels") {
     tensors += group.tensors.size();
     bytes += group.bytes;
     CHECK(keys.insert({group.format, group.cols}).second);
-    REQUIRE(group.kernels.size() == 2);
+    REQUIRE(group.kernels.size() == 3);
     CHECK(group.kernels[0].op == Op::kDequant);
     CHECK(group.kernels[1].op == Op::kMatvec);
+    CHECK(group.kernels[2].op == Op::kMatmul);
     for (const KernelSpec& spec : group.kernels) {
       CHECK(spec.weight == group.format);
       CHECK(spec.layout.cols == group.cols);
@@ -37,7 +38,7 @@ TEST_CASE("tensors of equal format and columns share two kernels") {
     }
   }
   CHECK(tensors == model.tensors().size());
-  CHECK(plan.all_kernels().size() == 2 * plan.groups.size());
+  CHECK(plan.all_kernels().size() == 3 * plan.groups.size());
   CHECK(plan.weight_bytes > bytes);  // the skipped ones count as well
   REQUIRE_FALSE(plan.skipped.empty());
   for (const SkippedTensor& skipped : plan.skipped)
