@@ -5,7 +5,7 @@
 //   y        out  f16  [rows, 77]  row-major
 //   math     y = decode(w) * scale, then rounded once to f16, to nearest even
 //   arch     sm_86, no cvt from e5m2: software, exact: the code is the upper byte of an f16
-//   launch   grid (ceil(rows / 8), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 8) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 77;           // columns of w and y
 constexpr int kRowBytes = 77;       // bytes of one row of w
@@ -16,6 +16,7 @@ constexpr int kScaleCols = 3;       // scales in one row of scales
 constexpr int kThreads = 128;       // threads per CTA
 constexpr int kThreadsPerRow = 16;  // threads side by side in one row
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kColumnTiles = 1;     // CTAs side by side in one row
 
 struct alignas(8) Words2 {
   unsigned word[2];
@@ -87,8 +88,8 @@ dequant_fp8_e5m2_s32x32_f32_y_f16_c77(
     const float* __restrict__ scale,
     unsigned short* __restrict__ y,
     long long rows) {
-  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
-  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
   if (row >= rows || col >= kCols) return;
 
   float value[kRun];

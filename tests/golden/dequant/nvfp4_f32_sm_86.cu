@@ -5,7 +5,7 @@
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w) * scale, as the format defines it
 //   arch     sm_86, no GPU instruction decodes 4-bit floats: software, exact: bits moved into an f32, one multiply
-//   launch   grid (ceil(rows / 4), 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;          // columns of w and y
 constexpr int kRowBytes = 256;      // bytes of one row of w
@@ -15,6 +15,7 @@ constexpr int kScaleCols = 32;      // scales in one row of scales
 constexpr int kThreads = 256;       // threads per CTA
 constexpr int kThreadsPerRow = 64;  // threads side by side in one row
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kColumnTiles = 1;     // CTAs side by side in one row
 
 __device__ __forceinline__ unsigned load_4_bytes(const unsigned char* at) { return *(const unsigned*)at; }
 
@@ -45,11 +46,19 @@ struct alignas(16) Words4 {
   unsigned word[4];
 };
 
+// A store of what isn't read soon: it leaves the L2 cache first.
+__device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
+  asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(at), "r"(words.word[0]), "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+               : "memory");
+}
+
 __device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
 #pragma unroll
   for (int v = 0; v < kRun / 4; ++v) {
-    ((Words4*)at)[v] = {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
-                         __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}};
+    stream_16_bytes(at + 4 * v, {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                                  __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}});
   } // v: 16-byte vectors
 }
 
@@ -59,8 +68,8 @@ dequant_nvfp4_s1x16_e4m3_y_f32_c512(
     const unsigned char* __restrict__ scale,
     float* __restrict__ y,
     long long rows) {
-  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
-  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
   if (row >= rows || col >= kCols) return;
 
   float value[kRun];

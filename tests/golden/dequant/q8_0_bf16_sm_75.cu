@@ -4,7 +4,7 @@
 //   y        out  bf16  [rows, 512]  row-major
 //   math     y = decode(w), then rounded once to bf16, to nearest even
 //   arch     sm_75, no instruction decodes q8_0 blocks: software, exact: integers times the block's scale
-//   launch   grid (ceil(rows / 2), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 2) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y
 constexpr int kRowBytes = 544;     // bytes of one row of w
@@ -12,6 +12,7 @@ constexpr int kRun = 8;            // consecutive elements decoded at a time
 constexpr int kThreads = 128;      // threads per CTA
 constexpr int kThreadsPerRow = 64; // threads side by side in one row
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kColumnTiles = 1;    // CTAs side by side in one row
 
 struct alignas(8) Words2 {
   unsigned word[2];
@@ -57,6 +58,14 @@ struct alignas(16) Words4 {
   unsigned word[4];
 };
 
+// A store of what isn't read soon: it leaves the L2 cache first.
+__device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
+  asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(at), "r"(words.word[0]), "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+               : "memory");
+}
+
 // To nearest even, by integers; a NaN stays one.
 __device__ __forceinline__ unsigned short f32_to_bf16(float value) {
   const unsigned bits = __float_as_uint(value);
@@ -69,7 +78,7 @@ __device__ __forceinline__ void store_run_bf16(unsigned short* at, const float (
   Words4 words = {};
 #pragma unroll
   for (int i = 0; i < kRun; ++i) words.word[i / 2] |= (unsigned)f32_to_bf16(value[i]) << (16 * (i % 2));
-  *(Words4*)at = words;
+  stream_16_bytes(at, words);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads)
@@ -77,8 +86,8 @@ dequant_q8_0_y_bf16_c512(
     const unsigned char* __restrict__ w,
     unsigned short* __restrict__ y,
     long long rows) {
-  const long long row = (long long)blockIdx.x * kRowsPerCta + threadIdx.x / kThreadsPerRow;
-  const int col = (blockIdx.y * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
   if (row >= rows || col >= kCols) return;
 
   float value[kRun];
