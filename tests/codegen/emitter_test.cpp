@@ -85,7 +85,8 @@ TEST_CASE("launch shapes cover every row and column exactly once") {
     CHECK(threads_per_row * kernel.launch.column_tiles * 8 >= cols);
     CHECK(threads_per_row * (kernel.launch.column_tiles - 1) * 8 < cols);
     CHECK(grid_for(kernel.launch, 1000).x ==
-          (1000 + kernel.launch.rows_per_cta - 1) / kernel.launch.rows_per_cta);
+          (1000 + kernel.launch.rows_per_cta - 1) / kernel.launch.rows_per_cta *
+              kernel.launch.column_tiles);
   }
 }
 
