@@ -1,14 +1,14 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/nan_scan.cpp.in.
 //   kernel   nan_scan_fp8_e4m3_c512, emitter version 1
 //   w        in   fp8_e4m3  [rows, 512]  row-major
-//   found    out  u32  set to 1 if any code of w is a NaN, else left as it is
+//   found    out  u32  set to 1 if any code of w is a NaN or infinity, else left as it is
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): codes are compared, not decoded
 //   launch   ranges of rows, in parallel
 
 constexpr int kRowBytes = 512; // bytes of one row of w
 
 // 0x7f is the only NaN, with either sign.
-static inline bool is_nan_code(unsigned char code) { return (code & 0x7f) == 0x7f; }
+static inline bool is_not_finite(unsigned char code) { return (code & 0x7f) == 0x7f; }
 
 struct Arguments {
   const unsigned char* w;
@@ -20,6 +20,6 @@ extern "C" __attribute__((visibility("default"))) void
 nan_scan_fp8_e4m3_c512(const Arguments* arguments, long long row_begin, long long row_end) {
   const unsigned char* end = arguments->w + row_end * kRowBytes;
   unsigned char any = 0;
-  for (const unsigned char* code = arguments->w + row_begin * kRowBytes; code < end; ++code) any |= is_nan_code(*code);
+  for (const unsigned char* code = arguments->w + row_begin * kRowBytes; code < end; ++code) any |= is_not_finite(*code);
   if (any != 0) __atomic_store_n(arguments->found, 1u, __ATOMIC_RELAXED); // others may store the same
 }
