@@ -316,7 +316,7 @@ class TensorRunner {
     run.rows = tensor_.rows();
     run.cols = tensor_.cols();
     run.lowering = kernel.built.emitted.lowering.summary;
-    if (has_nans) run.lowering += ", has NaN codes (scanned)";
+    if (has_nans) run.lowering += ", has NaN or infinite codes (scanned)";
     run.cached = kernel.built.from_cache();
     run.compile_ms = run.cached ? 0.0 : kernel.built.artifact.compile_ms;
     return measured;
