@@ -24,37 +24,41 @@ struct KeyNames {
   std::string_view config;  ///< in config.json
 };
 
-/// Looks keys up in whichever vocabulary the model has.
+/// Looks keys up in the vocabularies that the model has: folders with both kinds of files have both,
+/// and GGUF's come first.
 class Facts {
  public:
   explicit Facts(const Metadata& metadata) : metadata_(metadata) {
     if (const auto arch = metadata.find_string("general.architecture")) {
       architecture_ = *arch;
-      prefix_ = architecture_ + ".";
-      return;
+      gguf_prefix_ = architecture_ + ".";
+    } else {
+      architecture_ = metadata.find_string("config.model_type").value_or("");
     }
     // Models that see or hear keep the text model's configuration below a key of its own.
     for (const std::string_view nested : {"", "text_config.", "llm_config.", "language_config."}) {
       const std::string prefix = fmt::format("config.{}", nested);
       if (!metadata.find_uint(prefix + "num_hidden_layers")) continue;
-      prefix_ = prefix;
-      is_config_ = true;
+      config_prefix_ = prefix;
       break;
     }
-    architecture_ = metadata.find_string("config.model_type").value_or("");
   }
 
   const std::string& architecture() const { return architecture_; }
-  bool is_config() const { return is_config_; }
+  bool is_config() const { return gguf_prefix_.empty(); }
 
   const model::MetadataValue* find(const KeyNames& names) const {
-    const std::string key = key_of(names);
-    return key.empty() ? nullptr : metadata_.find(key);
+    for (const std::string& key : keys_of(names)) {
+      if (const model::MetadataValue* value = metadata_.find(key)) return value;
+    }
+    return nullptr;
   }
   std::optional<std::uint64_t> number(const KeyNames& names) const {
-    const std::string key = key_of(names);
-    const auto value = key.empty() ? std::nullopt : metadata_.find_uint(key);
-    return value && *value <= kPlausible ? value : std::nullopt;
+    for (const std::string& key : keys_of(names)) {
+      const auto value = metadata_.find_uint(key);
+      if (value && *value <= kPlausible) return value;
+    }
+    return std::nullopt;
   }
   /// A number that isn't zero: writers say "none" by a zero.
   std::optional<std::uint64_t> positive(const KeyNames& names) const {
@@ -63,8 +67,10 @@ class Facts {
   }
   /// One number a layer.
   std::vector<std::uint64_t> numbers(const KeyNames& names, std::uint64_t layers) const {
-    const std::string key = key_of(names);
-    auto values = key.empty() ? std::nullopt : metadata_.find_uints(key);
+    std::optional<std::vector<std::uint64_t>> values;
+    for (const std::string& key : keys_of(names)) {
+      if (!values) values = metadata_.find_uints(key);
+    }
     if (!values || values->empty()) return {};
     if (std::ranges::any_of(*values, [](std::uint64_t value) { return value > kPlausible; }))
       return {};
@@ -74,33 +80,40 @@ class Facts {
     return *std::move(values);
   }
   std::optional<bool> flag(const KeyNames& names) const {
-    const std::string key = key_of(names);
-    return key.empty() ? std::nullopt : metadata_.find_bool(key);
+    for (const std::string& key : keys_of(names)) {
+      if (const auto value = metadata_.find_bool(key)) return value;
+    }
+    return std::nullopt;
   }
   std::span<const std::string> strings(const KeyNames& names) const {
-    const std::string key = key_of(names);
-    return key.empty() ? std::span<const std::string>() : metadata_.find_strings(key);
+    for (const std::string& key : keys_of(names)) {
+      if (const auto values = metadata_.find_strings(key); !values.empty()) return values;
+    }
+    return {};
   }
   /// Whether any key of this architecture begins so.
   bool any_key_begins(const KeyNames& names) const {
-    const std::string start = key_of(names);
-    if (start.empty()) return false;
+    const std::vector<std::string> starts = keys_of(names);
     return std::ranges::any_of(metadata_.entries(), [&](const Metadata::Entry& entry) {
-      return entry.key.starts_with(start);
+      return std::ranges::any_of(
+          starts, [&](const std::string& start) { return entry.key.starts_with(start); });
     });
   }
 
  private:
-  /// Empty if the vocabulary has no such key, or nothing is known of the model.
-  std::string key_of(const KeyNames& names) const {
-    const std::string_view name = is_config_ ? names.config : names.gguf;
-    return prefix_.empty() || name.empty() ? std::string() : prefix_ + std::string(name);
+  std::vector<std::string> keys_of(const KeyNames& names) const {
+    std::vector<std::string> keys;
+    if (!gguf_prefix_.empty() && !names.gguf.empty())
+      keys.push_back(gguf_prefix_ + std::string(names.gguf));
+    if (!config_prefix_.empty() && !names.config.empty())
+      keys.push_back(config_prefix_ + std::string(names.config));
+    return keys;
   }
 
   const Metadata& metadata_;
   std::string architecture_;
-  std::string prefix_;
-  bool is_config_ = false;
+  std::string gguf_prefix_;    ///< empty without GGUF metadata
+  std::string config_prefix_;  ///< empty without config.json
 };
 
 /// Which tokens a layer keeps.
@@ -304,6 +317,16 @@ std::optional<std::uint64_t> layer_of(std::string_view name) {
   return std::nullopt;
 }
 
+/// Without metadata: one more than the largest number of a layer.
+std::optional<std::uint64_t> layers_of_tensors(const model::Model& model) {
+  std::optional<std::uint64_t> layers;
+  for (const TensorInfo& tensor : model.tensors()) {
+    const auto layer = layer_of(tensor.name);
+    if (layer && *layer < kPlausible) layers = std::max(layers.value_or(0), *layer + 1);
+  }
+  return layers;
+}
+
 bool is_expert(std::string_view name) {
   if (contains(name, "_exps.") || contains(name, ".experts.")) return true;
   // The old form of Mixtral's: blk.0.ffn_gate.3.weight.
@@ -365,6 +388,7 @@ ModelShape read_model_shape(const model::Model& model) {
 
   constexpr std::uint64_t kMostLayers = 100'000;  // a vector is made of them
   if (!shape.layers || *shape.layers > kMostLayers) {
+    shape.layers = layers_of_tensors(model);
     shape.kv_cache = cache_from_tensors(model);
   } else if (facts.find({"", "compress_ratios"}) != nullptr) {
     shape.kv_cache.rule = "its cache is compressed in a way that is not known here";

@@ -95,6 +95,19 @@ TEST_CASE("DeepSeek-V3 as GGUF keeps the same") {
   CHECK(kv_cache_bytes(cache_of(made), 4096) == 4096ull * 61 * (512 + 64) * 2);
 }
 
+TEST_CASE("a folder with config.json and GGUF files is read in both vocabularies") {
+  MadeModel made;
+  set_deepseek_v3_config(made);
+  made.set("general.architecture", std::string("deepseek2"));
+  made.set("deepseek2.expert_used_count", std::uint32_t{6});
+  const model::Model model = made.make();
+  const ModelShape shape = read_model_shape(model);
+  CHECK(shape.architecture == "deepseek2");
+  CHECK(shape.experts == 256);
+  CHECK(shape.experts_used == 6);  // GGUF's first
+  CHECK(kv_cache_bytes(shape.kv_cache, 1) == 61 * (512 + 64) * 2);
+}
+
 TEST_CASE("sliding windows end the growth of the layers that have them") {
   MadeModel made;  // Gemma-2-9B: 42 layers, every second sees all
   made.set("general.architecture", std::string("gemma2"));
@@ -174,7 +187,9 @@ TEST_CASE("without metadata the projections' shapes tell") {
     made.add(block + ".attn_kv_a_mqa.weight", FormatId::kBF16, 576, 7168);
     made.add(block + ".attn_kv_b.weight", FormatId::kBF16, 32768, 512);
   }
-  CHECK(kv_cache_bytes(cache_of(made), 7) == 7 * 3 * 576 * 2);
+  const model::Model hybrid = made.make();
+  CHECK(kv_cache_bytes(read_model_shape(hybrid).kv_cache, 7) == 7 * 3 * 576 * 2);
+  CHECK(read_model_shape(hybrid).layers == 3);
 
   MadeModel plain;
   plain.add("model.layers.0.self_attn.k_proj.weight", FormatId::kBF16, 1024, 4096);
