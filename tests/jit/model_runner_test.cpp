@@ -1,6 +1,7 @@
 // The main job on the CPU: real models pass, wrong results are found.
 #include "jit/model_runner.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -83,7 +84,9 @@ TEST_CASE("every served tensor of the sample model passes on the CPU, the others
   for (const KernelRun& kernel : report.kernels) {
     INFO(kernel.tensor << " " << op_name(kernel.op) << ": " << kernel.problem);
     CHECK(kernel.ok);
-    CHECK(kernel.rows_checked == kernel.rows);
+    // 32 results a row: of large tensors matmul has some rows checked.
+    CHECK(kernel.rows_checked >=
+          (kernel.op == Op::kMatmul ? std::min<std::int64_t>(kernel.rows, 100) : kernel.rows));
     CHECK(kernel.time_us > 0);
     if (kernel.op == Op::kDequant) CHECK(kernel.max_abs_err == 0.0);
     if (kernel.op == Op::kMatvec) CHECK(kernel.max_rel_err < 1e-5);

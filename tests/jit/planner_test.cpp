@@ -10,7 +10,7 @@
 
 namespace ktjit {
 
-TEST_CASE("tensors of equal format and columns share two kernels") {
+TEST_CASE("tensors of equal format and columns share three kernels") {
   const test::ScratchFolder folder;
   model::write_sample_model(folder.path() / "sample.gguf");
   const model::Model model = model::open_model(folder.path() / "sample.gguf");
