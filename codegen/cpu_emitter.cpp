@@ -58,7 +58,8 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
         {"kBlockElems", fmt::format("{}", format.block_elems), "elements of one block"});
     constants.push_back(
         {"kBlockBytes", fmt::format("{}", format.block_bytes), "bytes of one block"});
-    constants.push_back({"kBlocks", "kCols / kBlockElems", "blocks of one row"});
+    if (spec.op != Op::kMatmul)
+      constants.push_back({"kBlocks", "kCols / kBlockElems", "blocks of one row"});
   } else if (tail_elems(spec) != 0) {
     constants.push_back({"kMainCols", "kCols / kRun * kRun", "columns in whole runs"});
     constants.push_back({"kTail", "kCols - kMainCols", "columns after them"});

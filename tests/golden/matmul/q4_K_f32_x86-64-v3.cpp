@@ -9,17 +9,16 @@
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: integers times the block's scale
 //   launch   ranges of blocks of 16 rows of w, in parallel
 
-constexpr int kCols = 512;                   // columns of w, and of each row of x
-constexpr int kRowBytes = 288;               // bytes of one row of w
-constexpr int kRun = 16;                     // consecutive elements decoded at a time
-constexpr int kBlockElems = 256;             // elements of one block
-constexpr int kBlockBytes = 144;             // bytes of one block
-constexpr int kBlocks = kCols / kBlockElems; // blocks of one row
-constexpr int kTileRows = 2;                 // rows of w in one tile
-constexpr int kTileColumns = 3;              // rows of x in one tile
-constexpr int kBlockRows = 16;               // rows of w decoded together
-constexpr int kBlockColumns = 48;            // rows of x widened together
-constexpr int kChunk = 256;                  // columns decoded at a time
+constexpr int kCols = 512;        // columns of w, and of each row of x
+constexpr int kRowBytes = 288;    // bytes of one row of w
+constexpr int kRun = 16;          // consecutive elements decoded at a time
+constexpr int kBlockElems = 256;  // elements of one block
+constexpr int kBlockBytes = 144;  // bytes of one block
+constexpr int kTileRows = 2;      // rows of w in one tile
+constexpr int kTileColumns = 3;   // rows of x in one tile
+constexpr int kBlockRows = 16;    // rows of w decoded together
+constexpr int kBlockColumns = 48; // rows of x widened together
+constexpr int kChunk = 256;       // columns decoded at a time
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
 typedef float F32Run __attribute__((vector_size(4 * kRun)));
