@@ -94,6 +94,30 @@ TEST_CASE(
   CHECK_THAT(cli.run(with_advise).out, Contains("FP8 weights as"));
 }
 
+TEST_CASE("plan of an FP8 checkpoint has its latent cache, its experts and measured errors") {
+  CliFixture cli;
+  const std::string folder = (cli.cache_folder().parent_path() / "deepseek").string();
+  REQUIRE(cli.run({"sample", folder, "--kind", "deepseek-fp8"}).exit_code == 0);
+  const auto document =
+      cli.run_json({"plan", folder, "--target", "sm_86", "--context", "1000", "--json"});
+  const auto& target = document.at("targets").at(0);
+  CHECK(target.at("verdict") == "ok");
+  CHECK(target.at("kv_cache_bytes") == 1000 * 2 * (512 + 64) * 2);
+  CHECK(target.at("experts_on_cpu").at("host_bytes").get<std::uint64_t>() > 0);
+  for (const auto& other : target.at("alternatives")) {
+    INFO(other.dump());
+    const double rms = other.at("rms_rel_err");
+    const std::string format = other.at("format");
+    const bool exact = format == "fp8_e4m3" || format == "fp8_e4b15";
+    CHECK((rms == 0) == exact);
+    CHECK(rms < 0.1);
+    if (!other.at("kept").get<bool>()) {
+      CHECK(other.at("values_measured").get<std::uint64_t>() > 100'000);
+      CHECK(other.at("tensors_measured").get<std::uint64_t>() > 5);
+    }
+  }
+}
+
 TEST_CASE("plan takes cards, in place of targets or with them") {
   CliFixture cli;
   const std::string sample = cli.make_sample();
