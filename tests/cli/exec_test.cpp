@@ -1,11 +1,15 @@
 // ktjit exec: what comes out equals the plain reference.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "jit/reference_encode.h"
 #include "jit/reference_ops.h"
 #include "model/open_model.h"
 #include "tests/cli/cli_fixture.h"
@@ -89,6 +93,43 @@ TEST_CASE("exec matvec of a model's tensor stays within the bound") {
   REQUIRE(result.exit_code == 0);
   CHECK_THAT(result.out, Contains("f32 11x"));
   check_products(view_of(tensor), x, kColumns, read_floats(cli.path("y.f32")));
+}
+
+TEST_CASE("exec quantises to FP8, and multiplies by what it quantised under afp8") {
+  CliFixture cli;
+  if (!cli.has_worker("exec quantize")) return;
+  constexpr std::int64_t kRows = 11, kCols = 300, kWeightRows = 20;
+  const std::vector<float> x = random_floats(static_cast<std::size_t>(kRows * kCols));
+  cli.write_file("x.f32", std::as_bytes(std::span(x)));
+  const auto quantized =
+      cli.run({"exec", "--op", "quantize", "--format", "fp8e4nv", "--shape", "11x300",
+               "--scale-block", "1x128", "--x", cli.path("x.f32"), "--out", cli.path("codes.bin"),
+               "--scale-out", cli.path("scales.f32"), "--device", "cpu"});
+  INFO(quantized.err);
+  REQUIRE(quantized.exit_code == 0);
+  constexpr auto kFormat = ktjit::FormatId::kFp8E4M3;
+  const auto want = ktjit::quantize_rows_reference(kFormat, x, kRows, kCols, 128);
+  CHECK(read_floats(cli.path("scales.f32")) == want.scales);
+  std::ifstream file(cli.path("codes.bin"), std::ios::binary);
+  const std::string codes((std::istreambuf_iterator<char>(file)), {});
+  REQUIRE(codes.size() == want.codes.size());
+  CHECK(std::memcmp(codes.data(), want.codes.data(), codes.size()) == 0);
+
+  const std::vector<float> w = random_floats(static_cast<std::size_t>(kWeightRows * kCols));
+  cli.write_file("w.bin", std::as_bytes(std::span(w)));
+  const auto multiplied =
+      cli.run({"exec", "--raw", cli.path("w.bin"), "--format", "f32", "--shape", "20x300", "--op",
+               "matmul", "--activation", "afp8", "--x", cli.path("x.f32"), "--out",
+               cli.path("y.f32"), "--device", "cpu"});
+  INFO(multiplied.err);
+  REQUIRE(multiplied.exit_code == 0);
+  std::vector<float> narrowed(x.size());
+  ktjit::decode_rows(
+      {kFormat, kRows, kCols, want.codes, ktjit::ScaleGrid{1, 128, ktjit::ScaleType::kF32},
+       std::as_bytes(std::span(want.scales))},
+      0, kRows, narrowed);
+  check_products({ktjit::FormatId::kF32, kWeightRows, kCols, std::as_bytes(std::span(w)), {}, {}},
+                 narrowed, kRows, read_floats(cli.path("y.f32")));
 }
 
 TEST_CASE("exec takes bare fp8_e4m3 bytes with a scale for each 128 x 128 block") {
