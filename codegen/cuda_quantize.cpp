@@ -13,6 +13,7 @@ namespace ktjit::codegen {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kVectorBytes = 16;
 constexpr int kCastCols = 128;  // columns of a group where there are no scales
 
 /// How f32 becomes a code of an FP8 format.
@@ -94,7 +95,8 @@ EmittedKernel emit_quantize(const KernelSpec& spec) {
   }
 
   // Quads lie whole within a group, and on their own alignment, if both extents allow it.
-  const bool whole_quads = spec.layout.cols % 4 == 0 && group_cols % 4 == 0;
+  const bool whole_quads = spec.layout.cols % 4 == 0 && group_cols % 4 == 0 &&
+                           spec.layout.base_alignment_bytes >= kVectorBytes;
   const std::string quad_variant = whole_quads ? "vector" : "element";
   FragmentVariants variants = {
       {fmt::format("load_quad_{}", x_name), quad_variant},
@@ -173,6 +175,10 @@ EmittedKernel emit_nan_scan(const KernelSpec& spec) {
                           : spec.weight == FormatId::kFp8E5M2 ? 0x7b
                                                               : 0x7f;
   if (!is_served(spec.weight)) get_lowering(spec.weight, spec.target);  // refuses it
+  if (spec.layout.base_alignment_bytes < kVectorBytes) {
+    throw SpecError("base_alignment_bytes", number(spec.layout.base_alignment_bytes),
+                    "16 and more for nan_scan");
+  }
   const LaunchShape shape{
       .rows_per_cta = std::max<std::int64_t>(1, kBytesPerCta / spec.layout.cols),
       .threads = kScanThreads};

@@ -34,7 +34,7 @@ Header read_header(const MappedFile& file, ByteCursor& cursor) {
       cursor.fail(
           fmt::format("ends at byte {}, inside the magic 'GGUF': it is cut short", file.size()));
     }
-    cursor.fail(fmt::format("is {}, expected a GGUF file, which begins with 'GGUF'",
+    cursor.fail(fmt::format("is {}, expected a GGUF or a safetensors file",
                             describe_file(file.bytes())));
   }
   cursor.take<std::uint32_t>("the magic");

@@ -84,10 +84,52 @@ TEST_CASE("launch shapes cover every row and column exactly once") {
     CHECK(threads_per_row * kernel.launch.rows_per_cta == kernel.launch.threads);
     CHECK(threads_per_row * kernel.launch.column_tiles * 8 >= cols);
     CHECK(threads_per_row * (kernel.launch.column_tiles - 1) * 8 < cols);
-    CHECK(grid_for(kernel.launch, 1000).x ==
-          (1000 + kernel.launch.rows_per_cta - 1) / kernel.launch.rows_per_cta *
-              kernel.launch.column_tiles);
+    CHECK(grid_for(kernel.launch, 1000).x == (1000 + kernel.launch.rows_per_cta - 1) /
+                                                 kernel.launch.rows_per_cta *
+                                                 kernel.launch.column_tiles);
   }
+}
+
+TEST_CASE("weights that vectors can't reach are read one by one, or refused") {
+  KernelSpec spec = test::make_spec(Op::kQuantize, "fp8_e4m3", 512, make_cuda_target(86));
+  CHECK_THAT(emit(spec).source, Catch::Contains("*(const Words4*)(row + col)"));
+  spec.layout.base_alignment_bytes = 4;
+  CHECK_THAT(emit(spec).source, !Catch::Contains("Words4"));
+  spec.op = Op::kNanScan;
+  CHECK_THROWS_WITH(emit(spec), Catch::Contains("base_alignment_bytes is 4"));
+  spec = test::make_spec(Op::kMatmul, "fp8_e4m3", 512, make_cuda_target(86));
+  CHECK_THAT(emit(spec).source, !Catch::Contains("// Byte by byte"));
+  spec.layout.base_alignment_bytes = 4;
+  CHECK_THAT(emit(spec).source, Catch::Contains("// Byte by byte"));
+}
+
+TEST_CASE("tensor cores are used where the product stays of f32 quality") {
+  const auto source = [](FormatId weight, FormatId x_format, int sm, bool finite = false) {
+    KernelSpec spec =
+        ktjit::make_spec(Op::kMatmul, weight, std::nullopt, 512, make_cuda_target(sm));
+    spec.x_format = x_format;
+    spec.weights_finite = finite;
+    return emit(spec).source;
+  };
+  using enum FormatId;
+  const auto uses = [](const char* instruction) { return Catch::Contains(instruction); };
+  CHECK_THAT(source(kFp8E4M3, kBF16, 86), uses("m16n8k16.row.col.f32.bf16"));
+  CHECK_THAT(source(kFp8E4M3, kBF16, 75), uses("m16n8k8.row.col.f32.f16") && uses("power_of_row"));
+  CHECK_THAT(source(kFp8E4M3, kF16, 75), uses("m16n8k8.row.col.f32.f16") && !uses("power_of_row"));
+  CHECK_THAT(source(kFp8E4M3, kF32, 86), uses("m16n8k16.row.col.f32.f16") && uses("kParts = 2"));
+  CHECK_THAT(source(kFp8E4M3, kF32, 70), !uses("mma.sync"));
+  CHECK_THAT(source(kFp8E5M2, kF32, 86), !uses("mma.sync"));  // infinities in two terms
+  CHECK_THAT(source(kFp8E5M2, kF32, 86, true), uses("mma.sync"));
+  CHECK_THAT(source(kBF16, kF16, 86), !uses("mma.sync"));  // neither form holds both
+  CHECK_THAT(source(kBF16, kBF16, 86), uses("m16n8k16.row.col.f32.bf16"));
+  CHECK_THAT(source(kQ4_K, kF16, 86), !uses("mma.sync"));
+  KernelSpec afp8 = test::make_spec(Op::kMatmul, "fp8_e4m3", 512, make_cuda_target(89));
+  afp8.activation = ActivationPolicy::kAfp8;
+  afp8.x_format = kFp8E4M3;
+  afp8.x_scale = ScaleGrid{1, 128};
+  CHECK_THAT(emit(afp8).source, uses("m16n8k32.row.col.f32.e4m3"));
+  afp8.target = make_cuda_target(86);
+  CHECK_THAT(emit(afp8).source, uses("m16n8k16.row.col.f32.f16"));
 }
 
 TEST_CASE("knobs out of range are refused") {

@@ -135,8 +135,7 @@ TEST_CASE("a damaged part is named") {
   const auto first = write_part(folder, {"m-00001-of-00002.gguf", 0});
   folder.write("m-00002-of-00002.gguf", "");
   CHECK(message_for(folder, first) ==
-        "m-00002-of-00002.gguf: is empty (0 bytes), expected a GGUF file, which begins with "
-        "'GGUF'");
+        "m-00002-of-00002.gguf: is empty (0 bytes), expected a GGUF or a safetensors file");
 }
 
 TEST_CASE("split metadata of a wrong kind is refused") {

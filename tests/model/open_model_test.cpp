@@ -19,7 +19,7 @@ std::string kind_of(std::string_view bytes) {
   const ScratchFolder folder;
   const std::string message = message_for(folder, folder.write("f", bytes));
   const std::string_view begin = "f: is ";
-  const std::string_view end = ", expected a GGUF file, which begins with 'GGUF'";
+  const std::string_view end = ", expected a GGUF or a safetensors file";
   REQUIRE(message.starts_with(begin));
   REQUIRE(message.ends_with(end));
   return message.substr(begin.size(), message.size() - begin.size() - end.size());

@@ -103,34 +103,54 @@ std::vector<KernelCase> kernel_cases() {
   for (const Target& target : {sm_86, avx2}) {
     add(cases, "", make_read_test_spec(target));
   }
-  // Matmul: plain and blocked weights, scales, odd columns, FP8 activations; bias and rounded y.
-  add(cases, "", make_spec(Op::kMatmul, "q4_K", 512, avx2));
-  add(cases, "", make_spec(Op::kMatmul, "mxfp4", 512, avx2));
-  KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 512, avx2);
-  spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
-  spec.x_format = spec.y_format = FormatId::kBF16;
-  spec.bias = FormatId::kF16;
-  spec.weights_finite = true;
-  add(cases, "block128_finite_bias", spec);
-  spec = make_spec(Op::kMatmul, "fp8_e4m3", 77, avx2);
-  spec.activation = ActivationPolicy::kAfp8;
-  spec.x_format = FormatId::kFp8E4M3;
-  spec.x_scale = ScaleGrid{1, 5, ScaleType::kF32};
-  add(cases, "c77_group5", spec);
+  // Matmul: plain and blocked weights, scales, odd columns, FP8 activations; bias and rounded y. On GPUs each
+  // kind of tensor core, and none.
+  for (const Target& target : {sm_61, avx2}) {
+    add(cases, "", make_spec(Op::kMatmul, "q4_K", 512, target));
+    add(cases, "", make_spec(Op::kMatmul, "mxfp4", 512, target));
+  }
   add(cases, "", make_spec(Op::kMatmul, "bf16", 512, baseline));
-  spec = make_spec(Op::kMatvec, "q8_0", 512, avx2);
-  spec.y_format = FormatId::kF16;
-  spec.bias = FormatId::kBF16;
-  add(cases, "bias_y_f16", spec);
+  for (const Target& target : {sm_61, sm_75, sm_86, sm_90a, avx2}) {
+    KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 512, target);
+    spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+    spec.x_format = spec.y_format = FormatId::kBF16;
+    spec.bias = FormatId::kF16;
+    spec.weights_finite = true;
+    add(cases, "block128_finite_bias", spec);
+  }
+  for (const Target& target : {sm_86, sm_90a, avx2}) {
+    KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 77, target);
+    spec.activation = ActivationPolicy::kAfp8;
+    spec.x_format = FormatId::kFp8E4M3;
+    spec.x_scale = ScaleGrid{1, 5, ScaleType::kF32};
+    add(cases, "c77_group5", spec);
+    spec.layout.cols = 576;
+    spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+    spec.x_scale = ScaleGrid{1, 128, ScaleType::kF32};
+    add(cases, "c576_group128", spec);
+  }
+  KernelSpec few = make_spec(Op::kMatmul, "fp8_e4m3", 512, sm_86);
+  few.scale = ScaleGrid{1, 0, ScaleType::kF32};
+  few.tuning = matmul_tuning(few.target, 1);
+  add(cases, "row_few", few);
+  for (const Target& target : {sm_86, avx2}) {
+    KernelSpec spec = make_spec(Op::kMatvec, "q8_0", 512, target);
+    spec.y_format = FormatId::kF16;
+    spec.bias = FormatId::kBF16;
+    add(cases, "bias_y_f16", spec);
+  }
   // Quantise: in groups, and as a cast that doesn't saturate; the scan.
-  spec = make_spec(Op::kQuantize, "fp8_e4m3", 512, avx2);
-  spec.scale = ScaleGrid{1, 128, ScaleType::kF32};
-  spec.x_format = FormatId::kBF16;
-  add(cases, "group128", spec);
-  spec = make_spec(Op::kQuantize, "fp8_e5m2", 77, avx2);
-  spec.saturate = false;
-  add(cases, "c77_nosat", spec);
-  add(cases, "", make_spec(Op::kNanScan, "fp8_e4m3", 512, avx2));
+  for (const Target& target : {sm_86, sm_90a, avx2}) {
+    KernelSpec spec = make_spec(Op::kQuantize, "fp8_e4m3", 512, target);
+    spec.scale = ScaleGrid{1, 128, ScaleType::kF32};
+    spec.x_format = FormatId::kBF16;
+    add(cases, "group128", spec);
+    spec = make_spec(Op::kQuantize, "fp8_e5m2", 77, target);
+    spec.saturate = false;
+    add(cases, "c77_nosat", spec);
+  }
+  for (const Target& target : {sm_86, avx2})
+    add(cases, "", make_spec(Op::kNanScan, "fp8_e4m3", 512, target));
   return cases;
 }
 

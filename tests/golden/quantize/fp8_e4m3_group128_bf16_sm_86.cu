@@ -1,0 +1,130 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
+//   kernel   quantize_fp8_e4m3_s1x128_f32_x_bf16_c512, emitter version 1
+//   x        in   bf16  [rows, 512]  row-major
+//   w        out  fp8_e4m3  [rows, 512]  row-major
+//   scale    out  f32  [rows, 4]  row-major, one per group of 128 columns
+//   math     w = the nearest code to x / scale, ties to even, saturating; scale = largest |x| of the group / 448, 1 if that is 0
+//   arch     sm_86, no cvt to fp8_e4m3: software, exact: rounded by an f32 addition
+//   launch   grid (ceil(rows / 1) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;                       // columns of x and w
+constexpr int kGroupCols = 128;                  // columns that share one scale
+constexpr int kGroups = 4;                       // groups in one row
+constexpr int kThreads = 128;                    // threads per CTA
+constexpr int kLanes = 32;                       // threads of one group
+constexpr int kSteps = 1;                        // quads of columns of one thread
+constexpr int kGroupsPerRow = 4;                 // groups of one row in a CTA
+constexpr int kRowsPerCta = 1;
+constexpr int kColumnTiles = 1;                  // CTAs side by side in one row
+constexpr int kMantissaBits = 3;                 // of a code
+constexpr int kClampBits = 0x43e00000u;          // f32 448
+constexpr int kSmallestNormalBits = 0x3c800000u; // f32 0.015625
+constexpr int kNanCode = 127;
+constexpr int kNanKeepsSign = 0;
+
+__device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+__device__ __forceinline__ float bf16_to_f32(unsigned short bits) {
+  return __uint_as_float((unsigned)bits << 16);
+}
+
+// Four columns of a row as f32, zeros from column `end` on.
+__device__ __forceinline__ void load_quad(const unsigned short* row, int col, int end, float (&value)[4]) {
+  Words2 words = {};
+  if (col < end) words = *(const Words2*)(row + col);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) value[i] = bf16_to_f32((unsigned short)(words.word[i / 2] >> (16 * (i % 2))));
+}
+
+// The nearest code, ties to even. The anchor is the power of two whose last place in f32 is one step of
+// the code, so that the addition rounds to steps; below the smallest normal number steps stay as they are.
+__device__ __forceinline__ unsigned f32_to_fp8(float value) {
+  constexpr unsigned kShift = 23u - (unsigned)kMantissaBits;
+  constexpr unsigned kSmallestNormal = (unsigned)kSmallestNormalBits;
+  const unsigned bits = __float_as_uint(value);
+  const unsigned all_but_sign = bits & 0x7fffffffu;
+  const unsigned magnitude = all_but_sign < (unsigned)kClampBits ? all_but_sign : (unsigned)kClampBits;
+  const unsigned power = magnitude & 0x7f800000u;
+  const unsigned exponent = power > kSmallestNormal ? power : kSmallestNormal;
+  const unsigned anchor = exponent + (kShift << 23);
+  const unsigned steps = __float_as_uint(__uint_as_float(magnitude) + __uint_as_float(anchor)) - anchor;
+  const unsigned code = ((exponent - kSmallestNormal) >> kShift) + steps;
+  const unsigned sign = bits >> 24 & 0x80u;
+  const bool is_nan = all_but_sign > 0x7f800000u;
+  return is_nan ? (unsigned)kNanCode | (kNanKeepsSign ? sign : 0u) : code | sign;
+}
+
+// Two codes, the first in the low byte.
+__device__ __forceinline__ unsigned f32x2_to_fp8(float first, float second) {
+  return f32_to_fp8(first) | f32_to_fp8(second) << 8;
+}
+
+// Four codes of a row, unless they lie past column `end`.
+__device__ __forceinline__ void store_quad(unsigned char* row, int col, int end, unsigned codes) {
+  if (col < end) *(unsigned*)(row + col) = codes;
+}
+
+// The larger one; a NaN loses.
+__device__ __forceinline__ float max_of(float a, float b) {
+  float larger;
+  asm("max.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
+// To nearest even.
+__device__ __forceinline__ float divide(float a, float b) {
+  float quotient;
+  asm("div.rn.f32 %0, %1, %2;" : "=f"(quotient) : "f"(a), "f"(b));
+  return quotient;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+quantize_fp8_e4m3_s1x128_f32_x_bf16_c512(
+    const unsigned short* __restrict__ x,
+    unsigned char* __restrict__ w,
+    float* __restrict__ scale,
+    long long rows) {
+  const int lane = threadIdx.x % kLanes;
+  const int slot = threadIdx.x / kLanes;
+  // Past the end, the last group is done again: all lanes take part in the shuffles.
+  const long long first_row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta;
+  const long long row = min_of(first_row + slot / kGroupsPerRow, rows - 1);
+  const int group = (int)min_of(blockIdx.x % kColumnTiles * kGroupsPerRow + slot % kGroupsPerRow, kGroups - 1);
+  const int begin = group * kGroupCols;
+  const int end = (int)min_of(begin + kGroupCols, kCols);
+  const unsigned short* x_row = x + row * kCols;
+
+  float value[kSteps][4];
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    load_quad(x_row, begin + (step * kLanes + lane) * 4, end, value[step]);
+  } // step: quads of this lane
+
+  float largest = 0.0f;  // NaNs don't count
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) largest = max_of(largest, value[step][i] < 0.0f ? -value[step][i] : value[step][i]);
+  } // step: quads of this lane
+#pragma unroll
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+    largest = max_of(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+  } // distance: lanes apart
+  float group_scale = divide(largest, 448.00f);
+  if (group_scale == 0.0f) group_scale = 1.0f;
+  if (lane == 0) scale[row * kGroups + group] = group_scale;
+
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    unsigned codes = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+      codes |= f32x2_to_fp8(divide(value[step][i], group_scale), divide(value[step][i + 1], group_scale)) << (8 * i);
+    } // i: pairs
+    store_quad(w + row * kCols, begin + (step * kLanes + lane) * 4, end, codes);
+  } // step: quads of this lane
+}
