@@ -71,6 +71,12 @@ int block_cost(FormatId format, const Target& target) {
   }
 }
 
+std::string reason_for_fp4(const Target& target) {
+  if (target.is_cpu()) return "no CPU instruction decodes 4-bit floats";
+  const bool has_cvt = get_cuda_facts(target).mx_cvt_with_a && !target.suffix.empty();
+  return has_cvt ? "its cvt from e2m1 is not used yet" : "no cvt from e2m1";
+}
+
 }  // namespace
 
 bool is_served(FormatId format) {
@@ -89,13 +95,11 @@ Lowering get_lowering(FormatId format, const Target& target, bool weights_finite
     case FormatFamily::kFp8:
       return fp8_lowering(format, target, weights_finite);
     case FormatFamily::kMx:
-      return {
-          LoweringKind::kSoftware, "",
-          fmt::format("no {} instruction decodes 4-bit floats", target.is_cpu() ? "CPU" : "GPU"),
-          target.is_cpu()
-              ? "software, exact: halves from a table in a register, times the block's scale"
-              : "software, exact: bits moved into an f32, one multiply",
-          block_cost(format, target)};
+      return {LoweringKind::kSoftware, "", reason_for_fp4(target),
+              target.is_cpu()
+                  ? "software, exact: halves from a table in a register, times the block's scale"
+                  : "software, exact: bits moved into an f32, one multiply",
+              block_cost(format, target)};
     case FormatFamily::kGgml:
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),

@@ -34,6 +34,27 @@ TEST_CASE("a format without kernels is refused by name, with the ones that have 
                     Catch::Contains("iq3_s") && Catch::Contains("q4_K"));
 }
 
+TEST_CASE("a scan for NaN codes allows shorter routines, and says so") {
+  for (int sm : {61, 86}) {
+    const Lowering any = get_lowering(FormatId::kFp8E4M3, make_cuda_target(sm));
+    const Lowering finite = get_lowering(FormatId::kFp8E4M3, make_cuda_target(sm), true);
+    CHECK(finite.routine == any.routine + "_finite");
+    CHECK(finite.instructions_per_4 < any.instructions_per_4);
+    CHECK_THAT(finite.summary, Catch::Contains("no NaN codes (scanned)"));
+  }
+  CHECK(get_lowering(FormatId::kFp8E5M2, make_cuda_target(86), true).routine == "fp8_e5m2_f16x2");
+  CHECK(get_lowering(FormatId::kFp8E4M3, make_cuda_target(89), true).routine == "fp8_e4m3_cvt");
+}
+
+TEST_CASE("FP4 says where the hardware has a conversion that isn't used") {
+  const auto reason = [](const Target& target) {
+    return get_lowering(FormatId::kMxfp4, target).reason;
+  };
+  CHECK(reason(make_cuda_target(86)) == "no cvt from e2m1");
+  CHECK(reason(make_cuda_target(120)) == "no cvt from e2m1");
+  CHECK(reason(make_cuda_target(120, "a")) == "its cvt from e2m1 is not used yet");
+}
+
 TEST_CASE("every served format has a lowering on every target") {
   for (FormatId format : test::served_formats()) {
     for (const CudaFacts& facts : all_cuda_facts()) {

@@ -4,7 +4,7 @@
 //   scale    in   e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w) * scale, as the format defines it
-//   arch     sm_86, no GPU instruction decodes 4-bit floats: software, exact: bits moved into an f32, one multiply
+//   arch     sm_86, no cvt from e2m1: software, exact: bits moved into an f32, one multiply
 //   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;          // columns of w and y

@@ -5,7 +5,7 @@
 //   x        in   f32  [n, 512]  row-major
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]), products and sums in f32
-//   arch     sm_61, no GPU instruction decodes 4-bit floats: software, exact: bits moved into an f32, one multiply; f32 fma
+//   arch     sm_61, no cvt from e2m1: software, exact: bits moved into an f32, one multiply; f32 fma
 //   launch   grid (ceil(rows / 64), ceil(n / 64), 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;          // columns of w, and of each row of x

@@ -5,7 +5,7 @@
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]), products and sums in f32
-//   arch     sm_86, no GPU instruction decodes 4-bit floats: software, exact: bits moved into an f32, one multiply
+//   arch     sm_86, no cvt from e2m1: software, exact: bits moved into an f32, one multiply
 //   launch   grid (ceil(rows / 8), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;          // columns of w, and of each row of x
