@@ -53,18 +53,7 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
   values["constants"] = format_constants(constants);
   values["functions"] = FragmentLibrary::of("cuda").splice(names, variants_for(spec, lowering));
   values["decode"] = indented(decode_statements(spec, "w + row * kRowBytes", "value"), 2);
-  values["apply_scale"] = "";
-  if (spec.scale) {
-    const std::string statements =
-        scale_is_uniform_in_run(*spec.scale, kRun)
-            ? fmt::format(
-                  "const float run_scale = load_scale(scale, {});\n"
-                  "#pragma unroll\n"
-                  "for (int i = 0; i < kRun; ++i) value[i] *= run_scale;",
-                  scale_index(*spec.scale, "row", "col"))
-            : scale_each_element(*spec.scale, "row", "value");
-    values["apply_scale"] = "  " + indented(statements, 2) + "\n";
-  }
+  values["apply_scale"] = apply_scale_statements(spec, "row", "value", 2);
   values["store"] =
       !has_tail(spec)
           ? fmt::format("store_run_{}(y + row * kCols + col, value);", y_name)

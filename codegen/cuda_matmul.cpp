@@ -150,17 +150,7 @@ EmittedKernel emit_fma(const KernelSpec& spec, const Lowering& weights) {
                     {"kPad", "4", "spreads the columns of a tile over the banks"}});
   values["constants"] = format_constants(constants);
   values["decode"] = indented(decode_statements(spec, "w + row * kRowBytes", "value"), 6);
-  values["apply_scale"] = "";
-  if (spec.scale) {
-    const std::string scaled = scale_is_uniform_in_run(*spec.scale, kRun)
-                                   ? fmt::format(
-                                         "const float run_scale = load_scale(scale, {});\n"
-                                         "#pragma unroll\n"
-                                         "for (int i = 0; i < kRun; ++i) value[i] *= run_scale;",
-                                         scale_index(*spec.scale, "row", "col"))
-                                   : scale_each_element(*spec.scale, "row", "value");
-    values["apply_scale"] = "      " + indented(scaled, 6) + "\n";
-  }
+  values["apply_scale"] = apply_scale_statements(spec, "row", "value", 6);
   values["x_scale_row"] = "";
   if (spec.x_scale) {
     values["x_scale_row"] =
@@ -328,8 +318,8 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
     }
     lowering.summary += "; " + plan.words;
   }
-  std::vector<std::string> names = {"min_of",     "Run",        "Quad",   "step_of",
-                                    "load_w_run", "load_x_run", "w_quad", "mma"};
+  std::vector<std::string> names = {"min_of",   "Run",    "Quad", "step_of",
+                                    "load_run", "w_quad", "mma"};
   if (!takes_codes) names.push_back("w_pairs");
   if (plan.x_form == XForm::kScaled) {
     names.insert(names.end(),
@@ -339,12 +329,17 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
   }
   if (spec.scale) names.push_back(fmt::format("load_scale_{}", scale_type_name(spec.scale->type)));
   FragmentVariants variants = variants_for(spec, weights);
-  variants["load_w_run"] = variants["load_x_run"] = run_variant(spec, tile.cols);
+  variants["load_run"] = run_variant(spec, tile.cols);
   variants["mma"] = plan.instruction;
   variants["w_pairs"] = is_fp8 ? "codes" : "native";
   variants["x_quad"] = plan.x_form == XForm::kDecoded ? "decoded" : "codes";
   variants["x_values"] = get_format(spec.x_format).name;
-  if (is_fp8 && !takes_codes) variants["fp8x4_to_pairs"] = pair_variant(spec, plan);
+  if (is_fp8 && !takes_codes) {
+    const std::string variant = pair_variant(spec, plan);
+    const bool is_whole = variant == "fp8_e4m3_cvt_f16" || variant == "fp8_e5m2_f16";
+    variants["fp8x4_to_pairs"] = is_whole ? variant : "software";
+    variants["fp8x2_to_pair"] = variant;
+  }
 
   TemplateValues values = matmul_values(spec, lowering, shape, names);
   const int w_bytes = element_bytes(spec.weight), x_bytes = element_bytes(spec.x_format);

@@ -88,6 +88,20 @@ std::string scale_each_element(const ScaleGrid& grid, const std::string& row,
       value, scale_index(grid, row, "(col + i)"));
 }
 
+std::string apply_scale_statements(const KernelSpec& spec, const std::string& row,
+                                   const std::string& value, int spaces) {
+  if (!spec.scale) return "";
+  const std::string statements = scale_is_uniform_in_run(*spec.scale, kRun)
+                                     ? fmt::format(
+                                           "const float run_scale = load_scale(scale, {});\n"
+                                           "#pragma unroll\n"
+                                           "for (int i = 0; i < kRun; ++i) {}[i] *= run_scale;",
+                                           scale_index(*spec.scale, row, "col"), value)
+                                     : scale_each_element(*spec.scale, row, value);
+  const std::string margin(static_cast<std::size_t>(spaces), ' ');
+  return margin + indented(statements, spaces) + "\n";
+}
+
 void add_common_values(const KernelSpec& spec, const Lowering& lowering, TemplateValues& values) {
   values["arch"] = fmt::format("{}, {}: {}", spec.target.name(), lowering.reason, lowering.summary);
   values["scale_parameter"] = spec.scale ? fmt::format("    const {}* __restrict__ scale,\n",

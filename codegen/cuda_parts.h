@@ -45,6 +45,10 @@ std::string scale_index(const ScaleGrid& grid, const std::string& row, const std
 std::string scale_each_element(const ScaleGrid& grid, const std::string& row,
                                const std::string& value);
 
+/// Lines, moved right by `spaces`, that multiply the run `value` at `col` by its scales; "" without any.
+std::string apply_scale_statements(const KernelSpec& spec, const std::string& row,
+                                   const std::string& value, int spaces);
+
 /// Values "arch", "scale_parameter" of every kernel that decodes.
 void add_common_values(const KernelSpec& spec, const Lowering& lowering, TemplateValues& values);
 

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512, emitter version 1
+//   kernel   matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512, emitter version 2
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w
 //   x        in   bf16  [n, 512]  row-major
@@ -59,12 +59,9 @@ __device__ __forceinline__ constexpr int step_of(int q) {
 }
 __device__ __forceinline__ constexpr int lane_of(int q) { return q / kChunkSteps % 4; }
 
-__device__ __forceinline__ Run<kWBytes> load_w_run(const unsigned char* row, int col) {
-  return *(const Run<kWBytes>*)(row + col * kWBytes);
-}
-
-__device__ __forceinline__ Run<kXBytes> load_x_run(const unsigned char* row, int col) {
-  return *(const Run<kXBytes>*)(row + col * kXBytes);
+template <int kBytes>
+__device__ __forceinline__ Run<kBytes> load_run(const unsigned char* row, int col) {
+  return *(const Run<kBytes>*)(row + col * kBytes);
 }
 
 __device__ __forceinline__ Quad<kWWords> w_quad(const Run<kWBytes>& run, int q) {
@@ -99,12 +96,14 @@ __device__ __forceinline__ unsigned mul_bf16x2(unsigned a, unsigned b) {
 
 // Two e4m3 codes, none a NaN, each at the top of a 16-bit half, to two bf16. The 7 magnitude bits, moved
 // to bit 4, read as a bf16 that is 2^-120 too small, subnormals too.
-__device__ __forceinline__ unsigned e4m3x2_to_pair(unsigned spread) {
+__device__ __forceinline__ unsigned fp8x2_to_pair(unsigned spread) {
   return mul_bf16x2((spread & 0x7f007f00u) >> 4 | (spread & 0x80008000u), 0x7b807b80u); // 2^120
 }
+
+// Four codes to two pairs of 16-bit numbers.
 __device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
-  low = e4m3x2_to_pair(permute_bytes(codes, 0u, 0x1404u));
-  high = e4m3x2_to_pair(permute_bytes(codes, 0u, 0x3424u));
+  low = fp8x2_to_pair(permute_bytes(codes, 0u, 0x1404u));
+  high = fp8x2_to_pair(permute_bytes(codes, 0u, 0x3424u));
 }
 
 __device__ __forceinline__ void w_pairs(Quad<1> quad, unsigned& low, unsigned& high) {
@@ -179,9 +178,9 @@ matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512(
   Run<kWBytes> w_next[kWRuns];
   Run<kXBytes> x_next[kXRuns];
 #pragma unroll
-  for (int i = 0; i < kWRuns; ++i) w_next[i] = load_w_run(w_run[i], run_col);
+  for (int i = 0; i < kWRuns; ++i) w_next[i] = load_run<kWBytes>(w_run[i], run_col);
 #pragma unroll
-  for (int i = 0; i < kXRuns; ++i) x_next[i] = load_x_run(x_run[i], run_col);
+  for (int i = 0; i < kXRuns; ++i) x_next[i] = load_run<kXBytes>(x_run[i], run_col);
 
   float sum[kRowTiles][kXTiles][4] = {};
   float total[kRowTiles][kXTiles][4] = {};
@@ -210,9 +209,9 @@ matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512(
     __syncthreads();
     if (col + kTileCols < kCols) {
 #pragma unroll
-      for (int i = 0; i < kWRuns; ++i) w_next[i] = load_w_run(w_run[i], col + kTileCols + run_col);
+      for (int i = 0; i < kWRuns; ++i) w_next[i] = load_run<kWBytes>(w_run[i], col + kTileCols + run_col);
 #pragma unroll
-      for (int i = 0; i < kXRuns; ++i) x_next[i] = load_x_run(x_run[i], col + kTileCols + run_col);
+      for (int i = 0; i < kXRuns; ++i) x_next[i] = load_run<kXBytes>(x_run[i], col + kTileCols + run_col);
     }
 
 #pragma unroll

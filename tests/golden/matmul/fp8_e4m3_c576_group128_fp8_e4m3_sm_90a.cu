@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576, emitter version 1
+//   kernel   matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576, emitter version 2
 //   w        in   fp8_e4m3  [rows, 576]  row-major
 //   scale    in   f32  [ceil(rows / 128), 5]  row-major, one per 128 x 128 block of w
 //   x        in   fp8_e4m3  [n, 576]  row-major
@@ -61,12 +61,9 @@ __device__ __forceinline__ constexpr int step_of(int q) {
 }
 __device__ __forceinline__ constexpr int lane_of(int q) { return q / kChunkSteps % 4; }
 
-__device__ __forceinline__ Run<kWBytes> load_w_run(const unsigned char* row, int col) {
-  return *(const Run<kWBytes>*)(row + col * kWBytes);
-}
-
-__device__ __forceinline__ Run<kXBytes> load_x_run(const unsigned char* row, int col) {
-  return *(const Run<kXBytes>*)(row + col * kXBytes);
+template <int kBytes>
+__device__ __forceinline__ Run<kBytes> load_run(const unsigned char* row, int col) {
+  return *(const Run<kBytes>*)(row + col * kBytes);
 }
 
 __device__ __forceinline__ Quad<kWWords> w_quad(const Run<kWBytes>& run, int q) {
@@ -137,9 +134,9 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576(
   Run<kWBytes> w_next[kWRuns];
   Run<kXBytes> x_next[kXRuns];
 #pragma unroll
-  for (int i = 0; i < kWRuns; ++i) w_next[i] = load_w_run(w_run[i], run_col);
+  for (int i = 0; i < kWRuns; ++i) w_next[i] = load_run<kWBytes>(w_run[i], run_col);
 #pragma unroll
-  for (int i = 0; i < kXRuns; ++i) x_next[i] = load_x_run(x_run[i], run_col);
+  for (int i = 0; i < kXRuns; ++i) x_next[i] = load_run<kXBytes>(x_run[i], run_col);
 
   float sum[kRowTiles][kXTiles][4] = {};
   float total[kRowTiles][kXTiles][4] = {};
@@ -172,9 +169,9 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576(
     __syncthreads();
     if (col + kTileCols < kCols) {
 #pragma unroll
-      for (int i = 0; i < kWRuns; ++i) w_next[i] = load_w_run(w_run[i], col + kTileCols + run_col);
+      for (int i = 0; i < kWRuns; ++i) w_next[i] = load_run<kWBytes>(w_run[i], col + kTileCols + run_col);
 #pragma unroll
-      for (int i = 0; i < kXRuns; ++i) x_next[i] = load_x_run(x_run[i], col + kTileCols + run_col);
+      for (int i = 0; i < kXRuns; ++i) x_next[i] = load_run<kXBytes>(x_run[i], col + kTileCols + run_col);
     }
 
 #pragma unroll

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3_s1x0_f32_x_f32_c512, emitter version 1
+//   kernel   matmul_fp8_e4m3_s1x0_f32_x_f32_c512, emitter version 2
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   f32  [rows, 1]  row-major, one per 1 x cols block of w
 //   x        in   f32  [n, 512]  row-major
@@ -57,12 +57,9 @@ __device__ __forceinline__ constexpr int step_of(int q) {
 }
 __device__ __forceinline__ constexpr int lane_of(int q) { return q / kChunkSteps % 4; }
 
-__device__ __forceinline__ Run<kWBytes> load_w_run(const unsigned char* row, int col) {
-  return *(const Run<kWBytes>*)(row + col * kWBytes);
-}
-
-__device__ __forceinline__ Run<kXBytes> load_x_run(const unsigned char* row, int col) {
-  return *(const Run<kXBytes>*)(row + col * kXBytes);
+template <int kBytes>
+__device__ __forceinline__ Run<kBytes> load_run(const unsigned char* row, int col) {
+  return *(const Run<kBytes>*)(row + col * kBytes);
 }
 
 __device__ __forceinline__ Quad<kWWords> w_quad(const Run<kWBytes>& run, int q) {
@@ -97,14 +94,16 @@ __device__ __forceinline__ unsigned mul_f16x2(unsigned a, unsigned b) {
 // Two e4m3 codes, each at the top of a 16-bit half, to two f16. The 7 magnitude bits, moved to bit 7,
 // read as an f16 that is 2^-8 too small, subnormals too. Of all magnitudes only the NaN, 0x7f, carries
 // into bit 14 when 0x80 is added; with that bit set the exponent is all ones, a NaN in f16 as well.
-__device__ __forceinline__ unsigned e4m3x2_to_pair(unsigned spread) {
+__device__ __forceinline__ unsigned fp8x2_to_pair(unsigned spread) {
   const unsigned magnitude = (spread & 0x7f007f00u) >> 1;
   const unsigned nan_bit = (magnitude + 0x00800080u) & 0x40004000u;
   return mul_f16x2(magnitude | nan_bit | (spread & 0x80008000u), 0x5c005c00u); // 0x5c00 is 2^8
 }
+
+// Four codes to two pairs of 16-bit numbers.
 __device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
-  low = e4m3x2_to_pair(permute_bytes(codes, 0u, 0x1404u));
-  high = e4m3x2_to_pair(permute_bytes(codes, 0u, 0x3424u));
+  low = fp8x2_to_pair(permute_bytes(codes, 0u, 0x1404u));
+  high = fp8x2_to_pair(permute_bytes(codes, 0u, 0x3424u));
 }
 
 __device__ __forceinline__ void w_pairs(Quad<1> quad, unsigned& low, unsigned& high) {
@@ -224,9 +223,9 @@ matmul_fp8_e4m3_s1x0_f32_x_f32_c512(
   Run<kWBytes> w_next[kWRuns];
   Run<kXBytes> x_next[kXRuns];
 #pragma unroll
-  for (int i = 0; i < kWRuns; ++i) w_next[i] = load_w_run(w_run[i], run_col);
+  for (int i = 0; i < kWRuns; ++i) w_next[i] = load_run<kWBytes>(w_run[i], run_col);
 #pragma unroll
-  for (int i = 0; i < kXRuns; ++i) x_next[i] = load_x_run(x_run[i], run_col);
+  for (int i = 0; i < kXRuns; ++i) x_next[i] = load_run<kXBytes>(x_run[i], run_col);
 
   float sum[kRowTiles][kXTiles][4] = {};
   float total[kRowTiles][kXTiles][4] = {};
@@ -262,9 +261,9 @@ matmul_fp8_e4m3_s1x0_f32_x_f32_c512(
     __syncthreads();
     if (col + kTileCols < kCols) {
 #pragma unroll
-      for (int i = 0; i < kWRuns; ++i) w_next[i] = load_w_run(w_run[i], col + kTileCols + run_col);
+      for (int i = 0; i < kWRuns; ++i) w_next[i] = load_run<kWBytes>(w_run[i], col + kTileCols + run_col);
 #pragma unroll
-      for (int i = 0; i < kXRuns; ++i) x_next[i] = load_x_run(x_run[i], col + kTileCols + run_col);
+      for (int i = 0; i < kXRuns; ++i) x_next[i] = load_run<kXBytes>(x_run[i], col + kTileCols + run_col);
     }
 
 #pragma unroll
