@@ -1,10 +1,12 @@
 // Parses the "//@ NAME needs A B" lines of templates/*/*.in and joins pieces by need.
 #include "codegen/fragment_library.h"
 
+#include <fmt/format.h>
 #include <functional>
 #include <set>
 #include <sstream>
 
+#include "core/codebooks.h"
 #include "core/error.h"
 #include "templates/embedded_templates.h"
 
@@ -18,6 +20,31 @@ bool is_fragment_file(std::string_view path, std::string_view folder) {
          (path.ends_with(".cuh.in") || path.ends_with(".h.in"));
 }
 
+/// A codebook as a constant table: its entries as core/codebooks.h packs them, for the CPU their levels
+/// too.
+std::string codebook_text(const Codebook& codebook, bool is_cuda) {
+  constexpr std::size_t kEntriesPerLine = 12;
+  std::string text = fmt::format(
+      "// The codebook of {}: {} entries of {} elements, the code of element i in the {}.\n"
+      "// Data of ggml: Copyright (c) 2023-2026 The ggml authors, MIT licence.\n",
+      codebook.name, codebook.entries.size(), codebook.entry_elems,
+      codebook.entry_elems == 8 ? "2 bits from 4 (i % 4) + 2 (i / 4) up" : "3 bits from 4 i up");
+  if (!is_cuda) {
+    text += fmt::format("static constexpr signed char kLevels[8] = {{{}}};\n",
+                        fmt::join(codebook.levels, ", "));
+  }
+  text += fmt::format("{} unsigned short kCodebook[{}] = {{\n",
+                      is_cuda ? "__device__ const" : "static constexpr", codebook.entries.size());
+  for (std::size_t i = 0; i < codebook.entries.size(); ++i) {
+    const bool begins_line = i % kEntriesPerLine == 0;
+    const bool ends_line =
+        i % kEntriesPerLine == kEntriesPerLine - 1 || i == codebook.entries.size() - 1;
+    text += fmt::format("{}{:#06x},{}", begins_line ? "  " : " ", codebook.entries[i],
+                        ends_line ? "\n" : "");
+  }
+  return text + "};\n";
+}
+
 }  // namespace
 
 const FragmentLibrary& FragmentLibrary::of(std::string_view folder) {
@@ -28,6 +55,10 @@ const FragmentLibrary& FragmentLibrary::of(std::string_view folder) {
 }
 
 FragmentLibrary::FragmentLibrary(std::string_view folder) {
+  for (const Codebook& codebook : all_codebooks()) {
+    fragments_[fmt::format("codebook_{}", codebook.name)] = {
+        {}, codebook_text(codebook, folder == "cuda")};
+  }
   for (const templates::TemplateFile& file : templates::all_files()) {
     if (!is_fragment_file(file.path, folder)) continue;
     std::istringstream lines{std::string(file.text)};

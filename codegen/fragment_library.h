@@ -14,7 +14,8 @@ using FragmentVariants = std::map<std::string, std::string, std::less<>>;
 
 class FragmentLibrary {
  public:
-  /// The pieces of the templates in `folder` ("cuda" or "cpu"), parsed once.
+  /// The pieces of the templates in `folder` ("cuda" or "cpu"), parsed once, and codebook_iq1_s and so
+  /// on, made from core/codebooks.h.
   static const FragmentLibrary& of(std::string_view folder);
 
   /// Text of `names` and of everything they need, in the order of need; each piece appears once.

@@ -6,6 +6,7 @@
 #include <array>
 #include <fmt/format.h>
 
+#include "core/codebooks.h"
 #include "core/error.h"
 
 namespace ktjit::codegen {
@@ -13,8 +14,9 @@ namespace {
 
 using enum FormatId;
 
-constexpr std::array kServed = {kF32,   kF16,  kBF16, kFp8E4M3, kFp8E5M2, kFp8E4B15, kMxfp4,
-                                kNvfp4, kQ4_0, kQ8_0, kQ4_K,    kQ5_K,    kQ6_K};
+constexpr std::array kServed = {kF32,   kF16,     kBF16,   kFp8E4M3, kFp8E5M2, kFp8E4B15, kMxfp4,
+                                kNvfp4, kQ4_0,    kQ8_0,   kQ4_K,    kQ5_K,    kQ6_K,     kIQ1_S,
+                                kIQ1_M, kIQ2_XXS, kIQ2_XS, kIQ2_S,   kIQ3_XXS, kIQ3_S};
 
 Lowering fp8_lowering(FormatId format, const Target& target, bool is_finite) {
   const std::string_view name = get_format(format).name;
@@ -103,7 +105,11 @@ Lowering get_lowering(FormatId format, const Target& target, bool weights_finite
     case FormatFamily::kGgml:
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),
-              "software, exact: integers times the block's scale", block_cost(format, target)};
+              find_codebook(format) != nullptr
+                  ? "software, exact: entries of a codebook, read through the cache, times the "
+                    "block's scale"
+                  : "software, exact: integers times the block's scale",
+              block_cost(format, target)};
     default:  // f16 and bf16 take one widening instruction each
       return {LoweringKind::kNative, "", "a number type of the target", "native",
               target.is_cuda() && format != kF32 ? 4 : 0};

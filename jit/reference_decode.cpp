@@ -15,6 +15,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/codebooks.h"
 #include "core/error.h"
 
 static_assert(FLT_EVAL_METHOD == 0, "float expressions have to be rounded to float");
@@ -438,6 +439,135 @@ void decode_tq2_0(Block b, float* y) {
   }
 }
 
+// ---- ggml blocks of 256 whose codes are entries of a codebook ---------------------------
+
+template <FormatId kFormat>
+const Codebook& codebook() {
+  static const Codebook& found = *find_codebook(kFormat);
+  return found;
+}
+
+/// scale times the elements of an entry, those negated whose bit of `signs` is set.
+void decode_entry(const Codebook& book, unsigned entry, unsigned signs, float scale, float* y) {
+  for (int i = 0; i < book.entry_elems; ++i) {
+    const float magnitude = scale * static_cast<float>(book.level(entry, i));
+    y[i] = (signs >> i & 1) != 0 ? -magnitude : magnitude;
+  }
+}
+
+/// Eight signs of which seven are stored: the number of set ones is even.
+unsigned with_eighth_sign(unsigned seven_signs) {
+  return seven_signs | (static_cast<unsigned>(std::popcount(seven_signs)) & 1) << 7;
+}
+
+/// f16 d; for each 32 elements, four bytes that are entries and a word with four times seven signs
+/// and, at the top, a scale of four bits. Scales are halves of odd numbers, quartered.
+void decode_iq2_xxs(Block b, float* y) {
+  const float d = b.f16(0);
+  for (int group = 0; group < 8; ++group) {
+    const int at = 2 + group * 8;
+    const std::uint32_t signs_and_scale = b.u32(at + 4);
+    const float scale = d * (0.5f + static_cast<float>(signs_and_scale >> 28)) * 0.25f;
+    for (int l = 0; l < 4; ++l) {
+      const unsigned signs = with_eighth_sign(signs_and_scale >> (7 * l) & 127);
+      decode_entry(codebook<FormatId::kIQ2_XXS>(), b.u8(at + l), signs, scale,
+                   y + group * 32 + l * 8);
+    }
+  }
+}
+
+/// The scale of 16 elements in iq2_xs and iq2_s, from a nibble of the bytes at `scales_at`.
+float iq2_scale(Block b, int scales_at, int sixteen) {
+  const int at = scales_at + sixteen / 2;
+  const unsigned scale = sixteen % 2 == 0 ? b.low_nibble(at) : b.high_nibble(at);
+  return b.f16(0) * (0.5f + static_cast<float>(scale)) * 0.25f;
+}
+
+/// f16 d; 16 bits for each eight elements, nine of an entry and seven signs; 8 bytes with a nibble
+/// of scale for each 16 elements.
+void decode_iq2_xs(Block b, float* y) {
+  for (int eight = 0; eight < 32; ++eight) {
+    const unsigned code = b.u16(2 + eight * 2);
+    decode_entry(codebook<FormatId::kIQ2_XS>(), code & 511, with_eighth_sign(code >> 9),
+                 iq2_scale(b, 66, eight / 2), y + eight * 8);
+  }
+}
+
+/// f16 d; for each eight elements a byte of an entry, 32 of them, and a byte of signs; 8 bytes with
+/// the upper two bits of four entries each; 8 bytes of scales as in IQ2_XS.
+void decode_iq2_s(Block b, float* y) {
+  for (int eight = 0; eight < 32; ++eight) {
+    const unsigned high = b.u8(66 + eight / 4) >> (eight % 4 * 2) & 3;
+    decode_entry(codebook<FormatId::kIQ2_S>(), b.u8(2 + eight) | high << 8, b.u8(34 + eight),
+                 iq2_scale(b, 74, eight / 2), y + eight * 8);
+  }
+}
+
+/// f16 d; a byte that is an entry for each four elements; for each 32 elements a word with four times
+/// seven signs and, at the top, a scale of four bits. Scales are halves of odd numbers, halved.
+void decode_iq3_xxs(Block b, float* y) {
+  const float d = b.f16(0);
+  for (int eight = 0; eight < 32; ++eight) {
+    const std::uint32_t signs_and_scale = b.u32(66 + eight / 4 * 4);
+    const unsigned signs = with_eighth_sign(signs_and_scale >> (eight % 4 * 7) & 127);
+    const float scale = d * (0.5f + static_cast<float>(signs_and_scale >> 28)) * 0.5f;
+    const Codebook& book = codebook<FormatId::kIQ3_XXS>();
+    decode_entry(book, b.u8(2 + eight * 2), signs, scale, y + eight * 8);
+    decode_entry(book, b.u8(3 + eight * 2), signs >> 4, scale, y + eight * 8 + 4);
+  }
+}
+
+/// f16 d; a byte of an entry for each four elements, 64 of them; 8 bytes with the ninth bits of eight
+/// entries each; 32 bytes of signs; 4 bytes with a nibble of scale for each 32 elements. Scales are
+/// odd numbers.
+void decode_iq3_s(Block b, float* y) {
+  const float d = b.f16(0);
+  for (int four = 0; four < 64; ++four) {
+    const unsigned ninth_bit = b.u8(66 + four / 8) >> (four % 8) & 1;
+    const unsigned signs = b.u8(74 + four / 2) >> (four % 2 * 4);
+    const unsigned nibble = b.u8(106 + four / 16) >> (four / 8 % 2 * 4) & 15;
+    decode_entry(codebook<FormatId::kIQ3_S>(), b.u8(2 + four) | ninth_bit << 8, signs,
+                 d * static_cast<float>(1 + 2 * nibble), y + four * 4);
+  }
+}
+
+/// An entry of IQ1's codebook, shifted by an eighth up or down.
+void decode_shifted_entry(unsigned entry, bool is_down, float scale, float* y) {
+  const Codebook& book = codebook<FormatId::kIQ1_S>();
+  const float shift = is_down ? -0.125f : 0.125f;
+  for (int i = 0; i < 8; ++i) y[i] = scale * (static_cast<float>(book.level(entry, i)) + shift);
+}
+
+/// f16 d; a byte of an entry for each eight elements, 32 of them; 16 bits for each 32 elements: the
+/// upper three bits of four entries, three bits of scale, whether the entries are shifted down.
+/// Scales are odd numbers.
+void decode_iq1_s(Block b, float* y) {
+  const float d = b.f16(0);
+  for (int eight = 0; eight < 32; ++eight) {
+    const unsigned group = b.u16(34 + eight / 4 * 2);
+    const unsigned high = group >> (eight % 4 * 3) & 7;
+    const float scale = d * static_cast<float>(2 * (group >> 12 & 7) + 1);
+    decode_shifted_entry(b.u8(2 + eight) | high << 8, group >> 15 != 0, scale, y + eight * 8);
+  }
+}
+
+/// A byte of an entry for each eight elements, 32 of them, and a nibble, 16 bytes: the upper three
+/// bits of the entry and whether it is shifted down; four 16-bit words, each with four times three
+/// bits of scale, for 16 elements each, and at the top a nibble of the f16 d, the first the lowest.
+void decode_iq1_m(Block b, float* y) {
+  constexpr int kScales = 48;  // byte offset
+  unsigned d_bits = 0;
+  for (int word = 0; word < 4; ++word) d_bits |= (b.u16(kScales + word * 2) >> 12) << (4 * word);
+  const float d = decode_with_table<kF16Layout>(d_bits);
+  for (int eight = 0; eight < 32; ++eight) {
+    const unsigned nibble = b.u8(32 + eight / 2) >> (eight % 2 * 4) & 15;
+    const int sixteen = eight / 2;
+    const unsigned odd = b.u16(kScales + sixteen / 4 * 2) >> (sixteen % 4 * 3) & 7;
+    decode_shifted_entry(b.u8(eight) | (nibble & 7) << 8, (nibble & 8) != 0,
+                         d * static_cast<float>(2 * odd + 1), y + eight * 8);
+  }
+}
+
 // ---- One entry a format ----------------------------------------------------------------
 
 using BlockDecoder = void (*)(Block, float*);
@@ -515,15 +645,20 @@ BlockDecoder find_block_decoder(FormatId id) {
       return decode_q1_0;
     case FormatId::kQ2_0:
       return decode_q2_0;
-    // Their codebooks come with their kernels.
     case FormatId::kIQ1_S:
+      return decode_iq1_s;
     case FormatId::kIQ1_M:
+      return decode_iq1_m;
     case FormatId::kIQ2_XXS:
+      return decode_iq2_xxs;
     case FormatId::kIQ2_XS:
+      return decode_iq2_xs;
     case FormatId::kIQ2_S:
+      return decode_iq2_s;
     case FormatId::kIQ3_XXS:
+      return decode_iq3_xxs;
     case FormatId::kIQ3_S:
-      return nullptr;
+      return decode_iq3_s;
     // Types that files hold and nothing computes with.
     case FormatId::kBool:
     case FormatId::kU8:
@@ -548,7 +683,7 @@ void decode_row(FormatId id, std::span<const std::byte> row_bytes, std::span<flo
   const Format& format = get_format(id);
   const BlockDecoder decode_block = find_block_decoder(id);
   if (decode_block == nullptr) {
-    throw SpecError("reference decode: format", format.name, "every format but iq1, iq2 and iq3");
+    throw SpecError("reference decode: format", format.name, "every format that is computed with");
   }
   const auto block_elems = static_cast<std::size_t>(format.block_elems);
   const auto block_bytes = static_cast<std::size_t>(format.block_bytes);

@@ -9,7 +9,7 @@
 
 namespace ktjit {
 
-/// Whether decode_row serves the format. It does not yet know the codebooks of IQ1, IQ2 and IQ3.
+/// Whether decode_row serves the format: all but those that files hold and nothing computes with.
 bool has_reference_decode(FormatId id);
 
 /// Decodes one row of a tensor to f32, without scales from outside the row.
