@@ -22,7 +22,7 @@ int run_sample(const Arguments& arguments) {
   ArgumentParser parser(
       {"sample OUT [--kind KIND]",
        "Writes a small model of noise, the same bytes every time.\n"
-       "  gguf          OUT is a file: two llama-like layers, about 1.5 MB, with tensors of ten\n"
+       "  gguf          OUT is a file: three llama-like layers, about 1.6 MB, of seventeen\n"
        "                formats; an older file is replaced\n"
        "  deepseek-fp8  OUT is a new or empty folder: a DeepSeek-V3-like checkpoint of two "
        "layers,\n"

@@ -19,7 +19,7 @@ constexpr std::int64_t kHeadsKv = 2;
 constexpr std::int64_t kKeyValueRows = kEmbedding / kHeads * kHeadsKv;
 constexpr std::int64_t kVocabulary = 1001;  // odd on purpose: no tile divides it
 constexpr std::uint32_t kContext = 512;
-constexpr std::uint32_t kLayers = 2;
+constexpr std::uint32_t kLayers = 3;
 
 struct SampleTensor {
   std::string name;
@@ -45,8 +45,12 @@ std::vector<SampleTensor> list_tensors() {
       {"blk.1.attn_k.weight", kF32, key_value},    {"blk.1.attn_v.weight", kQ6_K, key_value},
       {"blk.1.attn_output.weight", kQ8_0, square}, {"blk.1.ffn_norm.weight", kF32, vector},
       {"blk.1.ffn_gate.weight", kQ4_0, up},        {"blk.1.ffn_up.weight", kGgmlMxfp4, up},
-      {"blk.1.ffn_down.weight", kQ6_K, down},      {"output_norm.weight", kF32, vector},
-      {"output.weight", kQ6_K, vocabulary},
+      {"blk.1.ffn_down.weight", kQ6_K, down},      {"blk.2.attn_norm.weight", kF32, vector},
+      {"blk.2.attn_q.weight", kIQ3_XXS, square},   {"blk.2.attn_k.weight", kIQ2_XS, key_value},
+      {"blk.2.attn_v.weight", kIQ2_S, key_value},  {"blk.2.attn_output.weight", kIQ2_XXS, square},
+      {"blk.2.ffn_norm.weight", kF32, vector},     {"blk.2.ffn_gate.weight", kIQ1_S, up},
+      {"blk.2.ffn_up.weight", kIQ1_M, up},         {"blk.2.ffn_down.weight", kIQ3_S, down},
+      {"output_norm.weight", kF32, vector},        {"output.weight", kQ6_K, vocabulary},
   };
 }
 

@@ -99,6 +99,28 @@ void fill_block(FormatId format, Block block, double deviation, Random& random) 
       store_scale(block, kScaleAt, scale / 342);
       return;
     }
+    // An odd number for a sub-scale, below 16 in iq1 and 32 in the others, * an element of a codebook.
+    case FormatId::kIQ1_S:
+      store_scale(block, 0, scale / 7.2);
+      return;
+    case FormatId::kIQ1_M: {
+      constexpr std::size_t kScalesAt = 48;  // the top nibbles of four words are the f16 scale
+      const unsigned bits = to_half_bits(scale / 7.2);
+      for (std::size_t word = 0; word < 4; ++word) {
+        std::byte& top = block[kScalesAt + 2 * word + 1];
+        top = (top & std::byte{15}) | static_cast<std::byte>((bits >> (4 * word) & 15) << 4);
+      }
+      return;
+    }
+    case FormatId::kIQ2_XXS:
+    case FormatId::kIQ2_XS:
+    case FormatId::kIQ2_S:
+      store_scale(block, 0, scale / 55);  // eighths
+      return;
+    case FormatId::kIQ3_XXS:  // quarters
+    case FormatId::kIQ3_S:
+      store_scale(block, 0, scale / 141);
+      return;
     case FormatId::kIQ4_XS: {  // scale -16..15 * a codebook of 16 values, deviation 68
       unsigned high_bits = 0;  // two for each of 8 sub-scales: 01 or 10
       for (int i = 0; i < 8; ++i) high_bits |= (random.next() >> 63 ? 1u : 2u) << (2 * i);

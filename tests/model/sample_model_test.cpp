@@ -40,6 +40,12 @@ std::vector<std::size_t> scale_places(FormatId format) {
   switch (format) {
     case FormatId::kQ8_0:
     case FormatId::kQ4_0:
+    case FormatId::kIQ1_S:
+    case FormatId::kIQ2_XXS:
+    case FormatId::kIQ2_XS:
+    case FormatId::kIQ2_S:
+    case FormatId::kIQ3_XXS:
+    case FormatId::kIQ3_S:
     case FormatId::kIQ4_XS:
       return {0};
     case FormatId::kQ4_K:
@@ -90,13 +96,14 @@ TEST_CASE("the sample model is a llama of sane size and many formats") {
     has_odd_rows = has_odd_rows || (tensor.n_dims == 2 && tensor.rows() % 2 == 1);
   }
   CHECK(formats == std::set<std::string_view>{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_K", "q5_K",
-                                              "q6_K", "iq4_xs", "ggml_mxfp4"});
+                                              "q6_K", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs",
+                                              "iq2_s", "iq3_xxs", "iq3_s", "iq4_xs", "ggml_mxfp4"});
   CHECK(columns == std::set<std::int64_t>{256, 512});
   CHECK(has_odd_rows);
 
   const Metadata& metadata = model.metadata();
   CHECK(metadata.find_string("general.architecture") == "llama");
-  CHECK(metadata.find_uint("llama.block_count") == 2);
+  CHECK(metadata.find_uint("llama.block_count") == 3);
   CHECK(metadata.find_uint("llama.embedding_length") == 256);
   CHECK(metadata.find_uint("llama.feed_forward_length") == 512);
   CHECK(metadata.find_uint("llama.attention.head_count") == 4);

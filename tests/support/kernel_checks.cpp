@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "codegen/lowering.h"
+#include "core/codebooks.h"
 #include "jit/reference_decode.h"
 #include "jit/reference_encode.h"
 #include "jit/reference_ops.h"
@@ -459,6 +460,20 @@ CheckResult check_matvec(const Place& place) {
       check_one_matvec(place, format, 131, 264, grid, FormatId::kF32, 2, random, result);
       check_one_matvec(place, format, 37, 77, grid, FormatId::kF16, 1, random, result);
     }
+  }
+  return result;
+}
+
+CheckResult check_codebooks(const Place& place) {
+  constexpr std::int64_t kRows = 129;  // 16 times each of 2048 entries, on the average
+  constexpr std::int64_t kCols = 2048;
+  CheckResult result;
+  std::mt19937 random(13);
+  for (FormatId format : served_formats()) {
+    if (find_codebook(format) == nullptr) continue;
+    Bytes blocks(static_cast<std::size_t>(kRows * row_bytes(get_format(format), kCols)));
+    for (std::byte& byte : blocks) byte = static_cast<std::byte>(random());
+    check_dequant(place, view_of(format, kRows, kCols, blocks), FormatId::kF32, result);
   }
   return result;
 }

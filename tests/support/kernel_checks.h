@@ -44,6 +44,10 @@ CheckResult check_matvec(const Place& place);
 /// mxfp4 and nvfp4 dequant: every pair of codes in every byte of a run, with every scale code.
 CheckResult check_fp4_codes(const Place& place);
 
+/// dequant of random blocks of every served format with a codebook, d infinite or NaN among them: each
+/// entry, with all kinds of signs and every scale.
+CheckResult check_codebooks(const Place& place);
+
 /// matmul of every served format: f32, f16 and bf16 activations, and FP8 ones with scales of groups;
 /// odd shapes around every tile, scales of every shape; the bound of check_matvec.
 CheckResult check_matmul(const Place& place);
