@@ -35,6 +35,7 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
   const std::string f16 = spec.target.has_cpu_feature("f16c") ? "f16c" : "bits";
   FragmentVariants variants = {
       {"f16_to_f32", f16}, {"f16_run_to_f32", f16}, {"f32_run_to_f16", f16}};
+  variants["look_up_16"] = spec.target.has_cpu_feature("ssse3") ? "shuffle" : "compare";
   variants["multiply_add"] = spec.target.has_cpu_feature("fma") ? "fma" : "separate";
   if (!lowering.routine.empty()) {
     const bool is_shorter = spec.weights_finite && spec.weight == FormatId::kFp8E4M3;

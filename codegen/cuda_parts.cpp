@@ -10,7 +10,7 @@
 namespace ktjit::codegen {
 namespace {
 
-/// Largest alignment, up to 8, of the 8-byte pieces that decodes load: those of a block's payload.
+/// Largest alignment, up to 8, of the 4- and 8-byte pieces that decodes load: those of a block's payload.
 int payload_alignment(const KernelSpec& spec) {
   const Format& format = get_format(spec.weight);
   const int row_alignment = row_alignment_bytes(format, spec.layout);
@@ -29,8 +29,7 @@ bool rows_allow_vectors(FormatId io_format, const TensorLayout& layout) {
 FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) {
   FragmentVariants variants;
   variants["load_8_bytes"] = fmt::format("{}", payload_alignment(spec));
-  variants["load_4_bytes"] =
-      row_alignment_bytes(get_format(spec.weight), spec.layout) >= 4 ? "4" : "1";
+  variants["load_4_bytes"] = fmt::format("{}", std::min(payload_alignment(spec), 4));
   if (!lowering.routine.empty()) variants["fp8x4_to_f32"] = lowering.routine;
   variants["f32_to_bf16"] = get_cuda_facts(spec.target).bf16_cvt ? "hardware" : "software";
   for (FormatId io : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {

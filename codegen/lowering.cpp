@@ -14,9 +14,14 @@ namespace {
 
 using enum FormatId;
 
-constexpr std::array kServed = {kF32,   kF16,     kBF16,   kFp8E4M3, kFp8E5M2, kFp8E4B15, kMxfp4,
-                                kNvfp4, kQ4_0,    kQ8_0,   kQ4_K,    kQ5_K,    kQ6_K,     kIQ1_S,
-                                kIQ1_M, kIQ2_XXS, kIQ2_XS, kIQ2_S,   kIQ3_XXS, kIQ3_S};
+constexpr std::array kServed = {kF32, kF16, kBF16, kFp8E4M3, kFp8E5M2, kFp8E4B15, kMxfp4, kNvfp4,
+                                kQ4_0, kQ8_0, kQ4_K, kQ5_K, kQ6_K,
+                                // Plain numbers, and ggml's blocks without large codebooks.
+                                kF64, kI8, kI16, kI32, kI64, kQ4_1, kQ5_0, kQ5_1, kQ8_1, kQ2_K,
+                                kQ3_K, kQ8_K, kIQ4_NL, kIQ4_XS, kTQ1_0, kTQ2_0, kGgmlMxfp4,
+                                kGgmlNvfp4, kQ1_0, kQ2_0,
+                                // ggml's blocks with codebooks.
+                                kIQ1_S, kIQ1_M, kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S};
 
 Lowering fp8_lowering(FormatId format, const Target& target, bool is_finite) {
   const std::string_view name = get_format(format).name;
@@ -110,7 +115,14 @@ Lowering get_lowering(FormatId format, const Target& target, bool weights_finite
                     "block's scale"
                   : "software, exact: integers times the block's scale",
               block_cost(format, target)};
+    case FormatFamily::kInteger:
+      return {LoweringKind::kNative, "", "a number type of the target",
+              "native, rounded once to f32, to nearest even", 0};
     default:  // f16 and bf16 take one widening instruction each
+      if (format == kF64) {
+        return {LoweringKind::kNative, "", "a number type of the target",
+                "native, rounded once to f32, to nearest even", 0};
+      }
       return {LoweringKind::kNative, "", "a number type of the target", "native",
               target.is_cuda() && format != kF32 ? 4 : 0};
   }

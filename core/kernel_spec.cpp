@@ -1,6 +1,7 @@
 // Names and checks of kernel specs.
 #include "core/kernel_spec.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <fmt/format.h>
@@ -81,6 +82,12 @@ void validate_activations(const KernelSpec& spec) {
 
 bool is_product(Op op) { return op == Op::kMatvec || op == Op::kMatmul; }
 
+bool is_dequant_only(FormatId weight) {
+  constexpr std::array kFormats = {FormatId::kI8,  FormatId::kI16,  FormatId::kI32,
+                                   FormatId::kI64, FormatId::kQ8_1, FormatId::kQ8_K};
+  return std::find(kFormats.begin(), kFormats.end(), weight) != kFormats.end();
+}
+
 std::string_view op_name(Op op) {
   for (const auto& [value, name] : kOps) {
     if (value == op) return name;
@@ -160,6 +167,11 @@ void validate(const KernelSpec& spec) {
   if (spec.op == Op::kNanScan && !is_fp8)
     throw SpecError("format", format.name, "an FP8 format for nan_scan");
   if (is_product(spec.op)) {
+    if (is_dequant_only(spec.weight)) {
+      throw SpecError("format", format.name,
+                      fmt::format("a format of weights for {} ({} has dequant only)",
+                                  op_name(spec.op), format.name));
+    }
     validate_activations(spec);
   } else if (spec.bias || spec.x_scale) {
     throw SpecError(spec.bias ? "bias" : "x_scale", "given",

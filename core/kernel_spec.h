@@ -65,6 +65,9 @@ struct KernelSpec {
 
 /// Whether the op multiplies w by x: matvec, matmul.
 bool is_product(Op op);
+/// Whether dequant is the only op that reads the format: the signed integers, and q8_1 and q8_K, which
+/// ggml makes of activations.
+bool is_dequant_only(FormatId weight);
 std::string_view op_name(Op op);
 /// Errors: SpecError with the known ops.
 Op get_op(std::string_view name);

@@ -34,7 +34,7 @@ TEST_CASE("only sm_89 and up convert FP8 by hardware") {
 }
 
 TEST_CASE("sm_61 text has no f16 arithmetic") {
-  for (FormatId format : test::served_formats()) {
+  for (FormatId format : test::product_formats()) {
     const std::string text = text_of(Op::kMatvec, get_format(format).name, make_cuda_target(61));
     INFO(get_format(format).name);
     CHECK_FALSE(contains(text, "mul.rn.f16x2"));

@@ -39,6 +39,12 @@ struct GpuBench {
 TEST_CASE("GPU dequant equals ggml's golden vectors bit for bit") {
   GpuBench().check(test::check_golden_dequant, 360000);
 }
+TEST_CASE("GPU dequant of any bytes in ggml's blocks equals the reference bit for bit") {
+  GpuBench().check(test::check_block_bytes, 20 * 9 * 1023 * 32);
+}
+TEST_CASE("GPU dequant rounds integers and f64 once, to nearest even") {
+  GpuBench().check(test::check_numbers, 3 * 8 * 65536);
+}
 TEST_CASE("GPU decodes all 256 codes of each FP8 format, by software and hardware") {
   GpuBench().check(test::check_fp8_codes, 3 * 16 * 256);
 }

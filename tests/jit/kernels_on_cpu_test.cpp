@@ -51,6 +51,12 @@ struct CpuBench {
 TEST_CASE("CPU dequant equals ggml's golden vectors bit for bit") {
   CpuBench().check(test::check_golden_dequant, 360000);
 }
+TEST_CASE("CPU dequant of any bytes in ggml's blocks equals the reference bit for bit") {
+  CpuBench().check(test::check_block_bytes, 20 * 9 * 1023 * 32);
+}
+TEST_CASE("CPU dequant rounds integers and f64 once, to nearest even") {
+  CpuBench().check(test::check_numbers, 3 * 8 * 65536);
+}
 TEST_CASE("CPU decodes all 256 codes of each FP8 format") {
   CpuBench().check(test::check_fp8_codes, 3 * 16 * 256);
 }

@@ -39,6 +39,12 @@ std::vector<FormatId> served_formats() {
   return served;
 }
 
+std::vector<FormatId> product_formats() {
+  std::vector<FormatId> formats = served_formats();
+  std::erase_if(formats, is_dequant_only);
+  return formats;
+}
+
 std::vector<KernelCase> kernel_cases() {
   std::vector<KernelCase> cases;
   const Target sm_75 = make_cuda_target(75), sm_86 = make_cuda_target(86),
@@ -49,8 +55,10 @@ std::vector<KernelCase> kernel_cases() {
   // Every format on one GPU and on the CPU.
   for (FormatId format : served_formats()) {
     for (const Target& target : {sm_86, avx2}) {
-      for (Op op : {Op::kDequant, Op::kMatvec})
+      for (Op op : {Op::kDequant, Op::kMatvec}) {
+        if (is_product(op) && is_dequant_only(format)) continue;
         add(cases, "", make_spec(op, get_format(format).name, 512, target));
+      }
     }
   }
   // The other conversions of FP8.

@@ -24,5 +24,7 @@ Target avx2_target();
 
 /// Every format that kernels serve.
 std::vector<FormatId> served_formats();
+/// Those that matvec and matmul take.
+std::vector<FormatId> product_formats();
 
 }  // namespace ktjit::test

@@ -163,6 +163,11 @@ Bytes make_weights(FormatId format, std::int64_t rows, std::int64_t cols, std::m
   std::normal_distribution<float> normal;
   std::vector<float> values(static_cast<std::size_t>(rows * cols));
   for (float& value : values) value = normal(random);
+  if (format == FormatId::kF64) {
+    const std::vector<double> wide(values.begin(), values.end());
+    const auto bytes = std::as_bytes(std::span(wide));
+    return {bytes.begin(), bytes.end()};
+  }
   if (facts.family == FormatFamily::kFloat) {
     Bytes data(values.size() * static_cast<std::size_t>(facts.block_bytes));
     round_output(format, values, data);
@@ -366,6 +371,47 @@ void check_quantize_of(const Place& place, FormatId format, FormatId x_format, c
     compare_bytes(got[i], want[i], kernel.built.emitted.entry_name, result);
 }
 
+/// A number and the nearest f32, of two the even one.
+template <typename T>
+struct NumberCase {
+  T number;
+  float nearest;
+};
+
+/// All numbers of a type that f32 has exactly.
+template <typename T>
+std::vector<NumberCase<T>> all_numbers() {
+  std::vector<NumberCase<T>> cases;
+  for (int i = std::numeric_limits<T>::min(); i <= std::numeric_limits<T>::max(); ++i)
+    cases.push_back({static_cast<T>(i), static_cast<float>(i)});
+  return cases;
+}
+
+/// dequant of the numbers, repeated so that each meets each place in a run, in rows that runs divide and rows that
+/// they don't.
+template <typename T>
+void check_number_rows(const Place& place, FormatId format, const std::vector<NumberCase<T>>& cases,
+                       CheckResult& result) {
+  for (std::int64_t cols : {1, 7, 8, 9, 16, 17, 64, 77}) {
+    const std::int64_t rows = (static_cast<std::int64_t>(cases.size()) + 16) / cols + 17;
+    std::vector<T> numbers(static_cast<std::size_t>(rows * cols));
+    std::vector<float> want(numbers.size());
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      numbers[i] = cases[i % cases.size()].number;
+      want[i] = cases[i % cases.size()].nearest;
+    }
+    const LoadedKernel kernel = place.engine.load(
+        place.device, make_spec(Op::kDequant, get_format(format).name, cols, place.target));
+    const auto bytes = std::as_bytes(std::span(numbers));
+    const Bytes got = run_guarded(place, kernel, {Bytes(bytes.begin(), bytes.end())},
+                                  want.size() * sizeof(float), rows, 0, result);
+    compare_exactly(widened(FormatId::kF32, got), want, kernel.built.emitted.entry_name, result);
+    for (FormatId y_format : {FormatId::kF16, FormatId::kBF16})
+      check_dequant(place, view_of(format, rows, cols, Bytes(bytes.begin(), bytes.end())), y_format,
+                    result);
+  }
+}
+
 }  // namespace
 
 void CheckResult::merge(const CheckResult& other) {
@@ -385,6 +431,88 @@ CheckResult check_golden_dequant(const Place& place) {
       check_dequant(place, tensor, y_format, result);
     }
   }
+  return result;
+}
+
+CheckResult check_block_bytes(const Place& place) {
+  constexpr std::int64_t kBlocks = 1023;
+  CheckResult result;
+  std::mt19937 random(23);
+  for (FormatId format : served_formats()) {
+    const Format& facts = get_format(format);
+    if (facts.family != FormatFamily::kGgml) continue;
+    Bytes blocks;
+    for (int block = 0; block < kBlocks; ++block) {
+      for (int i = 0; i < facts.block_bytes; ++i)
+        blocks.push_back(static_cast<std::byte>(block < 256 ? block + 37 * i : random()));
+    }
+    for (std::int64_t blocks_per_row : {1, 3, 11}) {
+      const ScaledTensorView tensor =
+          view_of(format, kBlocks / blocks_per_row, blocks_per_row * facts.block_elems, blocks);
+      for (FormatId y_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16})
+        check_dequant(place, tensor, y_format, result);
+    }
+  }
+  return result;
+}
+
+CheckResult check_numbers(const Place& place) {
+  CheckResult result;
+  check_number_rows<std::int8_t>(place, FormatId::kI8, all_numbers<std::int8_t>(), result);
+  check_number_rows<std::int16_t>(place, FormatId::kI16, all_numbers<std::int16_t>(), result);
+  check_number_rows<std::int32_t>(place, FormatId::kI32,
+                                  {{0, 0.0f},
+                                   {-1, -1.0f},
+                                   {0x1000001, 0x1p+24f},         // halfway, down to even
+                                   {0x1000003, 0x1.000004p+24f},  // halfway, up to even
+                                   {-0x1000003, -0x1.000004p+24f},
+                                   {0x2000001, 0x1p+25f},
+                                   {0x2000003, 0x1.000002p+25f},
+                                   {0x7fffffff, 0x1p+31f},
+                                   {0x7fffffbf, 0x1.fffffep+30f},
+                                   {0x7fffffc0, 0x1p+31f},
+                                   {std::numeric_limits<std::int32_t>::min(), -0x1p+31f}},
+                                  result);
+  constexpr std::int64_t kTwo54 = std::int64_t{1} << 54;
+  constexpr std::int64_t kHalfStep = std::int64_t{1} << 30;  // of f32 there
+  check_number_rows<std::int64_t>(place, FormatId::kI64,
+                                  {{0, 0.0f},
+                                   {-7, -7.0f},
+                                   {(std::int64_t{1} << 53) + 1, 0x1p+53f},
+                                   {0x1000001, 0x1p+24f},
+                                   {0x1000003, 0x1.000004p+24f},
+                                   {kTwo54 + kHalfStep, 0x1p+54f},
+                                   // Through f64 it would be halfway, and go down.
+                                   {kTwo54 + kHalfStep + 1, 0x1.000002p+54f},
+                                   {-kTwo54 - kHalfStep - 1, -0x1.000002p+54f},
+                                   {kTwo54 + 3 * kHalfStep - 1, 0x1.000002p+54f},
+                                   {kTwo54 + 3 * kHalfStep, 0x1.000004p+54f},
+                                   {std::numeric_limits<std::int64_t>::max(), 0x1p+63f},
+                                   {std::numeric_limits<std::int64_t>::min(), -0x1p+63f}},
+                                  result);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  check_number_rows<double>(place, FormatId::kF64,
+                            {{0.0, 0.0f},
+                             {-0.0, -0.0f},
+                             {1.0 / 3, 0x1.555556p-2f},
+                             {1 + 0x1p-24, 1.0f},  // halfway, down to even
+                             {1 + 0x1p-24 + 0x1p-52, 1 + 0x1p-23f},
+                             {1 + 0x3p-24, 1 + 0x1p-22f},  // halfway, up to even
+                             {-1 - 0x3p-24, -1 - 0x1p-22f},
+                             {0x1.fffffep+127, 0x1.fffffep+127f},
+                             {0x1.fffffefffffffp+127, 0x1.fffffep+127f},
+                             {0x1.ffffffp+127, kInfinity},  // halfway to 2^128
+                             {-0x1p+1000, -kInfinity},
+                             {0x1.fffffffp-127, 0x1p-126f},
+                             {0x1p-149, 0x1p-149f},
+                             {0x3p-150, 0x1p-148f},  // halfway between subnormals, up to even
+                             {0x1p-150, 0.0f},
+                             {0x1.0000000000001p-150, 0x1p-149f},
+                             {-0x1p-150, -0.0f},
+                             {0x1p-1074, 0.0f},
+                             {std::numeric_limits<double>::infinity(), kInfinity},
+                             {std::nan(""), std::nanf("")}},
+                            result);
   return result;
 }
 
@@ -435,7 +563,7 @@ CheckResult check_scaled_dequant(const Place& place) {
 CheckResult check_matvec(const Place& place) {
   CheckResult result;
   std::mt19937 random(5);
-  for (FormatId format : served_formats()) {
+  for (FormatId format : product_formats()) {
     const bool has_blocks = get_format(format).block_elems > 1;
     for (FormatId x_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
       for (int n : {1, 3, 8}) {
@@ -449,7 +577,15 @@ CheckResult check_matvec(const Place& place) {
       check_one_matvec(place, format, 19, has_blocks ? 256 : 77, std::nullopt, FormatId::kF32, n,
                        random, result);
     }
-    if (has_blocks) continue;
+    if (has_blocks) {
+      const int block = get_format(format).block_elems;
+      for (std::int64_t rows : {1, 3, 4, 5, 7, 8, 9, 31})
+        check_one_matvec(place, format, rows, block, std::nullopt, FormatId::kF32, 1, random,
+                         result);
+      check_one_matvec(place, format, 13, 3 * block, std::nullopt, FormatId::kF16, 2, random,
+                       result);
+      continue;
+    }
     for (std::int64_t cols : {1, 7, 8, 9, 15, 16, 17}) {
       check_one_matvec(place, format, 5, cols, std::nullopt, FormatId::kF16, 2, random, result);
     }
@@ -512,7 +648,7 @@ CheckResult check_matmul(const Place& place) {
     check_product(place, product, rows, cols, n, random, result);
   };
   constexpr Op kMatmul = Op::kMatmul;
-  for (FormatId format : served_formats()) {
+  for (FormatId format : product_formats()) {
     const bool has_blocks = get_format(format).block_elems > 1;
     for (FormatId x_format : {kF32, kF16, kBF16}) {
       for (const auto& [rows, n] :
@@ -522,7 +658,13 @@ CheckResult check_matmul(const Place& place) {
     }
     for (int n : {1, 2, 3, 7, 8, 15, 16, 17, 48, 49})
       check({.op = kMatmul, .weight = format}, 19, has_blocks ? 256 : 77, n);
-    if (has_blocks) continue;
+    if (has_blocks) {
+      const int block = get_format(format).block_elems;
+      for (std::int64_t rows : {1, 15, 16, 17, 63, 64, 65})
+        check({.op = kMatmul, .weight = format}, rows, block, 9);
+      check({.op = kMatmul, .weight = format, .x_format = kF16}, 13, 3 * block, 5);
+      continue;
+    }
     for (std::int64_t cols : {1, 7, 8, 9, 15, 16, 17, 255, 256, 257})
       check({.op = kMatmul, .weight = format, .x_format = kF16}, 5, cols, 9);
   }

@@ -31,13 +31,21 @@ struct Place {
 /// touched.
 CheckResult check_golden_dequant(const Place& place);
 
+/// dequant of ggml's formats, to f32, f16 and bf16: blocks whose bytes each take all 256 values, and random ones;
+/// infinite, NaN and subnormal scales are among them.
+CheckResult check_block_bytes(const Place& place);
+
+/// dequant of integers and f64 to the nearest f32: all i8 and i16, the others around ties, overflow and subnormals,
+/// against values written down; and to f16 and bf16.
+CheckResult check_numbers(const Place& place);
+
 /// All 256 codes of every served FP8 format, at every position of a run, to f32.
 CheckResult check_fp8_codes(const Place& place);
 
 /// FP8 dequant with scales of every shape and type, blocks that don't divide the matrix among them.
 CheckResult check_scaled_dequant(const Place& place);
 
-/// matvec of every served format: f32, f16 and bf16 activations, 1 to 8 columns, odd shapes; within
+/// matvec of every format that has one: f32, f16 and bf16 activations, 1 to 8 columns, odd shapes; within
 /// (cols / 16 + 16) * 2^-24 * sum |w x| of the sum in double, nothing around the result touched.
 CheckResult check_matvec(const Place& place);
 
@@ -48,7 +56,7 @@ CheckResult check_fp4_codes(const Place& place);
 /// entry, with all kinds of signs and every scale.
 CheckResult check_codebooks(const Place& place);
 
-/// matmul of every served format: f32, f16 and bf16 activations, and FP8 ones with scales of groups;
+/// matmul of every format that has one: f32, f16 and bf16 activations, and FP8 ones with scales of groups;
 /// odd shapes around every tile, scales of every shape; the bound of check_matvec.
 CheckResult check_matmul(const Place& place);
 

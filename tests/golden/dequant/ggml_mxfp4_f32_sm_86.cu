@@ -1,0 +1,118 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_ggml_mxfp4_y_f32_c512, emitter version 2
+//   w        in   ggml_mxfp4  [rows, 512]  row-major, blocks of 32 elements in 17 bytes
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   arch     sm_86, no instruction decodes ggml_mxfp4 blocks: software, exact: integers times the block's scale
+//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;         // columns of w and y
+constexpr int kRowBytes = 272;     // bytes of one row of w
+constexpr int kRun = 8;            // consecutive elements decoded at a time
+constexpr int kThreads = 256;      // threads per CTA
+constexpr int kThreadsPerRow = 64; // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kColumnTiles = 1;    // CTAs side by side in one row
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Not aligned.
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
+  Words2 result = {};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) result.word[i / 4] |= (unsigned)at[i] << (8 * (i % 4));
+  return result;
+}
+
+// The nibbles at bit `shift`, 0 or 4, of eight bytes as one word: that of byte e is nibble 2 (e % 4) + e / 4.
+__device__ __forceinline__ unsigned code_word(const Words2& bytes, int shift) {
+  return (bytes.word[0] >> shift & 0x0f0f0f0fu) | (bytes.word[1] << (4 - shift) & 0xf0f0f0f0u);
+}
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// The eight bytes of a table of 16 that the nibbles of `codes` select, in their order. The table is in four words.
+__device__ __forceinline__ Words2 look_up_16(unsigned codes, unsigned first, unsigned second, unsigned third,
+                                             unsigned fourth) {
+  const unsigned in_half = codes & 0x77777777u; // of the table
+  const unsigned half = (codes >> 1 & 0x44444444u) | 0x32103210u; // its byte of the lower half, or of the upper
+  Words2 result;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const unsigned lower = permute_bytes(first, second, in_half >> (16 * i));
+    const unsigned upper = permute_bytes(third, fourth, in_half >> (16 * i));
+    result.word[i] = permute_bytes(lower, upper, half >> (16 * i));
+  } // i: four codes each
+  return result;
+}
+
+// Twice the values of e2m1 plus 12: 0, 1, 2, 3, 4, 6, 8, 12 and the negative ones; code 8 is +0, as in ggml.
+__device__ __forceinline__ Words2 doubled_e2m1(unsigned codes) {
+  return look_up_16(codes, 0x0f0e0d0cu, 0x18141210u, 0x090a0b0cu, 0x00040608u);
+}
+
+// The byte less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float offset_byte_to_f32(unsigned word, int byte, int offset) {
+  const unsigned bits = permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte);
+  return __uint_as_float(bits) - (float)(0x800000 + offset);
+}
+
+// Element e of what look_up_16 made of a code_word, less `offset`.
+__device__ __forceinline__ float table_to_f32(const Words2& bytes, int e, int offset) {
+  const int nibble = 2 * (e % 4) + e / 4;
+  return offset_byte_to_f32(bytes.word[nibble / 4], nibble % 4, offset);
+}
+
+// ggml_mxfp4: 17 bytes for 32 elements: a byte e, then 16 bytes of codes; elements 0 to 15 are the low nibbles, 16
+// to 31 the high ones. value = doubled e2m1 * 2^(e - 128), a subnormal scale for e below 2; 255 is no NaN.
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned char* block = row + (col / 32) * 17ll;
+  const unsigned e = block[0];
+  const float half_scale = __uint_as_float(e < 2u ? 0x00200000u << e : (e - 1u) << 23);
+  const int element = col % 32;
+  const Words2 packed = load_8_bytes(block + 1 + element % 16);
+  const Words2 doubled = doubled_e2m1(code_word(packed, element < 16 ? 0 : 4));
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) value[i] = half_scale * table_to_f32(doubled, i, 12);
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// A store of what isn't read soon: it leaves the L2 cache first.
+__device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
+  asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(at), "r"(words.word[0]), "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+               : "memory");
+}
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    stream_16_bytes(at + 4 * v, {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                                  __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}});
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_ggml_mxfp4_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f32(y + row * kCols + col, value);
+}

@@ -1,0 +1,121 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_iq4_nl_y_f32_c512, emitter version 2
+//   w        in   iq4_nl  [rows, 512]  row-major, blocks of 32 elements in 18 bytes
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   arch     sm_86, no instruction decodes iq4_nl blocks: software, exact: integers times the block's scale
+//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;         // columns of w and y
+constexpr int kRowBytes = 288;     // bytes of one row of w
+constexpr int kRun = 8;            // consecutive elements decoded at a time
+constexpr int kThreads = 256;      // threads per CTA
+constexpr int kThreadsPerRow = 64; // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kColumnTiles = 1;    // CTAs side by side in one row
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Aligned to 2 bytes only.
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
+  const unsigned short* halves = (const unsigned short*)at;
+  return {{halves[0] | (unsigned)halves[1] << 16, halves[2] | (unsigned)halves[3] << 16}};
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+// The nibbles at bit `shift`, 0 or 4, of eight bytes as one word: that of byte e is nibble 2 (e % 4) + e / 4.
+__device__ __forceinline__ unsigned code_word(const Words2& bytes, int shift) {
+  return (bytes.word[0] >> shift & 0x0f0f0f0fu) | (bytes.word[1] << (4 - shift) & 0xf0f0f0f0u);
+}
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// The eight bytes of a table of 16 that the nibbles of `codes` select, in their order. The table is in four words.
+__device__ __forceinline__ Words2 look_up_16(unsigned codes, unsigned first, unsigned second, unsigned third,
+                                             unsigned fourth) {
+  const unsigned in_half = codes & 0x77777777u; // of the table
+  const unsigned half = (codes >> 1 & 0x44444444u) | 0x32103210u; // its byte of the lower half, or of the upper
+  Words2 result;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const unsigned lower = permute_bytes(first, second, in_half >> (16 * i));
+    const unsigned upper = permute_bytes(third, fourth, in_half >> (16 * i));
+    result.word[i] = permute_bytes(lower, upper, half >> (16 * i));
+  } // i: four codes each
+  return result;
+}
+
+// The levels of iq4_nl and iq4_xs plus 128. Levels: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53,
+// 69, 89, 113 (kvalues_iq4nl of ggml, MIT licence).
+__device__ __forceinline__ Words2 iq4_levels(unsigned codes) {
+  return look_up_16(codes, 0x3f2d1801u, 0x766a5d4fu, 0xa6998d81u, 0xf1d9c5b5u);
+}
+
+// The byte less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float offset_byte_to_f32(unsigned word, int byte, int offset) {
+  const unsigned bits = permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte);
+  return __uint_as_float(bits) - (float)(0x800000 + offset);
+}
+
+// Element e of what look_up_16 made of a code_word, less `offset`.
+__device__ __forceinline__ float table_to_f32(const Words2& bytes, int e, int offset) {
+  const int nibble = 2 * (e % 4) + e / 4;
+  return offset_byte_to_f32(bytes.word[nibble / 4], nibble % 4, offset);
+}
+
+// iq4_nl: 18 bytes for 32 elements: d f16, then 16 bytes of codes; elements 0 to 15 are the low nibbles, 16 to 31
+// the high ones. value = d * level.
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned char* block = row + (col / 32) * 18ll;
+  const float d = f16_to_f32(*(const unsigned short*)block);
+  const int element = col % 32;
+  const Words2 levels = iq4_levels(code_word(load_8_bytes(block + 2 + element % 16), element < 16 ? 0 : 4));
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) value[i] = d * table_to_f32(levels, i, 128);
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// A store of what isn't read soon: it leaves the L2 cache first.
+__device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
+  asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(at), "r"(words.word[0]), "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+               : "memory");
+}
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    stream_16_bytes(at + 4 * v, {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                                  __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}});
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_iq4_nl_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f32(y + row * kCols + col, value);
+}

@@ -1,0 +1,107 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_q3_K_y_f32_c512, emitter version 2
+//   w        in   q3_K  [rows, 512]  row-major, blocks of 256 elements in 110 bytes
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w), as the format defines it
+//   arch     sm_86, no instruction decodes q3_K blocks: software, exact: integers times the block's scale
+//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;         // columns of w and y
+constexpr int kRowBytes = 220;     // bytes of one row of w
+constexpr int kRun = 8;            // consecutive elements decoded at a time
+constexpr int kThreads = 256;      // threads per CTA
+constexpr int kThreadsPerRow = 64; // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kColumnTiles = 1;    // CTAs side by side in one row
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Aligned to 2 bytes only.
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
+  const unsigned short* halves = (const unsigned short*)at;
+  return {{halves[0] | (unsigned)halves[1] << 16, halves[2] | (unsigned)halves[3] << 16}};
+}
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// The byte less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float offset_byte_to_f32(unsigned word, int byte, int offset) {
+  const unsigned bits = permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte);
+  return __uint_as_float(bits) - (float)(0x800000 + offset);
+}
+
+// A number below 2^23, less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float small_to_f32(unsigned number, int offset) {
+  return __uint_as_float(0x4b000000u | number) - (float)(0x800000 + offset);
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+// q3_K: 110 bytes for 256 elements: 32 bytes whose bit g is the third bit of elements 32 g to 32 g + 31, the low 2
+// bits as in q2_K, 12 bytes of scales, d f16. The scales, one per 16 elements, are 6-bit numbers plus 32: the low
+// 4 bits of scale s in byte s % 8 (in the high nibble from 8 on), the others in byte 8 + s % 4 from bit
+// 2 (s / 4) on. value = (d * scale) * (q - 4).
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned char* block = row + (col / 256) * 110ll;
+  const int element = col % 256;
+  const int sub_block = element / 16;
+  const unsigned low_scale = block[96 + sub_block % 8] >> (sub_block / 8 * 4) & 15u;
+  const unsigned high_scale = block[104 + sub_block % 4] >> (sub_block / 4 * 2) & 3u;
+  const float d = f16_to_f32(*(const unsigned short*)(block + 108));
+  const float scale = d * small_to_f32(low_scale | high_scale << 4, 32);
+  const Words2 third = load_8_bytes(block + element % 32);
+  const Words2 packed = load_8_bytes(block + 32 + element / 128 * 32 + element % 32);
+  const int group = element / 32;
+  const int shift = group % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    const unsigned low = (packed.word[i / 4] >> shift) & 0x03030303u;
+    const unsigned high = (third.word[i / 4] >> group) & 0x01010101u;
+    value[i] = scale * offset_byte_to_f32(low | high << 2, i % 4, 4);
+  } // i: elements
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// A store of what isn't read soon: it leaves the L2 cache first.
+__device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
+  asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(at), "r"(words.word[0]), "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+               : "memory");
+}
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    stream_16_bytes(at + 4 * v, {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                                  __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}});
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_q3_K_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  store_run_f32(y + row * kCols + col, value);
+}

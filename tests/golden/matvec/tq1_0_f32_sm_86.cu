@@ -1,0 +1,156 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
+//   kernel   matvec_tq1_0_x_f32_c512_n1, emitter version 2
+//   w        in   tq1_0  [rows, 512]  row-major, blocks of 256 elements in 54 bytes
+//   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
+//   y        out  f32  [n, rows]  row-major
+//   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
+//   arch     sm_86, no instruction decodes tq1_0 blocks: software, exact: integers times the block's scale
+//   launch   grid (ceil(rows / 4), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;       // columns of w, and of each row of x
+constexpr int kRowBytes = 108;   // bytes of one row of w
+constexpr int kRun = 8;          // consecutive elements decoded at a time
+constexpr int kThreads = 128;    // threads per CTA
+constexpr int kWarpThreads = 32; // threads of one warp
+constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kRowsPerWarp = 1;  // rows of w that share one pass over x
+constexpr int kXColumns = 1;     // rows of x that a launch can use
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Aligned to 2 bytes only.
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
+  const unsigned short* halves = (const unsigned short*)at;
+  return {{halves[0] | (unsigned)halves[1] << 16, halves[2] | (unsigned)halves[3] << 16}};
+}
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// The byte less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float offset_byte_to_f32(unsigned word, int byte, int offset) {
+  const unsigned bits = permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte);
+  return __uint_as_float(bits) - (float)(0x800000 + offset);
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+// 3^n for n from 0 to 4.
+__device__ __forceinline__ unsigned power_of_3(int n) { return permute_bytes(0x1b090301u, 81u, 0x5550u | (unsigned)n); }
+
+// Digit n, as a byte, of each of four bytes that hold base-3 digits, the most significant first, as a fraction of
+// 256; `power` is 3^n. Times 3^n the lower 8 bits are what comes after the first n digits, times 3 the next bits
+// are the digit. Two bytes at a time, 16 bits apart: no product has more bits than that.
+__device__ __forceinline__ unsigned ternary_digits(unsigned bytes, unsigned power) {
+  const unsigned even = (bytes & 0x00ff00ffu) * power & 0x00ff00ffu;
+  const unsigned odd = (bytes >> 8 & 0x00ff00ffu) * power & 0x00ff00ffu;
+  return (even * 3u >> 8 & 0x00030003u) | (odd * 3u & 0x03000300u);
+}
+
+// tq1_0: 54 bytes for 256 elements: bytes of base-3 digits, each a number plus 1, then d f16. Digit n of bytes 0 to
+// 31 are elements 32 n to 32 n + 31; that of bytes 32 to 47 the 16 elements from 160 + 16 n on; bytes 48 to 51
+// hold four digits, n those of the 4 elements from 240 + 4 n on. value = d * (digit - 1).
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned char* block = row + (col / 256) * 54ll;
+  const int element = col % 256;
+  const float d = f16_to_f32(*(const unsigned short*)(block + 52));
+  const bool is_first_part = element < 160;
+  const bool is_last_part = element >= 240; // a run has two digits of bytes 48 to 51
+  const int byte = is_first_part ? element % 32 : is_last_part ? 44 : 32 + element % 16;
+  const int digit = is_first_part ? element / 32 : is_last_part ? (element - 240) / 4 : (element - 160) / 16;
+  const Words2 packed = load_8_bytes(block + byte);
+  const unsigned power = power_of_3(digit);
+  const unsigned digits[2] = {ternary_digits(is_last_part ? packed.word[1] : packed.word[0], power),
+                              ternary_digits(packed.word[1], is_last_part ? 3u * power : power)};
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) value[i] = d * offset_byte_to_f32(digits[i / 4], i % 4, 1);
+}
+
+__device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
+
+// Sum over the 32 lanes of a warp, in every lane.
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(0xffffffffu, value, distance);
+  } // distance: lanes apart
+  return value;
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+__device__ __forceinline__ void load_run_f32(const unsigned char* at, float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    const Words4 words = ((const Words4*)at)[v];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) value[4 * v + i] = __uint_as_float(words.word[i]);
+  } // v: 16-byte vectors
+}
+
+__device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+matvec_tq1_0_x_f32_c512_n1(
+    const unsigned char* __restrict__ w,
+    const float* __restrict__ x,
+    float* __restrict__ y,
+    long long rows,
+    long long n) {
+  const int lane = threadIdx.x % kWarpThreads;
+  const long long warp = (long long)blockIdx.x * kWarps + threadIdx.x / kWarpThreads;
+  const long long first_row = warp * kRowsPerWarp;
+  if (first_row >= rows) return;
+
+  // Past the end, the last row is read again and its sum is not stored.
+  long long row[kRowsPerWarp];
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) row[r] = min_of(first_row + r, rows - 1);
+
+  const float* x_row[kXColumns];
+#pragma unroll
+  for (int j = 0; j < kXColumns; ++j) x_row[j] = x + min_of(j, n - 1) * kCols;
+
+  float sum[kRowsPerWarp][kXColumns] = {};
+#pragma unroll 2
+  for (int col = lane * kRun; col < kCols; col += kWarpThreads * kRun) {
+    float weight[kRowsPerWarp][kRun];
+#pragma unroll
+    for (int r = 0; r < kRowsPerWarp; ++r) {
+      decode_run(w + row[r] * kRowBytes, col, weight[r]);
+    } // r: rows of this warp
+#pragma unroll
+    for (int j = 0; j < kXColumns; ++j) {
+      float activation[kRun];
+      load_run_f32((const unsigned char*)(x_row[j] + col), activation);
+#pragma unroll
+      for (int r = 0; r < kRowsPerWarp; ++r) {
+#pragma unroll
+        for (int i = 0; i < kRun; ++i) sum[r][j] += weight[r][i] * activation[i];
+      } // r: rows of this warp
+    } // j: rows of x
+  } // col: runs of this lane
+
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) {
+#pragma unroll
+    for (int j = 0; j < kXColumns; ++j) {
+      const float total = warp_sum(sum[r][j]);
+      if (lane == 0 && j < n && first_row + r < rows) {
+        store_element(y + j * rows + first_row + r, total);
+      }
+    } // j: rows of x
+  } // r: rows of this warp
+}
