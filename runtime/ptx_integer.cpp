@@ -49,29 +49,22 @@ void dp4a(std::uint64_t* results, const std::uint64_t* operands) {
 using S8 = std::int8_t;
 using U8 = std::uint8_t;
 
+constexpr PtxInstruction on_words(std::string_view opcode, std::string_view operands,
+                                  void (*run)(std::uint64_t*, const std::uint64_t*), int min_sm) {
+  return {.opcode = opcode,
+          .result_registers = "r",
+          .operand_registers = operands,
+          .run = run,
+          .min_sm = min_sm};
+}
+
 const PtxInstruction kIntegers[] = {
-    {.opcode = "prmt.b32", .result_registers = "r", .operand_registers = "rrr", .run = prmt},
-    {.opcode = "lop3.b32", .result_registers = "r", .operand_registers = "rrrn", .run = lop3},
-    {.opcode = "dp4a.s32.s32",
-     .result_registers = "r",
-     .operand_registers = "rrr",
-     .run = dp4a<S8, S8>,
-     .min_sm = 61},
-    {.opcode = "dp4a.s32.u32",
-     .result_registers = "r",
-     .operand_registers = "rrr",
-     .run = dp4a<S8, U8>,
-     .min_sm = 61},
-    {.opcode = "dp4a.u32.s32",
-     .result_registers = "r",
-     .operand_registers = "rrr",
-     .run = dp4a<U8, S8>,
-     .min_sm = 61},
-    {.opcode = "dp4a.u32.u32",
-     .result_registers = "r",
-     .operand_registers = "rrr",
-     .run = dp4a<U8, U8>,
-     .min_sm = 61},
+    on_words("prmt.b32", "rrr", prmt, 60),
+    on_words("lop3.b32", "rrrn", lop3, 60),
+    on_words("dp4a.s32.s32", "rrr", dp4a<S8, S8>, 61),
+    on_words("dp4a.s32.u32", "rrr", dp4a<S8, U8>, 61),
+    on_words("dp4a.u32.s32", "rrr", dp4a<U8, S8>, 61),
+    on_words("dp4a.u32.u32", "rrr", dp4a<U8, U8>, 61),
 };
 
 }  // namespace

@@ -5,6 +5,8 @@
 // are exact and summed in double, c first, then in the order of k; the sum is rounded once to f32.
 // A GPU may cut each addend at 2^-23 (f16, bf16) of the largest one and round, also in several steps;
 // sum_error bounds that, see below.
+#include <type_traits>
+
 #include "runtime/ptx_numbers.h"
 #include "runtime/ptx_tables.h"
 
@@ -77,14 +79,30 @@ void mma(std::uint64_t* const results[kLanes], const std::uint64_t* const operan
   }
 }
 
-// Of K + 1 addends whose magnitudes sum to S, each loses at most 2^-f of the largest intermediate
-// magnitude, which is at most S, when it is aligned to it with f bits of fraction; each of at most
-// K + 1 roundings of sums loses no more. So |d - exact| <= 2 (K + 1) 2^-f S; the model's own error
-// is far smaller. f is 23 or more for f16 and bf16 (Fasi, Higham, Mikaitis, Pranesh, "Numerical
-// behavior of NVIDIA tensor cores", 2021) and 12 for 8-bit floats on Hopper, where the highest 14 bits
-// of a product are kept (DeepSeek-V3 technical report, 2024, section 3.5.2), two before the point.
-constexpr double sum_error(int k, int fraction_bits) {
-  return 2.0 * (k + 1) / static_cast<double>(1ll << fraction_bits);
+/// Of K + 1 addends whose magnitudes sum to S, each loses at most 2^-f of the largest intermediate
+/// magnitude, which is at most S, when it is aligned to it with f bits of fraction; each of at most
+/// K + 1 roundings of sums loses no more. So |d - exact| <= 2 (K + 1) 2^-f S; the model's own error
+/// is far smaller. f is 23 or more for f16 and bf16 (Fasi, Higham, Mikaitis, Pranesh, "Numerical
+/// behavior of NVIDIA tensor cores", 2021) and 12 for 8-bit floats on Hopper, where the highest 14 bits
+/// of a product are kept (DeepSeek-V3 technical report, 2024, section 3.5.2), two before the point.
+///
+/// Makes an entry; fraction_bits is that f, 0 for integers, whose sums are exact.
+template <int Rows, int K, class A, class B>
+constexpr PtxInstruction product(std::string_view opcode, int min_sm, int fraction_bits = 0) {
+  constexpr bool kIsFloat = std::is_same_v<typename A::Value, double>;
+  constexpr std::size_t kRegistersB = K * B::kBits / 128, kRegistersA = kRegistersB * Rows / 8;
+  constexpr std::size_t kSums = 2 * Rows / 8;
+  constexpr std::string_view kOperands = kIsFloat ? "rrrrrrffff" : "rrrrrrrrrr";
+  constexpr std::string_view kInputs = kOperands.substr(6 - kRegistersA - kRegistersB);
+  return {.opcode = opcode,
+          .result_registers = kOperands.substr(6, kSums),
+          .operand_registers = kInputs.substr(0, kRegistersA + kRegistersB + kSums),
+          .kind = PtxInstruction::Kind::kWarp,
+          .result_type = kIsFloat ? PtxType::kF32 : PtxType::kBits,
+          .any_nan = kIsFloat,
+          .run_warp = mma<Rows, K, A, B>,
+          .min_sm = min_sm,
+          .sum_error = kIsFloat ? 2.0 * (K + 1) / static_cast<double>(1 << fraction_bits) : 0.0};
 }
 
 using F16 = FloatElement<kF16Format>;
@@ -95,150 +113,26 @@ using S8 = IntegerElement<std::int8_t>;
 using U8 = IntegerElement<std::uint8_t>;
 
 const PtxInstruction kProducts[] = {
-    {.opcode = "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 8, F16, F16>,
-     .min_sm = 75,
-     .sum_error = sum_error(8, 23)},
-    {.opcode = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrrrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 16, F16, F16>,
-     .min_sm = 80,
-     .sum_error = sum_error(16, 23)},
-    {.opcode = "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 8, Bf16, Bf16>,
-     .min_sm = 80,
-     .sum_error = sum_error(8, 23)},
-    {.opcode = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrrrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 16, Bf16, Bf16>,
-     .min_sm = 80,
-     .sum_error = sum_error(16, 23)},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrrrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 32, E4m3, E4m3>,
-     .min_sm = 89,
-     .sum_error = sum_error(32, 12)},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrrrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 32, E4m3, E5m2>,
-     .min_sm = 89,
-     .sum_error = sum_error(32, 12)},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e4m3.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrrrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 32, E5m2, E4m3>,
-     .min_sm = 89,
-     .sum_error = sum_error(32, 12)},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e5m2.f32",
-     .result_registers = "ffff",
-     .operand_registers = "rrrrrrffff",
-     .kind = PtxInstruction::Kind::kWarp,
-     .result_type = PtxType::kF32,
-     .any_nan = true,
-     .run_warp = mma<16, 32, E5m2, E5m2>,
-     .min_sm = 89,
-     .sum_error = sum_error(32, 12)},
-    {.opcode = "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32",
-     .result_registers = "rr",
-     .operand_registers = "rrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<8, 16, S8, S8>,
-     .min_sm = 75},
-    {.opcode = "mma.sync.aligned.m8n8k16.row.col.s32.s8.u8.s32",
-     .result_registers = "rr",
-     .operand_registers = "rrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<8, 16, S8, U8>,
-     .min_sm = 75},
-    {.opcode = "mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32",
-     .result_registers = "rr",
-     .operand_registers = "rrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<8, 16, U8, S8>,
-     .min_sm = 75},
-    {.opcode = "mma.sync.aligned.m8n8k16.row.col.s32.u8.u8.s32",
-     .result_registers = "rr",
-     .operand_registers = "rrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<8, 16, U8, U8>,
-     .min_sm = 75},
-    {.opcode = "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 16, S8, S8>,
-     .min_sm = 80},
-    {.opcode = "mma.sync.aligned.m16n8k16.row.col.s32.s8.u8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 16, S8, U8>,
-     .min_sm = 80},
-    {.opcode = "mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 16, U8, S8>,
-     .min_sm = 80},
-    {.opcode = "mma.sync.aligned.m16n8k16.row.col.s32.u8.u8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 16, U8, U8>,
-     .min_sm = 80},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 32, S8, S8>,
-     .min_sm = 80},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 32, S8, U8>,
-     .min_sm = 80},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 32, U8, S8>,
-     .min_sm = 80},
-    {.opcode = "mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32",
-     .result_registers = "rrrr",
-     .operand_registers = "rrrrrrrrrr",
-     .kind = PtxInstruction::Kind::kWarp,
-     .run_warp = mma<16, 32, U8, U8>,
-     .min_sm = 80},
+    product<16, 8, F16, F16>("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32", 75, 23),
+    product<16, 16, F16, F16>("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", 80, 23),
+    product<16, 8, Bf16, Bf16>("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32", 80, 23),
+    product<16, 16, Bf16, Bf16>("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", 80, 23),
+    product<16, 32, E4m3, E4m3>("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32", 89, 12),
+    product<16, 32, E4m3, E5m2>("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32", 89, 12),
+    product<16, 32, E5m2, E4m3>("mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e4m3.f32", 89, 12),
+    product<16, 32, E5m2, E5m2>("mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e5m2.f32", 89, 12),
+    product<8, 16, S8, S8>("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32", 75),
+    product<8, 16, S8, U8>("mma.sync.aligned.m8n8k16.row.col.s32.s8.u8.s32", 75),
+    product<8, 16, U8, S8>("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32", 75),
+    product<8, 16, U8, U8>("mma.sync.aligned.m8n8k16.row.col.s32.u8.u8.s32", 75),
+    product<16, 16, S8, S8>("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32", 80),
+    product<16, 16, S8, U8>("mma.sync.aligned.m16n8k16.row.col.s32.s8.u8.s32", 80),
+    product<16, 16, U8, S8>("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32", 80),
+    product<16, 16, U8, U8>("mma.sync.aligned.m16n8k16.row.col.s32.u8.u8.s32", 80),
+    product<16, 32, S8, S8>("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32", 80),
+    product<16, 32, S8, U8>("mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32", 80),
+    product<16, 32, U8, S8>("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32", 80),
+    product<16, 32, U8, U8>("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32", 80),
 };
 
 }  // namespace
