@@ -59,25 +59,27 @@ CountedConversion count_matvec_loop(const codegen::EmittedKernel& kernel, const 
   return {loop.instructions - elements - 1, loop.loads, elements};
 }
 
-/// The emitted functions around a kernel of our own, which converts `quads` times four elements.
-std::string probe_source(std::string_view emitted, std::string_view parameters,
+/// A kernel of our own, which converts `quads` times four elements; "{0}" in the statement is which.
+std::string probe_kernel(std::string_view name, std::string_view parameters,
                          std::string_view statement, int quads) {
-  std::string source(emitted.substr(0, emitted.find("extern \"C\" __global__")));
-  source += fmt::format("extern \"C\" __global__ void probe({}) {{\n", parameters);
-  for (int i = 0; i < quads; ++i) source += fmt::format(fmt::runtime(statement), i);
-  return source + "}\n";
+  std::string text = fmt::format("extern \"C\" __global__ void {}({}) {{\n", name, parameters);
+  for (int i = 0; i < quads; ++i) text += fmt::format(fmt::runtime(statement), i);
+  return text + "}\n";
 }
 
-/// The difference of eight conversions and four.
+/// The difference of eight conversions and four, by kernels that take the emitted one's place.
 CountedConversion count_probe(std::string_view emitted, std::string_view parameters,
                               std::string_view statement, const Target& target, Compiler& compiler,
                               const Options& options) {
-  const auto count = [&](int quads) {
-    return count_sass(compile_to_sass(probe_source(emitted, parameters, statement, quads), "probe",
-                                      target, compiler, options));
-  };
-  const SassCount difference = count(8) - count(4);
-  return {difference.instructions, 0, 16};
+  const std::string functions(emitted.substr(0, emitted.find("extern \"C\" __global__")));
+  const std::vector<SassLine> lines =
+      compile_to_sass(functions + probe_kernel("probe_8", parameters, statement, 8) +
+                          probe_kernel("probe_4", parameters, statement, 4),
+                      "probe_8", target, compiler, options);
+  const SassCount eight = count_sass(function_of(lines, "probe_8"));
+  const SassCount four = count_sass(function_of(lines, "probe_4"));
+  KTJIT_CHECK(four.instructions > 0 && eight.instructions > four.instructions);
+  return {eight.instructions - four.instructions, 0, 16};
 }
 
 std::optional<codegen::EmittedKernel> emit_pairs(const Conversion& conversion,
@@ -122,9 +124,12 @@ std::vector<Conversion> all_conversions() {
         if (is_fp8) pairs.push_back({kPairs, format, finite, pair});
       }
     }
-    for (bool saturate : {true, false}) {
-      encodes.push_back({.kind = kEncode, .format = format, .saturate = saturate});
-    }
+  }
+  for (const Format& format : all_formats()) {
+    const KernelSpec spec = make_spec(Op::kQuantize, format.name, kCols, make_cuda_target(80));
+    if (spec.scale || format.block_elems > 1 || !try_emit(spec)) continue;
+    for (bool saturate : {true, false})
+      encodes.push_back({.kind = kEncode, .format = format.id, .saturate = saturate});
   }
   decodes.insert(decodes.end(), pairs.begin(), pairs.end());
   decodes.insert(decodes.end(), encodes.begin(), encodes.end());
@@ -163,11 +168,24 @@ std::optional<CountedConversion> count_conversion(const Conversion& conversion,
   KernelSpec spec = make_spec(Op::kQuantize, name, kCols, target);
   spec.saturate = conversion.saturate;
   const auto kernel = try_emit(spec);
-  if (!kernel || kernel->source.find(" f32x2_to_fp8(") == std::string::npos) return std::nullopt;
-  return count_probe(kernel->source, "const float* x, unsigned* codes",
-                     "  codes[{0}] = f32x2_to_fp8(x[4 * {0}], x[4 * {0} + 1]) |\n"
-                     "      f32x2_to_fp8(x[4 * {0} + 2], x[4 * {0} + 3]) << 16;\n",
-                     target, compiler, options);
+  const auto has = [&](std::string_view function) {
+    return kernel && kernel->source.find(function) != std::string::npos;
+  };
+  const char* statement = nullptr;
+  if (has(" encode_quad(const float (&value)[4])")) {
+    statement =
+        "  {{\n    const float value[4] = {{x[4 * {0}], x[4 * {0} + 1], x[4 * {0} + 2], "
+        "x[4 * {0} + 3]}};\n"
+        "    codes[{0}] = encode_quad(value);\n  }}\n";
+  } else if (has(" f32x2_to_fp8(float first, float second)")) {
+    statement =
+        "  codes[{0}] = f32x2_to_fp8(x[4 * {0}], x[4 * {0} + 1]) |\n"
+        "      f32x2_to_fp8(x[4 * {0} + 2], x[4 * {0} + 3]) << 16;\n";
+  } else {
+    return std::nullopt;
+  }
+  return count_probe(kernel->source, "const float* x, unsigned* codes", statement, target, compiler,
+                     options);
 }
 
 }  // namespace ktjit::test

@@ -42,7 +42,7 @@ std::vector<SassLine> parse_sass(std::string_view listing) {
     const auto end = listing.find('\n');
     const std::string_view line = trimmed(listing.substr(0, end));
     listing.remove_prefix(end == std::string_view::npos ? listing.size() : end + 1);
-    if (line.starts_with(".L_") && line.ends_with(':')) {
+    if (starts_with_any(line, {".L_", ".text."}) && line.ends_with(':')) {
       lines.push_back({std::string(line.substr(0, line.size() - 1)), ""});
       continue;
     }
@@ -58,6 +58,16 @@ std::vector<SassLine> parse_sass(std::string_view listing) {
     if (!instruction.empty()) lines.push_back({"", std::string(instruction)});
   }
   return lines;
+}
+
+std::vector<SassLine> function_of(const std::vector<SassLine>& lines, std::string_view name) {
+  std::vector<SassLine> function;
+  bool is_inside = false;
+  for (const SassLine& line : lines) {
+    if (line.label.starts_with(".text.")) is_inside = line.label.substr(6) == name;
+    if (is_inside) function.push_back(line);
+  }
+  return function;
 }
 
 SassCount count_sass(const std::vector<SassLine>& lines) {

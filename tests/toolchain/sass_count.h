@@ -20,12 +20,15 @@ struct SassCount {
 
 /// One line of a listing: an instruction without its predicate, or a label.
 struct SassLine {
-  std::string label;        ///< ".L_x_1", or empty
+  std::string label;        ///< ".L_x_1", ".text.probe", or empty
   std::string instruction;  ///< "LDG.E.64 R2, [R4+0x10]"
 };
 
 /// The code of all functions of a listing (`nvdisasm --print-code`), in order.
 std::vector<SassLine> parse_sass(std::string_view listing);
+
+/// The lines of one function.
+std::vector<SassLine> function_of(const std::vector<SassLine>& lines, std::string_view name);
 
 /// All lines together.
 SassCount count_sass(const std::vector<SassLine>& lines);

@@ -31,9 +31,18 @@ constexpr const char* kListing = R"(
 
 TEST_CASE("SASS is read without predicates, comments and directives") {
   const std::vector<SassLine> lines = parse_sass(kListing);
-  REQUIRE(lines.size() == 16);
-  CHECK(lines[2].label == ".L_x_0");
-  CHECK(lines[5].instruction == "LDS R6, [R2]");
+  REQUIRE(lines.size() == 17);
+  CHECK(lines[0].label == ".text.f");
+  CHECK(lines[3].label == ".L_x_0");
+  CHECK(lines[6].instruction == "LDS R6, [R2]");
+}
+
+TEST_CASE("functions of one listing are told apart") {
+  const std::vector<SassLine> lines =
+      parse_sass(".text.a:\n  /*0000*/ EXIT ;\n.text.b:\n  /*0000*/ NOP ;\n  /*0010*/ EXIT ;\n");
+  CHECK(function_of(lines, "a").size() == 2);
+  CHECK(function_of(lines, "b").size() == 3);
+  CHECK(function_of(lines, "c").empty());
 }
 
 TEST_CASE("loads are counted apart; stores, parameters and NOPs not at all") {

@@ -42,6 +42,12 @@ bool lacks_disassembler(const Toolchain& toolchain) {
   }
 }
 
+bool lacks_permission_for_exhaustive_tests() {
+  if (!test_setting("KTJIT_EXHAUSTIVE").empty()) return false;
+  skip_test("takes many minutes; KTJIT_EXHAUSTIVE=1 runs it");
+  return true;
+}
+
 std::string test_setting(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr ? value : "";

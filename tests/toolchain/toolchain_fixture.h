@@ -23,6 +23,9 @@ Compiler* find_compiler(Toolchain& toolchain, std::string_view name);
 /// True, and the test skipped, if nvdisasm is not to be had.
 bool lacks_disassembler(const Toolchain& toolchain);
 
+/// True, and the test skipped, unless KTJIT_EXHAUSTIVE is set: tests of many minutes.
+bool lacks_permission_for_exhaustive_tests();
+
 /// The value of an environment variable that tests know, empty if it is not set.
 std::string test_setting(const char* name);
 
