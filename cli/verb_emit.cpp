@@ -6,13 +6,13 @@
 
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
-#include "cli/disassembler.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
 #include "cli/place.h"
 #include "cli/subject.h"
 #include "cli/verbs.h"
 #include "codegen/emitter.h"
+#include "jit/disassembler.h"
 #include "jit/planner.h"
 #include "jit/tensor_ops.h"
 

@@ -8,6 +8,7 @@
 #include "codegen/cpu_emitter.h"
 #include "codegen/cuda_emitter.h"
 #include "codegen/emitter_parts.h"
+#include "codegen/instruction_counts.h"
 #include "core/error.h"
 #include "templates/embedded_templates.h"
 
@@ -23,7 +24,15 @@ EmittedKernel emit(const KernelSpec& spec) {
     throw SpecError("cols", fmt::format("{}", spec.layout.cols),
                     fmt::format("at most {}", kMaxCols));
   }
-  return spec.target.is_cuda() ? emit_cuda(spec) : emit_cpu(spec);
+  if (spec.target.is_cpu()) return emit_cpu(spec);
+  EmittedKernel emitted = emit_cuda(spec);
+  if (spec.op != Op::kQuantize) return emitted;
+  if (const InstructionCount* count =
+          find_instruction_count(encode_conversion(spec.weight, spec.saturate), spec.target)) {
+    emitted.lowering.instructions_per_4 = count->instructions_per_4();
+    emitted.lowering.loads_per_4 = count->loads_per_4();
+  }
+  return emitted;
 }
 
 std::string_view get_template(std::string_view path) {

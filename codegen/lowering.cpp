@@ -6,6 +6,7 @@
 #include <array>
 #include <fmt/format.h>
 
+#include "codegen/instruction_counts.h"
 #include "core/codebooks.h"
 #include "core/error.h"
 
@@ -90,7 +91,9 @@ bool is_served(FormatId format) {
   return std::find(kServed.begin(), kServed.end(), format) != kServed.end();
 }
 
-Lowering get_lowering(FormatId format, const Target& target, bool weights_finite) {
+namespace {
+
+Lowering choose_lowering(FormatId format, const Target& target, bool weights_finite) {
   const Format& facts = get_format(format);
   if (!is_served(format)) {
     std::string served;
@@ -126,6 +129,22 @@ Lowering get_lowering(FormatId format, const Target& target, bool weights_finite
       return {LoweringKind::kNative, "", "a number type of the target", "native",
               target.is_cuda() && format != kF32 ? 4 : 0};
   }
+}
+
+}  // namespace
+
+Lowering get_lowering(FormatId format, const Target& target, bool weights_finite) {
+  Lowering lowering = choose_lowering(format, target, weights_finite);
+  lowering.instructions_per_4 = 0;
+  if (!target.is_cuda()) return lowering;
+  const InstructionCount* count =
+      find_instruction_count(decode_conversion(format, weights_finite), target);
+  if (count == nullptr && weights_finite)  // the scan changes nothing
+    count = find_instruction_count(decode_conversion(format, false), target);
+  if (count == nullptr) return lowering;
+  lowering.instructions_per_4 = count->instructions_per_4();
+  lowering.loads_per_4 = count->loads_per_4();
+  return lowering;
 }
 
 }  // namespace ktjit::codegen

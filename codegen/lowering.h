@@ -21,9 +21,10 @@ struct Lowering {
       routine;  ///< variant of the decode piece in templates/, empty if the format has only one
   std::string reason;   ///< for headers and reports: "no cvt from e4m3"
   std::string summary;  ///< "software, exact: f16x2 bit routine", as `plan` and `run` print it
-  /// SASS instructions that turn four codes in a register into four f32, loads not counted; 0 for
-  /// none: native f32, and where nobody has counted.
+  /// SASS instructions for four elements, with their share of scales and addresses, loads not
+  /// counted; 0 where nobody has counted: CPUs. See codegen/instruction_counts.h.
   int instructions_per_4 = 0;
+  double loads_per_4 = 0;  ///< loads for four elements, of tables too
 };
 
 /// `weights_finite`: a scan has proved that no code is a NaN, so the shorter routine serves.

@@ -7,7 +7,11 @@
 
 #include "jit/options.h"
 
-namespace ktjit::cli {
+namespace ktjit {
+
+/// The program that `disassemble` starts; looks where that does. Errors: ToolchainError if there is
+/// none that starts.
+std::string find_disassembler(const Options& options);
 
 /// SASS of a cubin. Looks for nvdisasm in Options::disassembler alone if that is set, else on the
 /// PATH, in Triton's wheel in the Python environment, and in the CUDA toolkit.
@@ -15,4 +19,4 @@ namespace ktjit::cli {
 /// Errors: ToolchainError if there is none, or if it refuses the cubin.
 std::string disassemble(const Options& options, std::span<const std::byte> cubin);
 
-}  // namespace ktjit::cli
+}  // namespace ktjit

@@ -1,4 +1,4 @@
-#include "cli/disassembler.h"
+#include "jit/disassembler.h"
 
 #include <algorithm>
 #include <array>
@@ -21,7 +21,7 @@
 
 extern char** environ;  // handed on to nvdisasm unread
 
-namespace ktjit::cli {
+namespace ktjit {
 namespace {
 
 /// A file that lives as long as this object.
@@ -96,7 +96,7 @@ std::string read_to_end(int fd) {
   }
 }
 
-Outcome run_program(const std::string& program, const std::string& cubin_path) {
+Outcome run_program(const std::string& program, std::string option, std::string path = "") {
   Outcome outcome;
   std::array<int, 2> ends;
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
@@ -116,10 +116,9 @@ Outcome run_program(const std::string& program, const std::string& cubin_path) {
   posix_spawnattr_setsigdefault(&attributes, &defaults);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
 
-  std::string option = "--print-code";  // leave out the sections that hold no code
   std::string name = program;
-  std::string path = cubin_path;
-  const std::array<char*, 4> arguments = {name.data(), option.data(), path.data(), nullptr};
+  const std::array<char*, 4> arguments = {name.data(), option.data(),
+                                          path.empty() ? nullptr : path.data(), nullptr};
   pid_t pid = -1;
   outcome.start_error =
       ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, arguments.data(), environ);
@@ -142,23 +141,26 @@ Outcome run_program(const std::string& program, const std::string& cubin_path) {
 
 }  // namespace
 
-std::string disassemble(const Options& options, std::span<const std::byte> cubin) {
-  const TemporaryFile file(cubin);
+std::string find_disassembler(const Options& options) {
   std::string looked_in;
   for (const std::filesystem::path& program : candidates(options)) {
-    Outcome outcome = run_program(program.string(), file.path());
-    if (outcome.start_error != 0) {
-      const std::string place = program.has_parent_path() ? program.string() : "the PATH";
-      looked_in += fmt::format("{}{}", looked_in.empty() ? "" : ", ", place);
-      continue;
-    }
-    if (WIFEXITED(outcome.status) && WEXITSTATUS(outcome.status) == 0) return outcome.text;
-    throw ToolchainError(fmt::format("nvdisasm refused the code: {}", outcome.chatter),
-                         program.string(),
-                         "take one at least as new as the compiler (KTJIT_NVDISASM names it)");
+    if (run_program(program.string(), "--version").start_error == 0) return program.string();
+    const std::string place = program.has_parent_path() ? program.string() : "the PATH";
+    looked_in += fmt::format("{}{}", looked_in.empty() ? "" : ", ", place);
   }
   throw ToolchainError("nvdisasm, which prints machine code, was not found", looked_in,
                        "install the CUDA toolkit or Triton's Python wheel, or set KTJIT_NVDISASM");
 }
 
-}  // namespace ktjit::cli
+std::string disassemble(const Options& options, std::span<const std::byte> cubin) {
+  const std::string program = find_disassembler(options);
+  const TemporaryFile file(cubin);
+  // Leaves out the sections that hold no code.
+  const Outcome outcome = run_program(program, "--print-code", file.path());
+  if (outcome.start_error == 0 && WIFEXITED(outcome.status) && WEXITSTATUS(outcome.status) == 0)
+    return outcome.text;
+  throw ToolchainError(fmt::format("nvdisasm refused the code: {}", outcome.chatter), program,
+                       "take one at least as new as the compiler (KTJIT_NVDISASM names it)");
+}
+
+}  // namespace ktjit
