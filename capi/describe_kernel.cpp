@@ -15,7 +15,8 @@ FormatId format_or(const char* name, FormatId otherwise) {
   return name == nullptr ? otherwise : get_format(name).id;
 }
 
-std::optional<ScaleGrid> scale_of(const ktjit_kernel_desc& desc, FormatId weight) {
+/// The scales that are described; nothing if none are.
+std::optional<ScaleGrid> scale_of(const ktjit_kernel_desc& desc) {
   if (desc.scale_type != nullptr) {
     return ScaleGrid{desc.scale_block_rows, desc.scale_block_cols, get_scale_type(desc.scale_type)};
   }
@@ -24,7 +25,7 @@ std::optional<ScaleGrid> scale_of(const ktjit_kernel_desc& desc, FormatId weight
                     fmt::format("f32, bf16, e8m0 or e4m3 with blocks of {} x {}",
                                 desc.scale_block_rows, desc.scale_block_cols));
   }
-  return fixed_scale_grid(weight);
+  return std::nullopt;
 }
 
 }  // namespace
@@ -36,8 +37,8 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   require(desc.format, "format");
   if (desc.target == nullptr) require(native, "target");
 
-  const FormatId weight = get_format(desc.format).id;
-  KernelSpec spec = make_spec(get_op(desc.op), weight, scale_of(desc, weight), desc.cols,
+  const WeightFormat weight = get_weight_format(desc.format, scale_of(desc));
+  KernelSpec spec = make_spec(get_op(desc.op), weight.id, weight.scale, desc.cols,
                               desc.target == nullptr ? *native : toolchain.get_target(desc.target));
   if (spec.op == Op::kReadTest) {
     throw SpecError("op", "read_test", "dequant, matvec, matmul, quantize, nan_scan");

@@ -1,5 +1,6 @@
 #include "capi/launch_arguments.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <initializer_list>
@@ -42,8 +43,7 @@ bool is_used(const KernelSpec& spec, Field field) {
 /// Bytes that the address has to be a multiple of.
 std::int64_t alignment_of(const KernelSpec& spec, Field field) {
   if (field == &ktjit_arguments::scale)
-    return spec.scale->type == ScaleType::kE4M3 ? kTensorScaleBytes
-                                                : scale_type_bytes(spec.scale->type);
+    return std::max<std::int64_t>(spec.scale->header_bytes(), scale_type_bytes(spec.scale->type));
   if (field == &ktjit_arguments::x_scale || field == &ktjit_arguments::found) return 4;
   if (field == &ktjit_arguments::bias) return get_format(*spec.bias).block_bytes;
   return spec.layout.base_alignment_bytes;

@@ -70,7 +70,8 @@ Subject::Subject(const SubjectOptions& options) {
 }
 
 void Subject::open_described(const SubjectOptions& options) {
-  const Format& format = get_format(options.format);
+  const WeightFormat weight = get_weight_format(options.format, options.scale_grid());
+  const Format& format = get_format(weight.id);
   if (options.shape.empty()) throw UsageError("--format needs --shape");
   const Shape shape = parse_shape("--shape", options.shape);
 
@@ -79,26 +80,29 @@ void Subject::open_described(const SubjectOptions& options) {
   tensor.format = format.id;
   tensor.ne = {shape.cols, shape.rows, 1, 1};
   tensor.n_dims = 2;
-  tensor.scale_grid = options.scale_grid();
+  tensor.scale_grid = weight.scale;
   KernelSpec spec;  // the checks of formats, columns and scales are the spec's
   spec.weight = format.id;
   spec.scale = tensor.scale_grid;
   spec.layout.cols = shape.cols;
   validate(spec);
 
-  const auto make_pages = [&](std::int64_t count, std::int64_t each_bytes) {
+  const auto make_pages = [&](std::int64_t count, std::int64_t each_bytes,
+                              std::int64_t header_bytes = 0) {
     std::int64_t bytes = 0;
-    if (__builtin_mul_overflow(count, each_bytes, &bytes)) {
+    if (__builtin_mul_overflow(count, each_bytes, &bytes) ||
+        __builtin_add_overflow(bytes, header_bytes, &bytes)) {
       throw UsageError(fmt::format("--shape {} is too large", options.shape));
     }
     return pages_.emplace_back(static_cast<std::size_t>(bytes)).bytes();
   };
   tensor.data = make_pages(shape.rows, ktjit::row_bytes(format, shape.cols));
-  title_ = fmt::format("{} {}x{}", format.name, shape.rows, shape.cols);
+  title_ = fmt::format("{} {}x{}", weight.name(), shape.rows, shape.cols);
   if (tensor.scale_grid) {
     const ScaleGrid& grid = *tensor.scale_grid;
     tensor.scale_data = make_pages(grid.rows_of_scales(shape.rows),
-                                   grid.cols_of_scales(shape.cols) * scale_type_bytes(grid.type));
+                                   grid.cols_of_scales(shape.cols) * scale_type_bytes(grid.type),
+                                   grid.header_bytes());
     title_ += fmt::format(", scales {}", scale_grid_name(grid));
   }
   model::Model::Contents contents{};

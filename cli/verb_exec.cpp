@@ -71,24 +71,25 @@ void open_raw(const ExecOptions& options, Operand& operand) {
   if (description.format.empty() || description.shape.empty()) {
     throw UsageError("--raw needs --format and --shape");
   }
-  const Format& format = get_format(description.format);
+  const WeightFormat weight = get_weight_format(description.format, description.scale_grid());
+  const Format& format = get_format(weight.id);
   const Shape shape = parse_shape("--shape", description.shape);
   ScaledTensorView& view = operand.view;
-  view = {format.id, shape.rows, shape.cols, {}, description.scale_grid(), {}};
-  if (!view.scale_grid) view.scale_grid = fixed_scale_grid(format.id);
+  view = {format.id, shape.rows, shape.cols, {}, weight.scale, {}};
   if (view.scale_grid.has_value() == options.scale.empty()) {
-    throw UsageError(fixed_scale_grid(format.id)
-                         ? fmt::format("--format {} needs --scale", format.name)
+    throw UsageError(view.scale_grid && !description.scale_grid()
+                         ? fmt::format("--format {} needs --scale", weight.name())
                          : "--scale and --scale-block go together");
   }
   if (view.scale_grid && !has_separate_scales(format.id)) {
-    throw UsageError(fmt::format("--scale does not go with {}", format.name),
-                     "only the FP8 and FP4 formats keep their scales in a tensor of their own");
+    throw UsageError(
+        fmt::format("--scale does not go with {}", format.name),
+        "only the FP8, MX and NVFP4 formats keep their scales in a tensor of their own");
   }
   const std::int64_t bytes_per_row = row_bytes(format, shape.cols);
   operand.raw.emplace(options.raw);
   check_file_size(*operand.raw, shape.rows, bytes_per_row,
-                  fmt::format("{} {}x{}", format.name, shape.rows, shape.cols));
+                  fmt::format("{} {}x{}", weight.name(), shape.rows, shape.cols));
   view.data = operand.raw->bytes();
   if (!view.scale_grid) return;
   const ScaleGrid& grid = *view.scale_grid;

@@ -68,7 +68,7 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
         {"kElemBytes", fmt::format("{}", format.block_bytes), "bytes of one element of w"});
   }
   if (spec.scale && spec.scale->type == ScaleType::kE4M3) {
-    constants.push_back({"kTensorScaleBytes", fmt::format("{}", kTensorScaleBytes),
+    constants.push_back({"kTensorScaleBytes", fmt::format("{}", spec.scale->header_bytes()),
                          "the tensor's f32 scale and zeros, before the blocks' scales"});
   }
   if (spec.op == Op::kMatvec) {

@@ -29,6 +29,8 @@ constexpr std::array kFormats = {
     Format{kFp8E4B15, "fp8_e4b15", kFp8, 1, 1, -1},
     Format{kFp8E4M3Fnuz, "fp8_e4m3fnuz", kFp8, 1, 1, -1},
     Format{kFp8E5M2Fnuz, "fp8_e5m2fnuz", kFp8, 1, 1, -1},
+    Format{kMxfp6E2M3, "mxfp6_e2m3", kMx, 32, 24, -1},
+    Format{kMxfp6E3M2, "mxfp6_e3m2", kMx, 32, 24, -1},
     Format{kMxfp4, "mxfp4", kMx, 32, 16, -1},
     Format{kNvfp4, "nvfp4", kMx, 16, 8, -1},
     Format{kQ4_0, "q4_0", kGgml, 32, 18, 2},
@@ -84,6 +86,12 @@ constexpr std::array<std::string_view, 2> kF32Aliases = {"float32", "fp32"};
 constexpr std::array<std::string_view, 2> kF16Aliases = {"float16", "fp16"};
 constexpr std::array<std::string_view, 1> kBF16Aliases = {"bfloat16"};
 
+constexpr ScaleGrid kMxGrid = {1, 32, ScaleType::kE8M0};
+
+// MXFP8's elements are FP8, which may have scales of any shape: only the two together have the name.
+constexpr std::array<std::string_view, 2> kScaledNames = {"mxfp8_e4m3", "mxfp8_e5m2"};
+constexpr std::array<FormatId, 2> kScaledElements = {kFp8E4M3, kFp8E5M2};
+
 bool equals_ignoring_case(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
     return std::tolower(x) == std::tolower(y);
@@ -91,6 +99,13 @@ bool equals_ignoring_case(std::string_view a, std::string_view b) {
 }
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+[[noreturn]] void throw_unknown(std::string_view name, std::span<const std::string_view> more) {
+  std::vector<std::string_view> names;
+  for (const Format& format : kFormats) names.push_back(format.name);
+  names.insert(names.end(), more.begin(), more.end());
+  throw SpecError("format", fmt::format("'{}'", name), fmt::format("{}", fmt::join(names, ", ")));
+}
 
 }  // namespace
 
@@ -114,9 +129,7 @@ const Format* find_format(std::string_view name) {
 
 const Format& get_format(std::string_view name) {
   if (const Format* format = find_format(name)) return *format;
-  std::vector<std::string_view> names;
-  for (const Format& format : kFormats) names.push_back(format.name);
-  throw SpecError("format", fmt::format("'{}'", name), fmt::format("{}", fmt::join(names, ", ")));
+  throw_unknown(name, {});
 }
 
 const Format* find_ggml_format(std::uint32_t ggml_type) {
@@ -159,13 +172,14 @@ std::int64_t ScaleGrid::cols_of_scales(std::int64_t cols) const {
   return block_cols == 0 ? 1 : ceil_div(cols, block_cols);
 }
 
+std::int64_t ScaleGrid::header_bytes() const { return type == ScaleType::kE4M3 ? 16 : 0; }
+
 std::int64_t ScaleGrid::plane_bytes(std::int64_t rows, std::int64_t cols) const {
-  const std::int64_t header = type == ScaleType::kE4M3 ? kTensorScaleBytes : 0;
-  return header + rows_of_scales(rows) * cols_of_scales(cols) * scale_type_bytes(type);
+  return header_bytes() + rows_of_scales(rows) * cols_of_scales(cols) * scale_type_bytes(type);
 }
 
 std::optional<ScaleGrid> fixed_scale_grid(FormatId id) {
-  if (id == kMxfp4) return ScaleGrid{1, 32, ScaleType::kE8M0};
+  if (id == kMxfp6E2M3 || id == kMxfp6E3M2 || id == kMxfp4) return kMxGrid;
   if (id == kNvfp4) return ScaleGrid{1, 16, ScaleType::kE4M3};
   return std::nullopt;
 }
@@ -215,6 +229,33 @@ std::string scale_grid_name(const std::optional<ScaleGrid>& grid) {
   if (grid->block_rows == 0 && grid->block_cols == 0) return fmt::format("tensor {}", type);
   if (grid->block_rows == 1 && grid->block_cols == 0) return fmt::format("row {}", type);
   return fmt::format("{}x{} {}", grid->block_rows, grid->block_cols, type);
+}
+
+std::string_view WeightFormat::name() const {
+  for (std::size_t i = 0; i < kScaledNames.size(); ++i) {
+    if (id == kScaledElements[i] && scale == kMxGrid) return kScaledNames[i];
+  }
+  return get_format(id).name;
+}
+
+std::span<const std::string_view> scaled_format_names() { return kScaledNames; }
+
+WeightFormat get_weight_format(std::string_view name, const std::optional<ScaleGrid>& scale) {
+  WeightFormat implied;
+  if (const Format* format = find_format(name)) {
+    implied = {format->id, fixed_scale_grid(format->id)};
+  } else {
+    const auto* at = std::ranges::find_if(
+        kScaledNames, [&](std::string_view known) { return equals_ignoring_case(known, name); });
+    if (at == kScaledNames.end()) throw_unknown(name, kScaledNames);
+    implied = {kScaledElements[static_cast<std::size_t>(at - kScaledNames.begin())], kMxGrid};
+  }
+  if (!implied.scale) return {implied.id, scale};
+  if (scale && scale != implied.scale) {
+    throw SpecError("scale", scale_grid_name(scale),
+                    fmt::format("{} with {}", scale_grid_name(implied.scale), implied.name()));
+  }
+  return implied;
 }
 
 }  // namespace ktjit

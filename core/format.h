@@ -24,6 +24,8 @@ enum class FormatId {
   kFp8E4B15,
   kFp8E4M3Fnuz,
   kFp8E5M2Fnuz,
+  kMxfp6E2M3,
+  kMxfp6E3M2,
   kMxfp4,
   kNvfp4,
   kQ4_0,
@@ -69,8 +71,9 @@ enum class FormatFamily {
   kFloat,    ///< IEEE-like floats of 16 bits and more
   kInteger,  ///< plain integers, bool among them
   kFp8,      ///< 8-bit floats; scales, if any, lie in a tensor of their own
-  kMx,       ///< OCP MXFP4 and NVFP4: two codes in a byte, the first in the low nibble; the
-             ///< scales of a fixed grid lie in a tensor of their own
+  kMx,       ///< OCP MXFP6, MXFP4 and NVFP4: codes of 6 or 4 bits as one little-endian stream, that
+             ///< of element i from bit 6 i or 4 i on; the scales of a fixed grid lie in a tensor of
+             ///< their own
   kGgml,     ///< blocks that carry their own scales, as ggml defines them
   kStored,   ///< types that files hold and nothing computes with: complex numbers, bare E8M0, FP4
              ///< and FP6 codes, the first of a byte in its low bits
@@ -109,13 +112,10 @@ enum class ScaleType {
   kF32,
   kBF16,
   kE8M0,  ///< 2^(code - 127), 255 is NaN
-  kE4M3,  ///< NVFP4's two levels: the plane begins with kTensorScaleBytes bytes, of which the first 4
+  kE4M3,  ///< NVFP4's two levels: the plane begins with ScaleGrid::header_bytes, of which the first 4
           ///< are the tensor's f32 scale and the others zero; a block's scale is f32(code) * that,
           ///< rounded once to f32
 };
-
-/// Bytes before the first code of a plane of kE4M3 scales: the alignment of vector loads is kept.
-constexpr std::int64_t kTensorScaleBytes = 16;
 
 /// One scale per `block_rows` x `block_cols` block of a matrix; edge blocks may be smaller.
 /// A zero stands for the whole extent, so {0, 0} is one scale per tensor and {1, 0} one per row.
@@ -130,13 +130,17 @@ struct ScaleGrid {
 
   std::int64_t rows_of_scales(std::int64_t rows) const;
   std::int64_t cols_of_scales(std::int64_t cols) const;
+  /// Bytes before the first scale: 16 of a plane of kE4M3 scales, so that the alignment of vector
+  /// loads is kept, none of others.
+  std::int64_t header_bytes() const;
   /// Bytes of the whole plane of scales of a [rows, cols] matrix.
   std::int64_t plane_bytes(std::int64_t rows, std::int64_t cols) const;
 };
 
 std::string_view scale_type_name(ScaleType type);
 int scale_type_bytes(ScaleType type);
-/// The grid that belongs to the format: 1x32 e8m0 of mxfp4, 1x16 e4m3 of nvfp4; nothing for others.
+/// The grid that belongs to the format: 1x32 e8m0 of mxfp6 and mxfp4, 1x16 e4m3 of nvfp4; nothing for
+/// others.
 std::optional<ScaleGrid> fixed_scale_grid(FormatId id);
 /// Whether the format's scales, if any, lie in a tensor of their own.
 bool has_separate_scales(FormatId id);
@@ -144,5 +148,25 @@ bool has_separate_scales(FormatId id);
 ScaleType get_scale_type(std::string_view name);
 /// "none" for an absent grid, "tensor", "row", or "128x128", each with the type: "128x128 f32".
 std::string scale_grid_name(const std::optional<ScaleGrid>& grid);
+
+/// How a matrix is encoded: its elements' format and, where they lie beside it, its scales.
+struct WeightFormat {
+  FormatId id = FormatId::kF32;
+  std::optional<ScaleGrid> scale;
+
+  bool operator==(const WeightFormat&) const = default;
+  /// The name that says both, where there is one: mxfp8_e4m3 of fp8_e4m3 with scales of 1x32 e8m0.
+  /// Otherwise the element format's name.
+  std::string_view name() const;
+};
+
+/// Names of formats that are no format of elements: `mxfp8_e4m3`, `mxfp8_e5m2`.
+std::span<const std::string_view> scaled_format_names();
+
+/// What `name` means where weights are described: a format's name or alias, or one of
+/// scaled_format_names; with the scales that the name implies, or with `scale`.
+/// Errors: SpecError with the known names; for a `scale` other than the one that the name implies.
+WeightFormat get_weight_format(std::string_view name,
+                               const std::optional<ScaleGrid>& scale = std::nullopt);
 
 }  // namespace ktjit

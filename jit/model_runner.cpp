@@ -76,8 +76,7 @@ class PieceOnDevice {
         static_cast<std::size_t>(scale_type_bytes(grid.type));
     const std::int64_t first = grid.block_rows == 0 ? 0 : piece.first_row / grid.block_rows;
     // Of the tensor's scale, which some planes begin with, each piece has its copy.
-    const std::size_t header =
-        grid.type == ScaleType::kE4M3 ? static_cast<std::size_t>(kTensorScaleBytes) : 0;
+    const auto header = static_cast<std::size_t>(grid.header_bytes());
     const std::span<const std::byte> scales = tensor.scale_data.subspan(
         header + static_cast<std::size_t>(first) * scale_row_size,
         static_cast<std::size_t>(grid.rows_of_scales(piece.rows)) * scale_row_size);

@@ -1,5 +1,5 @@
 // Each format is one short function from the bytes of a block to its values; decode_row walks the
-// blocks. Sources: IEEE 754 (f16), OCP OFP8 1.0 (e4m3, e5m2), Triton (e4b15), "8-bit Numerical
+// blocks. Sources: IEEE 754 (f16), OCP OFP8 1.0 (e4m3, e5m2), OCP MX 1.0 (e2m3, e3m2, e2m1), Triton (e4b15), "8-bit Numerical
 // Formats for Deep Neural Networks" by Noune et al. (fnuz), ggml-common.h and ggml-quants.c of
 // ggml, August 2026 (blocks). Compile with -ffp-contract=off, so that no option enters the
 // definition. (As it is, the product of an f16 d, a scale and a code fits 24 bits, so that only the
@@ -49,6 +49,8 @@ constexpr FloatLayout kE5M2Layout = {5, 2, 15, Specials::kIeee};
 constexpr FloatLayout kE4B15Layout = {4, 3, 15, Specials::kNone};
 constexpr FloatLayout kE4M3FnuzLayout = {4, 3, 8, Specials::kMinusZeroIsNan};
 constexpr FloatLayout kE5M2FnuzLayout = {5, 2, 16, Specials::kMinusZeroIsNan};
+constexpr FloatLayout kE2M3Layout = {2, 3, 1, Specials::kNone};
+constexpr FloatLayout kE3M2Layout = {3, 2, 3, Specials::kNone};
 
 double decode_float(const FloatLayout& layout, unsigned code) {
   const unsigned mantissa = code & ((1u << layout.mantissa_bits) - 1);
@@ -225,6 +227,20 @@ void decode_fp4(Block b, float* y) {
     const unsigned code = i % 2 == 0 ? b.low_nibble(i / 2) : b.high_nibble(i / 2);
     const float magnitude = static_cast<float>(kDoubledE2M1[code & 7]) * 0.5f;
     y[i] = (code & 8) != 0 ? -magnitude : magnitude;
+  }
+}
+
+/// OCP's FP6, 32 codes as one little-endian stream of bits, that of element i from bit 6 i on. The
+/// block's scale lies elsewhere.
+template <FloatLayout kLayout>
+void decode_fp6(Block b, float* y) {
+  for (int i = 0; i < 32; ++i) {
+    unsigned code = 0;
+    for (int bit = 0; bit < 6; ++bit) {
+      const int at = 6 * i + bit;
+      code |= (b.u8(at / 8) >> (at % 8) & 1) << bit;
+    }
+    y[i] = decode_with_table<kLayout>(code);
   }
 }
 
@@ -601,6 +617,10 @@ BlockDecoder find_block_decoder(FormatId id) {
       return decode_fp8<kE4M3FnuzLayout>;
     case FormatId::kFp8E5M2Fnuz:
       return decode_fp8<kE5M2FnuzLayout>;
+    case FormatId::kMxfp6E2M3:
+      return decode_fp6<kE2M3Layout>;
+    case FormatId::kMxfp6E3M2:
+      return decode_fp6<kE3M2Layout>;
     case FormatId::kMxfp4:
       return decode_fp4<32>;
     case FormatId::kNvfp4:

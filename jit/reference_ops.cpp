@@ -104,8 +104,8 @@ class ScaleRow {
     if (scale_row == loaded_) return;
     const std::size_t bytes =
         scales_.size() * static_cast<std::size_t>(scale_type_bytes(grid_.type));
-    const std::size_t header = grid_.type == ScaleType::kE4M3 ? kTensorScaleBytes : 0;
-    const std::size_t begin = header + static_cast<std::size_t>(scale_row) * bytes;
+    const std::size_t begin = static_cast<std::size_t>(grid_.header_bytes()) +
+                              static_cast<std::size_t>(scale_row) * bytes;
     decode_scales(grid_.type, tensor_.scale_data, tensor_.scale_data.subspan(begin, bytes),
                   scales_);
     loaded_ = scale_row;

@@ -425,9 +425,10 @@ class Builder {
 
   /// As core/format.h lays out a plane of E4M3 scales.
   std::span<const std::byte> make_plane(float tensor_scale, std::span<const std::byte> codes) {
-    std::vector<std::byte> plane(static_cast<std::size_t>(kTensorScaleBytes) + codes.size());
+    const std::int64_t header = fixed_scale_grid(FormatId::kNvfp4)->header_bytes();
+    std::vector<std::byte> plane(static_cast<std::size_t>(header) + codes.size());
     std::memcpy(plane.data(), &tensor_scale, sizeof tensor_scale);
-    std::ranges::copy(codes, plane.begin() + kTensorScaleBytes);
+    std::ranges::copy(codes, plane.begin() + header);
     return own(std::move(plane));
   }
 

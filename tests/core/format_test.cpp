@@ -79,7 +79,7 @@ TEST_CASE("the format table is in the order of FormatId") {
     CHECK(static_cast<int>(format.id) == index++);
     CHECK(&get_format(format.id) == &format);
   }
-  CHECK(index == 52);
+  CHECK(index == 54);
 }
 
 TEST_CASE("every name and alias belongs to one format, whatever the case") {
@@ -141,11 +141,69 @@ TEST_CASE("bare mxfp4 and nvfp4 are OCP's and NVIDIA's, not ggml's types") {
   CHECK_FALSE(has_separate_scales(FormatId::kGgmlNvfp4));
 }
 
+TEST_CASE("mxfp6 has 32 elements in 24 bytes and a scale for each such block") {
+  for (FormatId id : {FormatId::kMxfp6E2M3, FormatId::kMxfp6E3M2}) {
+    const Format& format = get_format(id);
+    INFO(format.name);
+    CHECK(format.block_elems == 32);
+    CHECK(format.block_bytes == 24);
+    CHECK(format.bits_per_element() == 6.0);
+    CHECK(fixed_scale_grid(id) == ScaleGrid{1, 32, ScaleType::kE8M0});
+    CHECK(has_separate_scales(id));
+  }
+  CHECK(find_format("MXFP6_E2M3")->id == FormatId::kMxfp6E2M3);
+  CHECK(find_format("mxfp6_e3m2")->id == FormatId::kMxfp6E3M2);
+}
+
+TEST_CASE("mxfp8 is FP8 with a scale for each 32 elements of a row") {
+  const ScaleGrid mx{1, 32, ScaleType::kE8M0};
+  const WeightFormat e4m3{FormatId::kFp8E4M3, mx};
+  const WeightFormat e5m2{FormatId::kFp8E5M2, mx};
+  CHECK(get_weight_format("mxfp8_e4m3") == e4m3);
+  CHECK(get_weight_format("MXFP8_E5M2") == e5m2);
+  CHECK(get_weight_format("mxfp8_e4m3", mx) == e4m3);
+  CHECK(get_weight_format("fp8e4nv", mx) == e4m3);
+  CHECK(e4m3.name() == "mxfp8_e4m3");
+  CHECK(e5m2.name() == "mxfp8_e5m2");
+  CHECK_THROWS_WITH(get_weight_format("mxfp8_e4m3", ScaleGrid{128, 128}),
+                    "scale is 128x128 f32, allowed: 1x32 e8m0 with mxfp8_e4m3");
+  // Elements without scales have no such name.
+  CHECK(find_format("mxfp8_e4m3") == nullptr);
+  CHECK_THROWS_AS(get_format("mxfp8_e4m3"), SpecError);
+}
+
+TEST_CASE("names of weights imply the scales that belong to the format") {
+  CHECK(get_weight_format("mxfp4") ==
+        WeightFormat{FormatId::kMxfp4, ScaleGrid{1, 32, ScaleType::kE8M0}});
+  CHECK(get_weight_format("nvfp4") ==
+        WeightFormat{FormatId::kNvfp4, ScaleGrid{1, 16, ScaleType::kE4M3}});
+  CHECK(get_weight_format("Q4_K") == WeightFormat{FormatId::kQ4_K, std::nullopt});
+  CHECK(get_weight_format("e4m3") == WeightFormat{FormatId::kFp8E4M3, std::nullopt});
+  CHECK(get_weight_format("e4m3", ScaleGrid{128, 128}) ==
+        WeightFormat{FormatId::kFp8E4M3, ScaleGrid{128, 128}});
+  CHECK_THROWS_WITH(get_weight_format("nvfp4", ScaleGrid{}),
+                    "scale is tensor f32, allowed: 1x16 e4m3 with nvfp4");
+  CHECK_THROWS_WITH(get_weight_format("mxfp8"),
+                    Catch::StartsWith("format is 'mxfp8', allowed: f32, ") &&
+                        Catch::EndsWith(", mxfp8_e4m3, mxfp8_e5m2"));
+  for (const Format& format : all_formats()) {
+    INFO(format.name);
+    CHECK(WeightFormat{format.id, std::nullopt}.name() == format.name);
+    CHECK(WeightFormat{format.id, ScaleGrid{1, 32, ScaleType::kF32}}.name() == format.name);
+    CHECK(get_weight_format(format.name).id == format.id);
+  }
+  std::set<std::string_view> named(scaled_format_names().begin(), scaled_format_names().end());
+  CHECK(named == std::set<std::string_view>{"mxfp8_e4m3", "mxfp8_e5m2"});
+}
+
 TEST_CASE("a plane of scales has its bytes, and room for the tensor's scale where there is one") {
   CHECK(ScaleGrid{128, 128}.plane_bytes(576, 7168) == 5 * 56 * 4);
   CHECK(ScaleGrid{0, 0, ScaleType::kBF16}.plane_bytes(576, 7168) == 2);
   CHECK(ScaleGrid{1, 32, ScaleType::kE8M0}.plane_bytes(3, 65) == 9);
   CHECK(ScaleGrid{1, 16, ScaleType::kE4M3}.plane_bytes(3, 64) == 16 + 12);
+  CHECK(ScaleGrid{1, 16, ScaleType::kE4M3}.header_bytes() == 16);
+  for (ScaleType type : {ScaleType::kF32, ScaleType::kBF16, ScaleType::kE8M0})
+    CHECK(ScaleGrid{1, 16, type}.header_bytes() == 0);
 }
 
 TEST_CASE("an unknown format is refused with the known names") {

@@ -209,7 +209,7 @@ Bytes make_scales(const ScaleGrid& grid, std::int64_t rows, std::int64_t cols,
       return plane;
     case ScaleType::kE4M3: {
       plane = bytes_of(std::vector<float>{0.37f});
-      plane.resize(kTensorScaleBytes);
+      plane.resize(static_cast<std::size_t>(grid.header_bytes()));
       for (std::size_t i = 0; i < count; ++i)
         plane.push_back(static_cast<std::byte>(random() % 0x7f));
       return plane;
@@ -625,7 +625,7 @@ CheckResult check_fp4_codes(const Place& place) {
     Bytes data, scales;
     if (grid.type == ScaleType::kE4M3) {
       scales = bytes_of(std::vector<float>{0.0037f});
-      scales.resize(kTensorScaleBytes);
+      scales.resize(static_cast<std::size_t>(grid.header_bytes()));
     }
     for (std::int64_t row = 0; row < kRows; ++row) {
       for (std::int64_t i = 0; i < cols / 2; ++i)
