@@ -18,6 +18,7 @@ int exit_code_of(const std::exception& error) {
   if (is(static_cast<const InputError*>(nullptr))) return kInput;
   if (is(static_cast<const ToolchainError*>(nullptr))) return kMachine;
   if (is(static_cast<const DriverError*>(nullptr))) return kMachine;
+  if (is(static_cast<const KernelError*>(nullptr))) return kFailed;
   if (is(static_cast<const model::OutputError*>(nullptr))) return kFailed;
   return kOurs;
 }

@@ -15,6 +15,8 @@ std::string_view artifact_kind_name(ArtifactKind kind) {
       return "ptx";
     case ArtifactKind::kSharedObject:
       return "shared object";
+    case ArtifactKind::kSimulatorObject:
+      return "simulator object";
     case ArtifactKind::kAssembly:
       return "assembly";
     case ArtifactKind::kLlvmIr:

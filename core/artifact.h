@@ -12,11 +12,12 @@
 namespace ktjit {
 
 enum class ArtifactKind {
-  kCubin,         ///< machine code for one GPU
-  kPtx,           ///< text that the GPU's driver turns into machine code
-  kSharedObject,  ///< ELF shared object for this CPU
-  kAssembly,      ///< CPU assembly, to be read
-  kLlvmIr,        ///< LLVM IR as text, to be read
+  kCubin,            ///< machine code for one GPU
+  kPtx,              ///< text that the GPU's driver turns into machine code
+  kSharedObject,     ///< ELF shared object for this CPU
+  kSimulatorObject,  ///< ELF shared object for the simulator, from a CUDA target's text
+  kAssembly,         ///< CPU assembly, to be read
+  kLlvmIr,           ///< LLVM IR as text, to be read
 };
 
 std::string_view artifact_kind_name(ArtifactKind kind);

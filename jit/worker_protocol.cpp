@@ -183,7 +183,7 @@ std::optional<Request> decode_request(std::string_view payload) {
   request.clang_arguments = in.list();
   request.linker_arguments = in.list();
   request.allowed_symbols = in.list();
-  const bool known = output <= static_cast<std::uint32_t>(OutputKind::kLlvmIr);
+  const bool known = output <= static_cast<std::uint32_t>(OutputKind::kSimulatorObject);
   return in.whole() && known ? std::optional(std::move(request)) : std::nullopt;
 }
 

@@ -20,7 +20,7 @@
 namespace ktjit::worker {
 
 /// Raised with every change of the messages below.
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 
 enum class MessageType : std::uint32_t { kHello = 1, kRequest = 2, kResponse = 3 };
 
@@ -33,6 +33,8 @@ enum class OutputKind : std::uint32_t {
   kSharedObject = 0,  ///< ELF shared object, linked by lld
   kAssembly = 1,      ///< text; for NVPTX that is PTX
   kLlvmIr = 2,        ///< text, after optimisation
+  kSimulatorObject =
+      3,  ///< ELF shared object for this CPU from CUDA text, with every access checked
 };
 
 /// One text to compile. All choices are made by the sender: the worker adds no option of its own.

@@ -38,6 +38,8 @@ std::unique_ptr<clang::CodeGenAction> make_action(OutputKind output) {
       return std::make_unique<clang::EmitAssemblyAction>();
     case OutputKind::kLlvmIr:
       return std::make_unique<clang::EmitLLVMAction>();
+    case OutputKind::kSimulatorObject:
+      break;  // simulator_job.cpp's
   }
   return nullptr;
 }
@@ -79,13 +81,13 @@ void initialize_llvm() {
   LLVMInitializeNVPTXAsmPrinter();
 }
 
-JobResult run_clang(const Request& request) {
-  JobResult result;
-  llvm::raw_string_ostream log(result.log);
+bool run_front_end(const Request& request, clang::CodeGenAction& action, std::string& log_text,
+                   std::unique_ptr<llvm::raw_pwrite_stream> output) {
+  llvm::raw_string_ostream log(log_text);
   set_llvm_options();
 
   auto invocation = std::make_shared<clang::CompilerInvocation>();
-  if (!parse_arguments(request, *invocation, log)) return result;
+  if (!parse_arguments(request, *invocation, log)) return false;
 
   clang::CompilerInstance compiler;
   compiler.setInvocation(invocation);
@@ -93,11 +95,16 @@ JobResult run_clang(const Request& request) {
   compiler.createDiagnostics(
       new clang::TextDiagnosticPrinter(log, &invocation->getDiagnosticOpts()));
   compiler.createFileManager(make_files(request));
+  if (output) compiler.setOutputStream(std::move(output));
+  return compiler.ExecuteAction(action);
+}
 
+JobResult run_clang(const Request& request) {
+  JobResult result;
   llvm::SmallVector<char, 0> output;
-  compiler.setOutputStream(std::make_unique<llvm::raw_svector_ostream>(output));
   const std::unique_ptr<clang::CodeGenAction> action = make_action(request.output);
-  result.ok = compiler.ExecuteAction(*action);
+  result.ok = run_front_end(request, *action, result.log,
+                            std::make_unique<llvm::raw_svector_ostream>(output));
   if (result.ok) result.bytes.assign(output.begin(), output.end());
   return result;
 }

@@ -14,6 +14,7 @@
 
 #include "worker/clang_job.h"
 #include "worker/link_job.h"
+#include "worker/simulator_job.h"
 
 #include "jit/worker_protocol.h"
 
@@ -44,8 +45,9 @@ struct Answer {
 Answer serve(const Request& request) {
   const auto start = std::chrono::steady_clock::now();
   Answer answer;
-  JobResult result = run_clang(request);
-  if (result.ok && request.output == OutputKind::kSharedObject) {
+  const bool for_simulator = request.output == OutputKind::kSimulatorObject;
+  JobResult result = for_simulator ? run_simulator_job(request) : run_clang(request);
+  if (result.ok && (for_simulator || request.output == OutputKind::kSharedObject)) {
     LinkResult linked = run_linker(request, result.bytes);
     answer.can_go_on = linked.can_run_again;
     result.ok = linked.job.ok;

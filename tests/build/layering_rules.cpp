@@ -28,6 +28,8 @@ const std::vector<FolderRule> kFolderRules = {
      {"codegen/", "templates/", "core/"},
      "codegen knows no disk, device, compiler or environment"},
     {"cache/", {"cache/", "core/"}, "the cache stores bytes under a key"},
+    // What code for the simulator and its device agree on, seen by both, so it includes nothing.
+    {"runtime/simulator_abi.h", {}, "the simulator's ABI depends on neither side"},
     {"runtime/", {"runtime/", "core/"}, "the runtime doesn't know how the bytes were made"},
     {"model/", {"model/", "core/"}, "models know neither kernels nor devices"},
     // Compiled into the worker too, beside LLVM, so they must pull in nothing.
@@ -35,7 +37,9 @@ const std::vector<FolderRule> kFolderRules = {
     {"jit/",
      {"jit/", "codegen/", "cache/", "runtime/", "model/", "core/"},
      "jit joins the parts; templates are reached through codegen"},
-    {"worker/", {"worker/", "jit/worker_protocol.h"}, "the worker shares the protocol, no more"},
+    {"worker/",
+     {"worker/", "jit/worker_protocol.h", "runtime/simulator_abi.h"},
+     "the worker shares the protocol and the simulator's ABI, no more"},
     // Beside jit: readers of models, and the values that jit's headers hand out.
     {"cli/",
      {"cli/", "jit/", "core/", "model/", "cache/cache_key.h", "cache/field_list.h",
@@ -87,7 +91,8 @@ const std::vector<OutsideRule> kOutsideRules = {
     {"llvm-c/", {"worker/"}, "LLVM lives in the worker"},
     {"clang/", {"worker/"}, "LLVM lives in the worker"},
     {"lld/", {"worker/"}, "LLVM lives in the worker"},
-    {"boost/", {"cli/"}, "Boost is the command line's"},
+    {"boost/context/", {"runtime/fiber.cpp"}, "fibres are wrapped in one file"},
+    {"boost/", {"cli/", "runtime/fiber.cpp"}, "Boost is the command line's, but for fibres"},
     {"nanobind/", {"python/"}, "bindings are Python's"},
     {"catch2/", {"tests/"}, "Catch2 is the tests'"},
     {"iostream", {"cli/", "samples/", "tests/", "bench/"}, "the library prints nothing"},
