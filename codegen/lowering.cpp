@@ -74,6 +74,20 @@ int block_cost(FormatId format, const Target& target) {
       return 30;
     case kQ6_K:
       return 34;
+    case kIQ1_S:
+      return 28;
+    case kIQ1_M:
+      return 33;
+    case kIQ2_XXS:
+      return 34;
+    case kIQ2_XS:
+      return 33;
+    case kIQ2_S:
+      return 30;
+    case kIQ3_XXS:
+      return 34;
+    case kIQ3_S:
+      return 33;
     default:
       return 0;
   }
@@ -114,8 +128,7 @@ Lowering choose_lowering(FormatId format, const Target& target, bool weights_fin
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),
               find_codebook(format) != nullptr
-                  ? "software, exact: entries of a codebook, read through the cache, times the "
-                    "block's scale"
+                  ? "software, exact: codebook in the L1 cache, times the block's scale"
                   : "software, exact: integers times the block's scale",
               block_cost(format, target)};
     case FormatFamily::kInteger:

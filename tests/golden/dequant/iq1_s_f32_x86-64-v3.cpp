@@ -3,7 +3,7 @@
 //   w        in   iq1_s  [rows, 512]  row-major, blocks of 256 elements in 50 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: entries of a codebook, read through the cache, times the block's scale
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: codebook in the L1 cache, times the block's scale
 //   launch   ranges of rows, in parallel
 
 constexpr int kCols = 512;                   // columns of w and y
@@ -223,8 +223,8 @@ static inline S8Run levels_of(unsigned first, unsigned second) {
 
 // The levels are -1, 0 and 1, shifted by an eighth up or down. value = d * (2 scale + 1) * (level +- 1/8).
 static inline F32Run decode_iq1(S8Run levels, bool first_is_down, bool second_is_down, float d, int scale) {
-  const unsigned long long up = 0x0101010101010101ull, down = ~0ull; // bytes 1 and -1
-  const S8Run shift = (S8Run)(U64x2){first_is_down ? down : up, second_is_down ? down : up};
+  const unsigned long long up = 0x0101010101010101ull, to_down = 0xfefefefefefefefeull; // bytes 1, and to -1
+  const S8Run shift = (S8Run)(U64x2){up + first_is_down * to_down, up + second_is_down * to_down};
   return __builtin_convertvector(levels * 8 + shift, F32Run) * (d * 0.125f * (float)(2 * scale + 1));
 }
 

@@ -3,7 +3,7 @@
 //   w        in   iq2_s  [rows, 512]  row-major, blocks of 256 elements in 82 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_86, no instruction decodes iq2_s blocks: software, exact: entries of a codebook, read through the cache, times the block's scale
+//   arch     sm_86, no instruction decodes iq2_s blocks: software, exact: codebook in the L1 cache, times the block's scale
 //   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y
@@ -128,13 +128,13 @@ __device__ __forceinline__ float centred_byte_to_f32(unsigned word, int byte, fl
 // a byte of `plus`, or of `minus` if bit 4 i + 2 of `signs` is set: 64 more than the element in units of scale.
 __device__ __forceinline__ void decode_entry(unsigned entry, unsigned signs, unsigned plus, unsigned minus,
                                              float scale, float (&value)[kRun]) {
-  const unsigned first = permute_bytes(plus, minus, (entry & 0x3333u) | (signs & 0x4444u));
-  const unsigned second = permute_bytes(plus, minus, (entry >> 2 & 0x3333u) | signs >> 16);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    value[i] = scale * centred_byte_to_f32(first, i, 64.0f);
-    value[4 + i] = scale * centred_byte_to_f32(second, i, 64.0f);
-  } // i: elements of each half
+  for (int half = 0; half < 2; ++half) {
+    const unsigned selector = (entry >> 2 * half & 0x3333u) | (signs >> 16 * half & 0x4444u);
+    const unsigned bytes = permute_bytes(plus, minus, selector);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) value[4 * half + i] = scale * centred_byte_to_f32(bytes, i, 64.0f);
+  } // half: four elements
 }
 
 // Bit i of a byte, at bit 4 i + 2.
@@ -144,11 +144,11 @@ __device__ __forceinline__ unsigned spread_signs(unsigned signs) {
   return (spread << 2 | spread << 5) & 0x44444444u;
 }
 
-// The levels are 8, 25 and 43, here above and below 64. value = d * (2 scale + 1) / 8 * level.
+// The levels are 8, 25 and 43, here above and below 64. value = d * (scale + 1/2) / 4 * level.
 __device__ __forceinline__ void decode_iq2(unsigned entry, unsigned signs, float d, unsigned scale,
                                            float (&value)[kRun]) {
-  const float eighths = d * 0.125f * (float)(2u * scale + 1u);
-  decode_entry(entry, spread_signs(signs), 0x006b5948u, 0x00152738u, eighths, value);
+  const float unit = d * 0.25f * ((float)scale + 0.5f);
+  decode_entry(entry, spread_signs(signs), 0x006b5948u, 0x00152738u, unit, value);
 }
 
 // iq2_s: 82 bytes for 256 elements: d f16, for each 8 elements a byte of entry (32 bytes) and a byte of signs

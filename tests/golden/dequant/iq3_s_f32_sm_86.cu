@@ -3,7 +3,7 @@
 //   w        in   iq3_s  [rows, 512]  row-major, blocks of 256 elements in 110 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_86, no instruction decodes iq3_s blocks: software, exact: entries of a codebook, read through the cache, times the block's scale
+//   arch     sm_86, no instruction decodes iq3_s blocks: software, exact: codebook in the L1 cache, times the block's scale
 //   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y
@@ -97,7 +97,7 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
   const unsigned ninth_bits = block[66 + element / 32] >> element / 8 % 4 * 2;
   const unsigned signs = block[74 + element / 8];
   const unsigned scale = block[106 + element / 64] >> element / 32 % 2 * 4 & 15u;
-  const float twice = d * (float)(4u * scale + 2u);
+  const float unit = d * (float)(4u * scale + 2u);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const unsigned entry = kCodebook[(codes >> 8 * half & 255u) | (ninth_bits >> half & 1u) << 8];
@@ -105,7 +105,7 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
     const unsigned levels = permute_bytes(0x43424140u, 0x47464544u, entry);
     const unsigned with_signs = levels ^ sign_bytes(signs >> 4 * half) * 0x7fu;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) value[4 * half + i] = twice * centred_byte_to_f32(with_signs, i, 63.5f);
+    for (int i = 0; i < 4; ++i) value[4 * half + i] = unit * centred_byte_to_f32(with_signs, i, 63.5f);
   } // half: entries
 }
 

@@ -3,7 +3,7 @@
 //   w        in   iq3_xxs  [rows, 512]  row-major, blocks of 256 elements in 98 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_86, no instruction decodes iq3_xxs blocks: software, exact: entries of a codebook, read through the cache, times the block's scale
+//   arch     sm_86, no instruction decodes iq3_xxs blocks: software, exact: codebook in the L1 cache, times the block's scale
 //   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y
@@ -78,7 +78,7 @@ __device__ __forceinline__ float centred_byte_to_f32(unsigned word, int byte, fl
 }
 
 // iq3_xxs: 98 bytes for 256 elements: d f16, for each 4 elements a byte of entry (64 bytes), for each 32 a word
-// with four times seven signs and, in its top 4 bits, the scale. value = d * (2 scale + 1) / 4 * level.
+// with four times seven signs and, in its top 4 bits, the scale. value = d * (scale + 1/2) / 2 * level.
 __device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
   const unsigned char* block = row + (col / 256) * 98ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
@@ -86,7 +86,7 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
   const unsigned codes = *(const unsigned short*)(block + 2 + element / 4);
   const unsigned signs_and_scale = load_2_halves(block + 66 + element / 32 * 4);
   const unsigned signs = with_eighth_sign(signs_and_scale >> element / 8 % 4 * 7 & 127u);
-  const float halves = d * 0.5f * (float)(2u * (signs_and_scale >> 28) + 1u);
+  const float unit = d * ((float)(signs_and_scale >> 28) + 0.5f);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const unsigned entry = kCodebook[codes >> 8 * half & 255u];
@@ -95,7 +95,7 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
     const unsigned levels = permute_bytes(0x4e4a4642u, 0x5f5a5652u, entry);
     const unsigned with_signs = (levels ^ negative * 0x7fu) + negative;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) value[4 * half + i] = halves * centred_byte_to_f32(with_signs, i, 64.0f);
+    for (int i = 0; i < 4; ++i) value[4 * half + i] = unit * centred_byte_to_f32(with_signs, i, 64.0f);
   } // half: entries
 }
 

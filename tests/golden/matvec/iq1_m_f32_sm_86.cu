@@ -4,7 +4,7 @@
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
-//   arch     sm_86, no instruction decodes iq1_m blocks: software, exact: entries of a codebook, read through the cache, times the block's scale
+//   arch     sm_86, no instruction decodes iq1_m blocks: software, exact: codebook in the L1 cache, times the block's scale
 //   launch   grid (ceil(rows / 4), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;       // columns of w, and of each row of x
@@ -221,13 +221,13 @@ __device__ __forceinline__ float centred_byte_to_f32(unsigned word, int byte, fl
 // a byte of `plus`, or of `minus` if bit 4 i + 2 of `signs` is set: 64 more than the element in units of scale.
 __device__ __forceinline__ void decode_entry(unsigned entry, unsigned signs, unsigned plus, unsigned minus,
                                              float scale, float (&value)[kRun]) {
-  const unsigned first = permute_bytes(plus, minus, (entry & 0x3333u) | (signs & 0x4444u));
-  const unsigned second = permute_bytes(plus, minus, (entry >> 2 & 0x3333u) | signs >> 16);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    value[i] = scale * centred_byte_to_f32(first, i, 64.0f);
-    value[4 + i] = scale * centred_byte_to_f32(second, i, 64.0f);
-  } // i: elements of each half
+  for (int half = 0; half < 2; ++half) {
+    const unsigned selector = (entry >> 2 * half & 0x3333u) | (signs >> 16 * half & 0x4444u);
+    const unsigned bytes = permute_bytes(plus, minus, selector);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) value[4 * half + i] = scale * centred_byte_to_f32(bytes, i, 64.0f);
+  } // half: four elements
 }
 
 // The levels are -1, 0 and 1, shifted by an eighth up or down: -7, 1 and 9 eighths, or -9, -1 and 7, here above 64.
