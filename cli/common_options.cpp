@@ -27,7 +27,8 @@ void CommonOptions::add_machine(ArgumentParser& parser) {
 
 void CommonOptions::add_device(ArgumentParser& parser) {
   parser.add_options()("device", po::value(&device)->value_name("D"),
-                       "cuda, cuda:1, ... or cpu (default: the first GPU, else the CPU)");
+                       "cuda, cuda:1, ..., cpu, or sim: CUDA code on a simulator "
+                       "(default: the first GPU, else the CPU)");
 }
 
 void CommonOptions::add_target(ArgumentParser& parser) {

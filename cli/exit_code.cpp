@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/kernel_error.h"
 #include "model/output_file.h"
 
 namespace ktjit::cli {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "cli/exit_code.h"
+
 namespace ktjit::cli {
 
 Place choose_place(Toolchain& toolchain, const std::string& device, const std::string& target) {
@@ -18,7 +20,12 @@ Place choose_place(Toolchain& toolchain, const std::string& device, const std::s
     place.device = toolchain.open_device("");
     place.reason = toolchain.device_choice_reason();
   }
-  if (target.empty()) place.target = place.device->native_target();
+  if (target.empty()) {
+    place.target = place.device->native_target();
+  } else if (device == "sim" && !place.target.is_cuda()) {
+    throw UsageError(fmt::format("the simulator does not run code for {}", place.target.name()),
+                     "give a GPU's --target such as sm_86, or use --device cpu");
+  }
   return place;
 }
 

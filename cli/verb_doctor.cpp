@@ -59,6 +59,7 @@ struct Findings {
   std::vector<DeviceFacts> gpus;
   std::string no_gpu_reason;
   DeviceFacts cpu;
+  DeviceFacts simulator;
   std::vector<NvrtcFacts> nvrtc;
   std::string llvm;
   std::optional<std::string> worker;
@@ -82,6 +83,7 @@ void find_devices(Toolchain& toolchain, Findings& findings) {
     if (findings.gpus.empty()) findings.no_gpu_reason = error.what();
   }
   findings.cpu = facts_of(*toolchain.open_device("cpu"));
+  findings.simulator = facts_of(*toolchain.open_device("sim"));
 }
 
 /// Names of the targets that a version of NVRTC compiles for, with the suffix we use.
@@ -209,6 +211,7 @@ Json to_json(const Findings& findings) {
   Json devices = Json::array();
   for (const DeviceFacts& gpu : findings.gpus) devices.push_back(to_json(gpu));
   devices.push_back(to_json(findings.cpu));
+  devices.push_back(to_json(findings.simulator));
   Json nvrtc = Json::array();
   for (const NvrtcFacts& facts : findings.nvrtc) {
     nvrtc.push_back({{"version", facts.candidate.version.text()},
@@ -255,6 +258,9 @@ std::string devices_text(const Findings& findings) {
                       findings.cpu.target.cpu_features.empty()
                           ? "none that ktjit uses"
                           : fmt::format("{}", fmt::join(findings.cpu.target.cpu_features, " ")));
+  text += fmt::format("SIM    --device sim: {}, any CUDA target (default {}){}\n",
+                      findings.simulator.description, findings.simulator.target.name(),
+                      findings.worker ? "" : ", but the worker it needs is missing");
   return text;
 }
 

@@ -181,7 +181,7 @@ int run_run(const Arguments& arguments) {
        "about\n"
        "memory, so its share of the read bandwidth is left blank.\n",
        exit_code_help("all results are correct; tensors of formats without kernels are listed",
-                      "a result is wrong, nothing was checked",
+                      "a result is wrong, the simulator stopped a kernel, nothing was checked",
                       "the model is missing, damaged or something else",
                       "no such device, or no compiler for the target") +
            "  130  interrupted\n",

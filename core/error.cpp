@@ -29,12 +29,6 @@ DriverError::DriverError(std::string_view call, int code, std::string_view code_
                         doing)),
       code_(code) {}
 
-KernelError::KernelError(std::string_view kernel, std::string_view block, std::string_view thread,
-                         int line, std::string_view problem)
-    : Error(fmt::format("kernel {}, block {}, thread {}, line {}: {}", kernel, block, thread,
-                        line > 0 ? fmt::format("{}", line) : "unknown", problem)),
-      line_(line) {}
-
 InternalError::InternalError(std::string_view condition, const std::source_location& where)
     : Error(fmt::format("internal error: {} does not hold in {} ({}:{})", condition,
                         where.function_name(), where.file_name(), where.line())) {}

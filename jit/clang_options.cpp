@@ -25,6 +25,8 @@ const char* emit_option(ArtifactKind kind) {
       return "-S";
     case ArtifactKind::kLlvmIr:
       return "-emit-llvm";
+    case ArtifactKind::kSimulatorObject:
+      return "-emit-llvm";  // the worker goes on from there
     case ArtifactKind::kCubin:
       break;
   }
@@ -70,6 +72,26 @@ std::string_view ptx_feature(const Target& target) {
   return "+ptx63";                       // shfl.sync, and activemask
 }
 
+/// The target for the front end: the text's choices are made, so where LLVM 19 doesn't know the chip,
+/// the last one before it serves the simulator as well.
+std::string front_end_cpu(const Target& target) {
+  if (target.sm > 90) return "sm_90a";
+  return target.sm == 88 ? "sm_87" : target.name();
+}
+
+/// The front end of PTX, without LLVM's passes and with lines for reports.
+Arguments simulator_arguments(const Target& target) {
+  Arguments arguments = common_arguments(ArtifactKind::kSimulatorObject);
+  append(arguments, {"-x", "cuda", "-fcuda-is-device", "-triple", "nvptx64-nvidia-cuda",  //
+                     "-disable-llvm-passes", "-relaxed-aliasing",
+                     "-debug-info-kind=line-tables-only", "-dwarf-version=5",  //
+                     "-ffp-contract=off",  // one text is one result
+                     "-fdenormal-fp-math-f32=ieee"});
+  arguments.insert(arguments.end(), {"-target-cpu", front_end_cpu(target), "-target-feature",
+                                     std::string(ptx_feature(target))});
+  return arguments;
+}
+
 Arguments cuda_arguments(const Target& target, ArtifactKind kind) {
   Arguments arguments = common_arguments(kind);
   append(arguments, {"-x", "cuda", "-fcuda-is-device", "-triple", "nvptx64-nvidia-cuda",  //
@@ -83,6 +105,7 @@ Arguments cuda_arguments(const Target& target, ArtifactKind kind) {
 }  // namespace
 
 std::vector<std::string> clang_arguments(const Target& target, ArtifactKind kind) {
+  if (kind == ArtifactKind::kSimulatorObject) return simulator_arguments(target);
   return target.is_cuda() ? cuda_arguments(target, kind) : cpu_arguments(target, kind);
 }
 

@@ -88,6 +88,11 @@ ArtifactKind native_artifact_kind(const Target& target) {
   return target.is_cuda() ? ArtifactKind::kCubin : ArtifactKind::kSharedObject;
 }
 
+ArtifactKind native_artifact_kind(const Target& target, const runtime::Device& device) {
+  const bool simulates = device.can_load(target, ArtifactKind::kSimulatorObject, nullptr);
+  return simulates ? ArtifactKind::kSimulatorObject : native_artifact_kind(target);
+}
+
 void LoadedKernel::launch(runtime::Stream& stream, std::int64_t rows,
                           std::span<const std::uint64_t> arguments, std::int64_t n) const {
   kernel->launch(stream, grid_for(built.emitted.launch, rows, n), arguments);
@@ -114,10 +119,11 @@ Compiler& Engine::get_compiler(const Target& target, ArtifactKind kind) const {
   throw ToolchainError(
       fmt::format("no compiler makes {} for {}", artifact_kind_name(kind), target.name()),
       looked_at.empty() ? "no compiler was found" : fmt::format("{}", fmt::join(looked_at, ", ")),
-      target.is_cuda() ? "install NVRTC, for example the Python wheel nvidia-cuda-nvrtc-cu12 (12.9 "
-                         "knows sm_60 to sm_121), or "
-                         "give its path by --nvrtc or KTJIT_NVRTC"
-                       : "build ktjit with its worker, ktjit-llvm");
+      target.is_cuda() && kind != ArtifactKind::kSimulatorObject
+          ? "install NVRTC, for example the Python wheel nvidia-cuda-nvrtc-cu12 (12.9 "
+            "knows sm_60 to sm_121), or "
+            "give its path by --nvrtc or KTJIT_NVRTC"
+          : "build ktjit with its worker, ktjit-llvm");
 }
 
 BuiltKernel Engine::find_or_make(const KernelSpec& spec, codegen::EmittedKernel emitted,
@@ -148,7 +154,7 @@ BuiltKernel Engine::build(const KernelSpec& spec, ArtifactKind kind) {
 }
 
 Engine::Route Engine::route_to(runtime::Device& device, const Target& target) const {
-  const ArtifactKind native = native_artifact_kind(target);
+  const ArtifactKind native = native_artifact_kind(target, device);
   std::string reason;
   const bool loads_native = device.can_load(target, native, &reason);
   if (loads_native && find_compiler(target, native) != nullptr) return Route::kNative;
@@ -164,7 +170,7 @@ Engine::Route Engine::route_to(runtime::Device& device, const Target& target) co
 
 BuiltKernel Engine::build_for(runtime::Device& device, const KernelSpec& spec) {
   if (route_to(device, spec.target) == Route::kNative)
-    return build(spec, native_artifact_kind(spec.target));
+    return build(spec, native_artifact_kind(spec.target, device));
 
   codegen::EmittedKernel emitted = codegen::emit(spec);
   Compiler& compiler = get_compiler(spec.target, ArtifactKind::kPtx);
@@ -221,7 +227,7 @@ std::vector<BuiltKernel> Engine::build_all(std::span<const KernelSpec> specs, Ar
 std::string Engine::describe_route(runtime::Device& device, const Target& target) const {
   if (route_to(device, target) == Route::kNative) {
     return fmt::format("{} code, made by {}", target.name(),
-                       get_compiler(target, native_artifact_kind(target)).name());
+                       get_compiler(target, native_artifact_kind(target, device)).name());
   }
   return fmt::format("{} code as PTX made by {}, compiled for this device by the driver",
                      target.name(), get_compiler(target, ArtifactKind::kPtx).name());

@@ -103,5 +103,7 @@ class Engine {
 
 /// The kind of artefact that code for this target is kept as: cubin, or shared object.
 ArtifactKind native_artifact_kind(const Target& target);
+/// The kind that this device loads: for the simulator, one of its own.
+ArtifactKind native_artifact_kind(const Target& target, const runtime::Device& device);
 
 }  // namespace ktjit

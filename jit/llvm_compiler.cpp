@@ -30,6 +30,8 @@ worker::OutputKind output_kind(ArtifactKind kind) {
       return worker::OutputKind::kAssembly;
     case ArtifactKind::kLlvmIr:
       return worker::OutputKind::kLlvmIr;
+    case ArtifactKind::kSimulatorObject:
+      return worker::OutputKind::kSimulatorObject;
     case ArtifactKind::kCubin:
       break;
   }
@@ -88,6 +90,7 @@ std::string LlvmCompiler::name() const { return "LLVM " KTJIT_LLVM_VERSION; }
 
 bool LlvmCompiler::serves(const Target& target, ArtifactKind kind) const {
   if (target.is_cuda()) {
+    if (kind == ArtifactKind::kSimulatorObject) return true;
     return knows_cuda_target(target) &&
            (kind == ArtifactKind::kPtx || kind == ArtifactKind::kLlvmIr);
   }
@@ -108,7 +111,7 @@ CompilerIdentity LlvmCompiler::identity(const Target& target, ArtifactKind kind)
       {"worker", build_id},
       {"arguments", fmt::format("{}", fmt::join(clang_arguments(target, kind), " "))},
   };
-  if (kind == ArtifactKind::kSharedObject)
+  if (kind == ArtifactKind::kSharedObject || kind == ArtifactKind::kSimulatorObject)
     identity.emplace_back("linker", fmt::format("{}", fmt::join(linker_arguments(), " ")));
   if (target.is_cuda()) identity.emplace_back("prelude", clang_cuda_prelude());
   return identity;

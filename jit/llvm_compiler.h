@@ -27,7 +27,8 @@ struct LlvmCompilerOptions {
   std::filesystem::path dump_dir;
 };
 
-/// Serves CPU targets (shared object, assembly, LLVM IR) and sm_60 to sm_90a (PTX, LLVM IR).
+/// Serves CPU targets (shared object, assembly, LLVM IR), sm_60 to sm_90a (PTX, LLVM IR) and every CUDA
+/// target for the simulator (simulator object).
 ///
 /// Errors:  CompileError if the text is refused, or the worker dies or is too slow; the next
 /// compile

@@ -8,6 +8,7 @@
 #include "runtime/cpu_device.h"
 #include "runtime/driver_api.h"
 #include "runtime/host_cpu.h"
+#include "runtime/simulator_device.h"
 
 namespace ktjit {
 namespace {
@@ -95,11 +96,15 @@ std::unique_ptr<runtime::Device> Toolchain::open_device(const std::string& name)
     device_choice_reason_ = "asked for";
     return open_cpu(options_);
   }
+  if (name == "sim") {
+    device_choice_reason_ = "asked for";
+    return runtime::make_simulator_device(runtime::make_tbb_executor(options_.threads));
+  }
   if (const std::optional<int> ordinal = cuda_ordinal(name)) {
     device_choice_reason_ = "asked for";
     return open_gpu(*ordinal);
   }
-  if (!name.empty()) throw SpecError("device", fmt::format("'{}'", name), "cuda, cuda:N, cpu");
+  if (!name.empty()) throw SpecError("device", fmt::format("'{}'", name), "cuda, cuda:N, cpu, sim");
   try {
     auto device = open_gpu(0);
     device_choice_reason_ = "the first GPU";

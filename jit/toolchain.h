@@ -23,7 +23,7 @@ class Toolchain {
   const Options& options() const { return options_; }
   Engine& engine() { return *engine_; }
 
-  /// Opens "cuda", "cuda:1" or "cpu". An empty name picks the first GPU, else the CPU.
+  /// Opens "cuda", "cuda:1", "cpu" or "sim" (the simulator). An empty name picks the first GPU, else the CPU.
   /// Errors: SpecError for another name; ToolchainError if there is no such device, with what was
   /// tried.
   std::unique_ptr<runtime::Device> open_device(const std::string& name);

@@ -61,7 +61,8 @@ std::optional<MemoryRange> Memory::find_freed(std::uint64_t address) const {
   if (find(address)) return std::nullopt;
   const std::scoped_lock lock(mutex_);
   const auto found = std::find_if(freed_.rbegin(), freed_.rend(), [&](const MemoryRange& range) {
-    return address >= range.begin && address - range.begin < std::max<std::uint64_t>(range.bytes, 1);
+    return address >= range.begin &&
+           address - range.begin < std::max<std::uint64_t>(range.bytes, 1);
   });
   return found == freed_.rend() ? std::nullopt : std::optional(*found);
 }

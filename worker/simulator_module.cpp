@@ -45,9 +45,6 @@ SimulatorModule::SimulatorModule(llvm::Module& module, std::string& log)
                                           {i32(), i32(), i32(), i32(), i32(), i32(), pointer(),
                                            pointer(), pointer(), pointer(), pointer()},
                                           "ktjit.module");
-  module_table_ =
-      new llvm::GlobalVariable(module_, module_type_, false, llvm::GlobalValue::ExternalLinkage,
-                               nullptr, simulator::kModuleSymbol);
 }
 
 void SimulatorModule::fail(const std::string& message) {
@@ -56,14 +53,19 @@ void SimulatorModule::fail(const std::string& message) {
 }
 
 std::uint64_t SimulatorModule::site_of(const llvm::Instruction& instruction) {
-  const llvm::DebugLoc& location = instruction.getDebugLoc();
-  if (!location) return 0;
-  std::uint64_t outer = 0;
-  for (const llvm::DILocation* at = location->getInlinedAt(); at != nullptr;
+  std::vector<const llvm::DILocation*> locations;  // from the innermost to the kernel's own
+  for (const llvm::DILocation* at = instruction.getDebugLoc(); at != nullptr;
        at = at->getInlinedAt()) {
-    outer = at->getLine();
+    locations.push_back(at);
   }
-  return outer << 32 | location.getLine();
+  if (locations.empty()) return 0;
+  const llvm::DILocation* outer = locations.back();
+  // What the prelude does is the text's doing.
+  const auto inner = std::find_if(
+      locations.begin(), locations.end(),
+      [outer](const llvm::DILocation* at) { return at->getFilename() == outer->getFilename(); });
+  const std::uint64_t caller = *inner == outer ? 0 : outer->getLine();
+  return caller << 32 | (*inner)->getLine();
 }
 
 void SimulatorModule::take_kernels() {
@@ -80,6 +82,15 @@ void SimulatorModule::take_kernels() {
   }
   if (originals.empty()) fail("the text has no kernel");
   for (llvm::Function* original : originals) take_kernel(*original);
+  // What has been inlined is not needed any more.
+  for (llvm::Function& function : module_) {
+    const bool is_kernel =
+        std::any_of(kernels_.begin(), kernels_.end(),
+                    [&](const SimulatedKernel& kernel) { return kernel.function == &function; });
+    if (is_kernel || function.isDeclaration()) continue;
+    function.setComdat(nullptr);
+    function.setLinkage(llvm::GlobalValue::InternalLinkage);
+  }
 }
 
 void SimulatorModule::take_kernel(llvm::Function& original) {
@@ -129,6 +140,9 @@ void SimulatorModule::take_kernel(llvm::Function& original) {
 }
 
 void SimulatorModule::number_variables() {
+  module_table_ =
+      new llvm::GlobalVariable(module_, module_type_, false, llvm::GlobalValue::ExternalLinkage,
+                               nullptr, simulator::kModuleSymbol);
   std::vector<llvm::GlobalVariable*> dynamic;
   std::uint64_t end = 0;
   for (llvm::GlobalVariable& variable : module_.globals()) {

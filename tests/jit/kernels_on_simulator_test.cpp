@@ -1,0 +1,70 @@
+// Every kernel as the text that GPUs of each generation get, on the simulator, against the plain
+// reference: the bodies are proved without a GPU, and no access is wrong.
+#include <catch2/catch.hpp>
+
+#include "jit/toolchain.h"
+#include "tests/support/kernel_checks.h"
+
+namespace ktjit {
+namespace {
+
+/// An engine without a disk cache, so that every kernel is compiled by this test.
+struct SimulatorBench {
+  Toolchain toolchain{[] {
+                        Options options;
+                        options.cache_enabled = false;
+                        options.worker = KTJIT_WORKER_PATH;
+                        return options;
+                      }(),
+                      [](std::string_view) {}};
+  std::unique_ptr<runtime::Device> device = toolchain.open_device("sim");
+
+  void check(test::CheckResult (*run)(const test::Place&), std::int64_t least_values,
+             std::initializer_list<const char*> targets = {"sm_61", "sm_75", "sm_86", "sm_90a",
+                                                           "sm_120a"}) {
+    for (const char* name : targets) {
+      const test::CheckResult result =
+          run({toolchain.engine(), *device, toolchain.get_target(name)});
+      INFO(name << ": " << result.kernels << " kernels, " << result.values << " values, "
+                << result.first_problem);
+      CHECK(result.wrong == 0);
+      CHECK(result.values >= least_values);
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("simulated dequant equals ggml's golden vectors bit for bit") {
+  SimulatorBench().check(test::check_golden_dequant, 360000);
+}
+TEST_CASE("simulated GPUs decode all 256 codes of each FP8 format") {
+  SimulatorBench().check(test::check_fp8_codes, 3 * 16 * 256);
+}
+TEST_CASE("simulated dequant applies scales of every shape and type") {
+  SimulatorBench().check(test::check_scaled_dequant, 1000000);
+}
+TEST_CASE("simulated matvec stays within the f32 bound") {
+  SimulatorBench().check(test::check_matvec, 10000);
+}
+TEST_CASE("simulated GPUs decode all codes and scales of mxfp4 and nvfp4") {
+  SimulatorBench().check(test::check_fp4_codes, 2 * 3 * 256 * 4096);
+}
+TEST_CASE("simulated matmul stays within the f32 bound, with every kind of tensor core") {
+  SimulatorBench().check(test::check_matmul, 100000);
+}
+TEST_CASE("simulated products add the bias and round y once") {
+  SimulatorBench().check(test::check_epilogues, 10000);
+}
+TEST_CASE("simulated products propagate NaN weights, unless a scan found none") {
+  SimulatorBench().check(test::check_nan_weights, 2000);
+}
+TEST_CASE("simulated GPUs narrow all f16 and bf16 values to FP8 bit for bit") {
+  SimulatorBench().check(test::check_quantize, 3 * 4 * 65536);
+}
+TEST_CASE("simulated GPUs quantise groups bit for bit") {
+  SimulatorBench().check(test::check_quantize_groups, 100000);
+}
+TEST_CASE("simulated GPUs find NaN codes") { SimulatorBench().check(test::check_nan_scan, 300); }
+
+}  // namespace ktjit
