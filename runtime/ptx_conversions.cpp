@@ -154,7 +154,7 @@ constexpr PtxInstruction blackwell_cvt(std::string_view opcode, std::string_view
 const PtxInstruction kConversions[] = {
     // Exact.
     cvt("cvt.f32.f16", "f", "h", kF32, kF16, widen_to_f32<kF16Format>),
-    cvt("cvt.f32.bf16", "f", "h", kF32, kBf16, widen_to_f32<kBf16Format>, 90),
+    cvt("cvt.f32.bf16", "f", "h", kF32, kBf16, widen_to_f32<kBf16Format>, 80),
     // To nearest even.
     cvt("cvt.rn.f16.f32", "h", "f", kF16, kF32, narrow_f32<kF16Format, kToInfinity>),
     cvt("cvt.rn.bf16.f32", "h", "f", kBf16, kF32, narrow_f32<kBf16Format, kToInfinity>, 80),

@@ -85,6 +85,22 @@ void change_signs(std::uint64_t* results, const std::uint64_t* operands) {
   results[0] = (low32(operands[0]) & KeptBits) ^ FlippedBits;
 }
 
+// How two numbers can compare; set is told which of these count as true.
+constexpr unsigned kLess = 1, kEqual = 2, kGreater = 4, kUnordered = 8;
+
+/// d, a, b: all bits of a half where the comparison of those halves holds, else none.
+template <const FloatFormat& Format, unsigned True>
+void compare_pairs(std::uint64_t* results, const std::uint64_t* operands) {
+  std::uint32_t pair = 0;
+  for (int half = 0; half < 2; ++half) {
+    const double a = decode(Format, half_of(operands[0], half));
+    const double b = decode(Format, half_of(operands[1], half));
+    const unsigned outcome = a < b ? kLess : a == b ? kEqual : a > b ? kGreater : kUnordered;
+    if ((outcome & True) != 0) pair |= 0xffffu << (16 * half);
+  }
+  results[0] = pair;
+}
+
 using enum PtxType;
 
 using Run = void (*)(std::uint64_t*, const std::uint64_t*);
@@ -106,6 +122,15 @@ constexpr PtxInstruction arithmetic(std::string_view opcode, PtxType type, std::
   PtxInstruction instruction = extreme(opcode, type, operands, run, min_sm);
   instruction.any_nan = true;
   return instruction;
+}
+
+constexpr PtxInstruction comparison(std::string_view opcode, PtxType type, Run run, int min_sm) {
+  return {.opcode = opcode,
+          .result_registers = "r",
+          .operand_registers = "rr",
+          .operand_type = type,
+          .run = run,
+          .min_sm = min_sm};
 }
 
 const PtxInstruction kFloats[] = {
@@ -141,6 +166,44 @@ const PtxInstruction kFloats[] = {
     extreme("max.NaN.bf16x2", kBf16x2, 2, on_pairs<kBf16Format, OrNan<Maximum>, 2>, 80),
     extreme("min.bf16x2", kBf16x2, 2, on_pairs<kBf16Format, Minimum, 2>, 80),
     extreme("min.NaN.bf16x2", kBf16x2, 2, on_pairs<kBf16Format, OrNan<Minimum>, 2>, 80),
+    // The letter u, and nan: also where one is a NaN. num: where none is.
+    comparison("set.eq.u32.f16x2", kF16x2, compare_pairs<kF16Format, kEqual>, 60),
+    comparison("set.ne.u32.f16x2", kF16x2, compare_pairs<kF16Format, kLess | kGreater>, 60),
+    comparison("set.lt.u32.f16x2", kF16x2, compare_pairs<kF16Format, kLess>, 60),
+    comparison("set.le.u32.f16x2", kF16x2, compare_pairs<kF16Format, kLess | kEqual>, 60),
+    comparison("set.gt.u32.f16x2", kF16x2, compare_pairs<kF16Format, kGreater>, 60),
+    comparison("set.ge.u32.f16x2", kF16x2, compare_pairs<kF16Format, kGreater | kEqual>, 60),
+    comparison("set.equ.u32.f16x2", kF16x2, compare_pairs<kF16Format, kEqual | kUnordered>, 60),
+    comparison("set.neu.u32.f16x2", kF16x2,
+               compare_pairs<kF16Format, kLess | kGreater | kUnordered>, 60),
+    comparison("set.ltu.u32.f16x2", kF16x2, compare_pairs<kF16Format, kLess | kUnordered>, 60),
+    comparison("set.leu.u32.f16x2", kF16x2, compare_pairs<kF16Format, kLess | kEqual | kUnordered>,
+               60),
+    comparison("set.gtu.u32.f16x2", kF16x2, compare_pairs<kF16Format, kGreater | kUnordered>, 60),
+    comparison("set.geu.u32.f16x2", kF16x2,
+               compare_pairs<kF16Format, kGreater | kEqual | kUnordered>, 60),
+    comparison("set.num.u32.f16x2", kF16x2, compare_pairs<kF16Format, kLess | kEqual | kGreater>,
+               60),
+    comparison("set.nan.u32.f16x2", kF16x2, compare_pairs<kF16Format, kUnordered>, 60),
+    comparison("set.eq.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kEqual>, 90),
+    comparison("set.ne.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kLess | kGreater>, 90),
+    comparison("set.lt.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kLess>, 90),
+    comparison("set.le.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kLess | kEqual>, 90),
+    comparison("set.gt.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kGreater>, 90),
+    comparison("set.ge.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kGreater | kEqual>, 90),
+    comparison("set.equ.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kEqual | kUnordered>, 90),
+    comparison("set.neu.u32.bf16x2", kBf16x2,
+               compare_pairs<kBf16Format, kLess | kGreater | kUnordered>, 90),
+    comparison("set.ltu.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kLess | kUnordered>, 90),
+    comparison("set.leu.u32.bf16x2", kBf16x2,
+               compare_pairs<kBf16Format, kLess | kEqual | kUnordered>, 90),
+    comparison("set.gtu.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kGreater | kUnordered>,
+               90),
+    comparison("set.geu.u32.bf16x2", kBf16x2,
+               compare_pairs<kBf16Format, kGreater | kEqual | kUnordered>, 90),
+    comparison("set.num.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kLess | kEqual | kGreater>,
+               90),
+    comparison("set.nan.u32.bf16x2", kBf16x2, compare_pairs<kBf16Format, kUnordered>, 90),
 };
 
 }  // namespace

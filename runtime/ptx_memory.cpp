@@ -48,8 +48,8 @@ class MemoryTable {
       char letter;
       int bytes;
     };
-    const Type types[] = {{".b16", 'h', 2}, {".u16", 'h', 2}, {".b32", 'r', 4}, {".u32", 'r', 4},
-                          {".f32", 'f', 4}, {".b64", 'l', 8}, {".u64", 'l', 8}};
+    const Type types[] = {
+        {".b16", 'h', 2}, {".b32", 'r', 4}, {".u32", 'r', 4}, {".f32", 'f', 4}, {".b64", 'l', 8}};
     struct Place {
       std::string name;
       Space space;

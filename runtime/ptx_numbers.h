@@ -55,6 +55,11 @@ inline constexpr FloatFormat kE2m3Format{2, 3, 1, SpecialCodes::kNone};
 inline constexpr FloatFormat kE3m2Format{3, 2, 3, SpecialCodes::kNone};
 inline constexpr FloatFormat kE2m1Format{2, 1, 1, SpecialCodes::kNone};
 
+/// REQUIRES: -1022 <= exponent <= 1023.
+inline double power_of_two(int exponent) {
+  return std::bit_cast<double>(static_cast<std::uint64_t>(exponent + 1023) << 52);
+}
+
 /// Exact.
 inline double decode(const FloatFormat& format, std::uint32_t code) {
   const std::uint32_t magnitude = code & format.magnitude_mask();
@@ -66,7 +71,7 @@ inline double decode(const FloatFormat& format, std::uint32_t code) {
   const std::uint32_t mantissa = magnitude & ((1u << format.mantissa_bits) - 1u);
   const std::uint32_t steps = exponent == 0 ? mantissa : mantissa | (1u << format.mantissa_bits);
   const int scale = (exponent == 0 ? 1 : exponent) - format.bias - format.mantissa_bits;
-  return sign * std::ldexp(static_cast<double>(steps), scale);
+  return sign * static_cast<double>(steps) * power_of_two(scale);
 }
 
 /// What becomes of a magnitude that is larger than the largest number.
@@ -89,10 +94,14 @@ inline std::uint32_t encode(const FloatFormat& format, double value,
   if (std::isinf(value)) return sign | beyond;
   if (magnitude == 0.0) return sign;
   const int lowest = 1 - format.bias;
-  const int exponent = std::max(std::ilogb(magnitude), lowest);
-  // A whole number of the format's steps; 2^mantissa_bits steps and more carry into the exponent.
-  const double steps = std::nearbyint(std::ldexp(magnitude, format.mantissa_bits - exponent));
+  // That of a double; one below 2^-1022 has none, but lies below `lowest` anyway.
+  const int own_exponent = static_cast<int>(std::bit_cast<std::uint64_t>(magnitude) >> 52) - 1023;
+  const int exponent = std::max(own_exponent, lowest);
   if (exponent > format.bias + 1) return sign | beyond;
+  // A whole number of the format's steps, as the last place of 2^52 is 1; 2^mantissa_bits steps and
+  // more carry into the exponent.
+  const double exact_steps = magnitude * power_of_two(format.mantissa_bits - exponent);
+  const double steps = (exact_steps + 0x1p52) - 0x1p52;
   const std::uint32_t code =
       (static_cast<std::uint32_t>(exponent - lowest) << format.mantissa_bits) +
       static_cast<std::uint32_t>(steps);

@@ -518,6 +518,42 @@ TEST_CASE("max and min skip a NaN, unless .NaN, and order the zeros") {
   CHECK(run("neg.f32", {one}) == bits(-1.0f));
 }
 
+TEST_CASE("set fills the halves whose comparison holds") {
+  const float values[] = {0.0f, -0.0f, 1.0f, -1.0f, 0x1p-24f, kInfinity, -kInfinity, kNan};
+  using Compare = bool (*)(float, float);
+  const std::pair<std::string, Compare> ordered[] = {
+      {"eq", [](float a, float b) { return a == b; }},
+      {"ne", [](float a, float b) { return a < b || a > b; }},
+      {"lt", [](float a, float b) { return a < b; }},
+      {"le", [](float a, float b) { return a <= b; }},
+      {"gt", [](float a, float b) { return a > b; }},
+      {"ge", [](float a, float b) { return a >= b; }},
+      {"num", [](float a, float b) { return !std::isunordered(a, b); }},
+  };
+  for (const std::string type : {"f16x2", "bf16x2"}) {
+    const auto code = [&](float value) {
+      return run(get(type == "f16x2" ? "cvt.rn.f16.f32" : "cvt.rn.bf16.f32"), {bits(value)});
+    };
+    for (float a : values) {
+      for (float b : values) {
+        for (const auto& [name, compare] : ordered) {
+          INFO(name << " " << type << " " << a << " " << b);
+          const std::uint64_t low = compare(a, b) ? 0xffff : 0, high = compare(b, a) ? 0xffff : 0;
+          CHECK(run("set." + name + ".u32." + type,
+                    {code(b) << 16 | code(a), code(a) << 16 | code(b)}) == (high << 16 | low));
+          const bool or_unordered = compare(a, b) || std::isunordered(a, b);
+          const std::string unordered = name == "num" ? "nan" : name + "u";
+          const bool expected = name == "num" ? std::isunordered(a, b) : or_unordered;
+          CHECK(run("set." + unordered + ".u32." + type, {code(a), code(b)}) ==
+                ((expected ? 0xffffu : 0u) |
+                 (run("set." + unordered + ".u32." + type, {0, 0}) & 0xffff0000u)));
+        }
+      }
+    }
+  }
+  CHECK(run("set.eq.u32.f16x2", {0x3c003c00, 0x3c00bc00}) == 0xffff0000);
+}
+
 namespace {
 
 /// Where an element of a fragment lies, as the PTX ISA writes it for each shape.
