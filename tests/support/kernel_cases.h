@@ -25,4 +25,7 @@ Target avx2_target();
 /// Every format that kernels serve.
 std::vector<FormatId> served_formats();
 
+/// The floats of 4 to 8 bits that a plain cast gives.
+std::vector<FormatId> narrow_floats();
+
 }  // namespace ktjit::test
