@@ -1,5 +1,7 @@
 // ktjit exec: one op on one tensor, f32 in and out.
 #include <bit>
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <fmt/format.h>
 #include <optional>
@@ -40,6 +42,7 @@ struct ExecOptions {
   std::string activation = "a16";
   std::string out;
   std::string scale_out;
+  std::string tensor_scale;
   bool no_saturate = false;
 };
 
@@ -163,7 +166,22 @@ Result compute(const ExecOptions& options, Op op, const ScaledTensorView& view,
                    x.second, view.rows);
 }
 
-/// x to FP8 codes, and scales if groups were asked for.
+/// --tensor-scale, if it is given.
+std::optional<float> tensor_scale_of(const ExecOptions& options, const WeightFormat& weight) {
+  if (options.tensor_scale.empty()) return std::nullopt;
+  if (!weight.scale || weight.scale->header_bytes() == 0)
+    throw UsageError("--tensor-scale goes with --format nvfp4");
+  const char* end = options.tensor_scale.data() + options.tensor_scale.size();
+  float value = 0;
+  const auto [at, error] = std::from_chars(options.tensor_scale.data(), end, value);
+  if (error != std::errc() || at != end || !(value > 0) || !std::isfinite(value)) {
+    throw UsageError(fmt::format("--tensor-scale is '{}'", options.tensor_scale),
+                     "give a positive number");
+  }
+  return value;
+}
+
+/// x to codes of a format, and scales if the format has its own or blocks were asked for.
 int run_quantize(const ExecOptions& options) {
   if (options.subject.format.empty() || options.subject.shape.empty() || options.x.empty())
     throw UsageError("--op quantize needs --format, --shape and --x");
@@ -171,17 +189,22 @@ int run_quantize(const ExecOptions& options) {
       !options.scale.empty() || options.n > 0) {
     throw UsageError("--op quantize takes its input from --x alone");
   }
-  const Format& format = get_format(options.subject.format);
+  const WeightFormat weight =
+      get_weight_format(options.subject.format, options.subject.scale_grid());
   const Shape shape = parse_shape("--shape", options.subject.shape);
-  const std::optional<ScaleGrid> grid = options.subject.scale_grid();
-  if (grid && (grid->block_rows != 1 || grid->block_cols < 1 || grid->type != ScaleType::kF32)) {
-    throw UsageError(fmt::format("--scale-block is {}", scale_grid_name(grid)),
-                     "quantize chooses f32 scales of 1xN groups");
+  if (weight.scale && options.scale_out.empty()) {
+    throw UsageError(options.subject.scale_grid()
+                         ? "--scale-block needs --scale-out with --op quantize"
+                         : fmt::format("--format {} needs --scale-out", weight.name()));
   }
-  if (grid.has_value() == options.scale_out.empty())
-    throw UsageError("--scale-out and --scale-block go together with --op quantize");
-  if (grid && options.no_saturate)
-    throw UsageError("--no-saturate goes with a plain cast, not with --scale-block");
+  if (!weight.scale && !options.scale_out.empty()) {
+    throw UsageError(fmt::format("--scale-out does not go with {} without scales", weight.name()),
+                     has_separate_scales(weight.id) ? "give --scale-block" : "");
+  }
+  if (weight.scale && options.no_saturate)
+    throw UsageError("--no-saturate goes with a plain cast, not with scales");
+  const std::optional<float> tensor_scale = tensor_scale_of(options, weight);
+  row_bytes(get_format(weight.id), shape.cols);  // refuses columns that are no whole blocks
 
   const model::MappedFile file(options.x);
   check_file_size(file, shape.rows, shape.cols * std::int64_t{sizeof(float)},
@@ -191,13 +214,14 @@ int run_quantize(const ExecOptions& options) {
 
   Toolchain toolchain = options.common.make_toolchain();
   const Place place = choose_place(toolchain, options.common.device, options.common.target);
-  QuantizedTensor result = quantize(
-      toolchain.engine(), *place.device, place.target, format.id, x, shape.rows, shape.cols,
-      grid ? std::optional(grid->block_cols) : std::nullopt, !options.no_saturate);
-  write_result(options.out, {std::move(result.codes), format.name, shape.rows, shape.cols});
-  if (grid) {
+  QuantizedTensor result = quantize(toolchain.engine(), *place.device, place.target, weight, x,
+                                    shape.rows, shape.cols, !options.no_saturate, tensor_scale);
+  write_result(options.out, {std::move(result.codes), weight.name(), shape.rows, shape.cols});
+  if (weight.scale) {
+    const ScaleGrid& grid = *weight.scale;
     write_result(options.scale_out,
-                 as_result(result.scales, shape.rows, grid->cols_of_scales(shape.cols)));
+                 {std::move(result.scales), scale_type_name(grid.type),
+                  grid.rows_of_scales(shape.rows), grid.cols_of_scales(shape.cols)});
   }
   return kDone;
 }
@@ -226,9 +250,10 @@ int run_exec(const Arguments& arguments) {
        "  matmul   the same for any n; with --activation afp8 x is first quantised to fp8_e4m3, a "
        "scale\n"
        "           for each 128 columns\n"
-       "  quantize FP8 codes of x [rows, cols], bytes; with --scale-block 1xN also scales, f32, "
-       "to\n"
-       "           --scale-out\n"
+       "  quantize x [rows, cols] in the format: FP8, with --scale-block RxN also scales, to "
+       "--scale-out;\n"
+       "           mxfp8_*, mxfp6_*, mxfp4 and nvfp4 with their own scales; q8_0, q4_0; bare "
+       "fp6_*, fp4_*\n"
        "A tensor of more than two dimensions is taken as [all others, contiguous one].\n"
        "The output file appears whole or not at all.\n",
        exit_code_help("the output file is there", {},
@@ -251,7 +276,9 @@ int run_exec(const Arguments& arguments) {
   parser.add_options()("scale", po::value(&options.scale)->value_name("FILE"),
                        "scales of the raw bytes, row-major (FP8 formats)")(
       "scale-out", po::value(&options.scale_out)->value_name("FILE"),
-      "quantize: where the scales go");
+      "quantize: where the scales go")(
+      "tensor-scale", po::value(&options.tensor_scale)->value_name("S"),
+      "quantize to nvfp4: the tensor's scale (default: largest |x| / 2688)");
   parser.add_flag("no-saturate", &options.no_saturate,
                   "quantize: overflow gives NaN or infinity, as the format has it");
   options.common.add_device(parser);
@@ -262,8 +289,10 @@ int run_exec(const Arguments& arguments) {
   const Op op = get_exec_op(options.op);
   if (options.out.empty()) throw UsageError("--out is missing");
   if (options.n < 0) throw UsageError(fmt::format("--n is {}", options.n), "give 1 or more");
-  if (op != Op::kQuantize && (!options.scale_out.empty() || options.no_saturate))
-    throw UsageError("--scale-out and --no-saturate go with --op quantize");
+  if (op != Op::kQuantize &&
+      (!options.scale_out.empty() || !options.tensor_scale.empty() || options.no_saturate)) {
+    throw UsageError("--scale-out, --tensor-scale and --no-saturate go with --op quantize");
+  }
   if (op == Op::kQuantize) return run_quantize(options);
   const bool is_product = op == Op::kMatvec || op == Op::kMatmul;
   if (is_product && options.x.empty())

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "codegen/cpu_quantize.h"
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
 #include "core/error.h"
@@ -166,11 +167,7 @@ std::string tail_decode(const KernelSpec& spec) {
 
 TemplateValues common_values(const KernelSpec& spec, const Lowering& lowering) {
   TemplateValues values = header_values(spec);
-  values["arch"] = fmt::format("{} ({}): {}", spec.target.name(),
-                               spec.target.cpu_features.empty()
-                                   ? "baseline"
-                                   : fmt::format("{}", fmt::join(spec.target.cpu_features, " ")),
-                               lowering.summary);
+  values["arch"] = cpu_description(spec.target, lowering.summary);
   values["constants"] = format_constants(constants_of(spec));
   values["scale_member"] =
       spec.scale ? fmt::format("const {}* scale;\n  ", scale_c_type(spec.scale->type)) : "";
@@ -364,105 +361,6 @@ EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
           lowering};
 }
 
-/// What encode_run has to know of an FP8 format, beside its dropped bits.
-struct EncodeFacts {
-  int dropped_bits;           ///< mantissa bits of f32 that the format lacks
-  int bias;                   ///< of its exponent
-  std::string_view largest;   ///< the largest value that encoding gives
-  std::string_view overflow;  ///< code of what is too large, without sign
-  std::string_view nan;
-  bool nan_keeps_sign;
-};
-
-EncodeFacts encode_facts(FormatId format, bool saturate) {
-  switch (format) {
-    case FormatId::kFp8E4M3:
-      return {20, 7, "448.0", saturate ? "0x7e" : "0x7f", "0x7f", !saturate};
-    case FormatId::kFp8E5M2:
-      return {21, 15, "57344.0", saturate ? "0x7b" : "0x7c", "0x7f", !saturate};
-    case FormatId::kFp8E4B15:
-      return {20, 15, "1.75", "0x7e", "0x7e", false};  // it has neither NaN nor infinity
-    default:
-      throw SpecError("format", get_format(format).name,
-                      "fp8_e4m3, fp8_e5m2, fp8_e4b15 (others are not quantised to yet)");
-  }
-}
-
-std::vector<Constant> encode_constants(const KernelSpec& spec, const EncodeFacts& facts) {
-  constexpr int kF32Bias = 127;
-  constexpr int kF32MantissaBits = 23;
-  const int mantissa_bits = kF32MantissaBits - facts.dropped_bits;
-  const auto exponent_bits = [](int exponent) {
-    return fmt::format("{:#x}u", static_cast<unsigned>(exponent) << kF32MantissaBits);
-  };
-  std::vector<Constant> constants = {
-      {"kCols", fmt::format("{}", spec.layout.cols), "columns of x and w"},
-      {"kRun", fmt::format("{}", kRun), "consecutive elements encoded at a time"},
-      {"kDroppedBits", fmt::format("{}", facts.dropped_bits),
-       "mantissa bits of f32 that the format lacks"},
-      {"kRebias", exponent_bits(kF32Bias - facts.bias), "from f32's exponent to the format's",
-       "unsigned"},
-      {"kSmallestNormal", exponent_bits(kF32Bias + 1 - facts.bias), "as bits of an f32",
-       "unsigned"},
-      {"kSubnormalShift",
-       fmt::format("0x1p{:+}f", kF32MantissaBits + 1 - facts.bias - mantissa_bits),
-       "its last bit is worth the smallest subnormal", "float"},
-      {"kOverflowCode", fmt::format("{}u", facts.overflow), "of what is too large", "unsigned"},
-      {"kNanCode", fmt::format("{}u", facts.nan), "", "unsigned"}};
-  if (spec.scale) {
-    constants.push_back(
-        {"kGroup", fmt::format("{}", spec.scale->block_cols), "columns that share one scale"});
-    constants.push_back(
-        {"kGroups", fmt::format("{}", spec.scale->cols_of_scales(spec.layout.cols)), "of one row"});
-    constants.push_back({"kLargest", fmt::format("{}f", facts.largest),
-                         "what the largest value of a group becomes", "float"});
-  }
-  return constants;
-}
-
-EmittedKernel emit_quantize(const KernelSpec& spec, Lowering lowering) {
-  lowering.reason = "no CPU instruction narrows to 8-bit floats";
-  lowering.summary = "software, exact: rounded as integers";
-  const std::string_view x_name = get_format(spec.x_format).name;
-  const EncodeFacts facts = encode_facts(spec.weight, spec.saturate);
-  std::vector<std::string> names = {fmt::format("load_x_{}", x_name), "encode_run", "load_x_part",
-                                    "store_part"};
-  if (spec.scale) names.push_back("largest_of");
-  FragmentVariants variants = variants_for(spec, lowering);
-  variants["nan_code"] = facts.nan_keeps_sign ? "with_sign" : "without_sign";
-
-  TemplateValues values = common_values(spec, lowering);
-  values["constants"] = format_constants(encode_constants(spec, facts));
-  values["functions"] = FragmentLibrary::of("cpu").splice(names, variants);
-  values["x_name"] = x_name;
-  values["x_type"] = x_c_type(spec);
-  values["scale_member"] = spec.scale ? "float* scale;\n  " : "";
-  values["body"] =
-      spec.scale ? "    for (long long group = 0; group < kGroups; ++group) {\n"
-                   "      const long long first = group * kGroup;\n"
-                   "      const long long end = first + kGroup < kCols ? first + kGroup : kCols;\n"
-                   "      F32Run largest = {}; // NaNs don't count\n"
-                   "      for (long long at = first; at < end; at += kRun) {\n"
-                   "        const F32Run value = load_x_part(x_row + at, end - at);\n"
-                   "        const F32Run magnitude = (F32Run)((U32Run)value & 0x7fffffffu);\n"
-                   "        largest = (magnitude > largest) ? magnitude : largest;\n"
-                   "      } // at: runs of this group\n"
-                   "      float scale = largest_of(largest) / kLargest;\n"
-                   "      scale = scale == 0.0f ? 1.0f : scale; // codes 0, not NaN\n"
-                   "      arguments->scale[row * kGroups + group] = scale;\n"
-                   "      for (long long at = first; at < end; at += kRun) {\n"
-                   "        const F32Run value = load_x_part(x_row + at, end - at) / scale;\n"
-                   "        store_part(w_row + at, encode_run(value), end - at);\n"
-                   "      } // at: runs of this group\n"
-                   "    } // group: groups of this row\n"
-                 : "    for (long long at = 0; at < kCols; at += kRun) {\n"
-                   "      store_part(w_row + at, encode_run(load_x_part(x_row + at, kCols - at)), "
-                   "kCols - at);\n"
-                   "    } // at: runs of this row\n";
-  return {fill_template(get_template("cpu/quantize.cpp.in"), values), kernel_name(spec),
-          LaunchShape{}, lowering};
-}
-
 EmittedKernel emit_nan_scan(const KernelSpec& spec, Lowering lowering) {
   lowering.summary = "codes are compared, not decoded";
   if (spec.weight != FormatId::kFp8E4M3 && spec.weight != FormatId::kFp8E5M2) {
@@ -494,6 +392,7 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
     throw SpecError("tuning", "threads or rows_per_warp", "no knobs for CPU targets");
   }
   if (spec.op == Op::kReadTest) return emit_read_test(spec);
+  if (spec.op == Op::kQuantize) return emit_cpu_quantize(spec);
   Lowering lowering = get_lowering(spec.weight, spec.target);
   if (spec.weights_finite) lowering.summary += ", no NaN codes (scanned)";
   switch (spec.op) {
@@ -504,11 +403,10 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
     case Op::kMatmul:
       return emit_matmul(spec, lowering);
     case Op::kQuantize:
-      return emit_quantize(spec, lowering);
     case Op::kNanScan:
       return emit_nan_scan(spec, lowering);
     case Op::kReadTest:
-      break;  // needs no lowering: done above
+      break;  // need no lowering of a decode: done above
   }
   KTJIT_UNREACHABLE("a known op");
 }

@@ -1,4 +1,4 @@
-// Constants of the FP8 encoders are from OCP OFP8 1.0, and Triton's for e4b15.
+// The CUDA quantise kernels: a few lanes for each group of a row, or a CTA for each block of rows and columns.
 #include "codegen/cuda_quantize.h"
 
 #include <algorithm>
@@ -7,62 +7,154 @@
 
 #include "codegen/cuda_parts.h"
 #include "codegen/emitter_parts.h"
+#include "codegen/encoding.h"
 #include "core/error.h"
 
 namespace ktjit::codegen {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kTileThreads = 256;
 constexpr int kVectorBytes = 16;
 constexpr int kCastCols = 128;  // columns of a group where there are no scales
+constexpr int kMostColumns =
+    2048;  // of a group whose values stay in registers: 16 quads of 32 lanes
 
-/// How f32 becomes a code of an FP8 format.
-struct Encoding {
-  float largest;  ///< finite value that encoding gives at most
-  float clamp;    ///< magnitudes beyond it become it: `largest`, or the number after it
-  float smallest_normal;
-  int mantissa_bits;
-  int nan_code;
-  bool nan_keeps_sign;
-};
+std::string number(std::int64_t value) { return fmt::format("{}", value); }
 
-Encoding encoding_of(const KernelSpec& spec) {
-  switch (spec.weight) {
-    case FormatId::kFp8E4M3:
-      return {448.0f, spec.saturate ? 448.0f : 480.0f, 0x1p-6f, 3, 0x7f, !spec.saturate};
-    case FormatId::kFp8E5M2:
-      return {57344.0f, spec.saturate ? 57344.0f : 65536.0f, 0x1p-14f, 2, 0x7f, !spec.saturate};
-    case FormatId::kFp8E4B15:
-      return {1.75f, 1.75f, 0x1p-14f, 3, 0x7e, false};
-    default:
-      throw SpecError("format", get_format(spec.weight).name,
-                      "fp8_e4m3, fp8_e5m2, fp8_e4b15 for quantize");
+/// The smallest power of two of lanes that have a quad of columns each, at most a warp.
+int lanes_for(std::int64_t cols) {
+  const auto quads = static_cast<std::uint64_t>(ceil_div(cols, 4));
+  return static_cast<int>(std::min<std::uint64_t>(kWarpThreads, std::bit_ceil(quads)));
+}
+
+/// Constants of encode_quad and choose_scale.
+void add_encoding_constants(const KernelSpec& spec, const Lowering& lowering,
+                            std::vector<Constant>& constants) {
+  const Encoding encoding = encoding_of(spec.weight, spec.saturate);
+  if (lowering.kind == LoweringKind::kSoftware) {
+    const int smallest_exponent = 1 - encoding.bias;
+    constexpr unsigned kF32Bias = 127;
+    const unsigned smallest_biased = kF32Bias + 1 - static_cast<unsigned>(encoding.bias);
+    const unsigned last_bits = -(smallest_biased << encoding.mantissa_bits) & 0xffU;
+    const unsigned anchor_exponent = kF32Bias + 23 - static_cast<unsigned>(encoding.mantissa_bits);
+    constants.push_back({"kMantissaBits", number(encoding.mantissa_bits), "of a code"});
+    constants.push_back({"kClamp", fmt::format("{:.2f}f", encoding.clamp),
+                         encoding.clamp == encoding.largest ? "the largest number"
+                                                            : "what follows the largest number",
+                         "float"});
+    constants.push_back(
+        {"kSmallestNormal", fmt::format("0x1p{:+}f", smallest_exponent), "", "float"});
+    constants.push_back(
+        {"kAnchor", fmt::format("{:a}f", std::bit_cast<float>(anchor_exponent << 23 | last_bits)),
+         fmt::format("2^{} (1 + {} 2^-23)", 23 - encoding.mantissa_bits, last_bits), "float"});
+    if (!encoding.nan_is_clamped())
+      constants.push_back({"kNanCode", fmt::format("{:#x}u", encoding.nan_code), "", "unsigned"});
+  }
+  if (!spec.scale) return;
+  if (spec.scale->type == ScaleType::kE8M0) {
+    constants.push_back({"kLargestExponent", number(encoding.largest_exponent()),
+                         "of the power of two in the largest number"});
+  } else {
+    constants.push_back(
+        {"kLargest", fmt::format("{:.2f}f", encoding.largest), "largest number", "float"});
   }
 }
 
-std::string hex_bits(float value) {
-  return fmt::format("0x{:08x}u", std::bit_cast<std::uint32_t>(value));
+/// The pieces that encode and store, their variants chosen.
+void add_encoding_fragments(const KernelSpec& spec, const Lowering& lowering, bool whole_quads,
+                            std::vector<std::string>& names, FragmentVariants& variants) {
+  const Encoding encoding = encoding_of(spec.weight, spec.saturate);
+  names.insert(names.end(), {"encode_quad", "store_quad"});
+  // A NaN that loses its sign has to do so before the signs are gathered, but for fnuz, whose NaN is a sign.
+  const bool plain_nan = !encoding.nan_keeps_sign && encoding.has_negative_zero;
+  variants["encode_quad"] = lowering.routine;
+  variants["limited"] = plain_nan ? "plain_nan" : "signed_nan";
+  variants["with_nan"] = encoding.nan_is_clamped() ? "clamp" : "own";
+  variants["signs_for"] = encoding.has_negative_zero ? "any" : "no_negative_zero";
+  variants["pack_codes"] = number(encoding.code_bits);
+  variants["store_quad"] = number(encoding.code_bits);
+  if (encoding.code_bits != 6) variants["store_quad"] += whole_quads ? "_vector" : "_element";
+  if (!spec.scale) return;
+  names.insert(names.end(), {"larger_magnitude", "choose_scale"});
+  variants["larger_magnitude"] = spec.scale->type == ScaleType::kF32 ? "numbers" : "all";
+  variants["choose_scale"] = scale_type_name(spec.scale->type);
+  variants["e4m3_of_scale"] = get_cuda_facts(spec.target).fp8_cvt ? "cvt" : "software";
 }
 
-}  // namespace
+/// The values that both kernels' headers have.
+TemplateValues common_values(const KernelSpec& spec, const Lowering& lowering,
+                             const LaunchShape& shape) {
+  TemplateValues values = header_values(spec);
+  values["x_name"] = get_format(spec.x_format).name;
+  values["x_type"] = io_type(spec.x_format);
+  values["arch"] = fmt::format("{}, {}: {}", spec.target.name(), lowering.reason, lowering.summary);
+  values["rows_per_cta"] = number(shape.rows_per_cta);
+  values["column_tiles"] = number(shape.column_tiles);
+  values["threads"] = number(shape.threads);
+  values["scale_parameter"] = "";
+  if (spec.scale) {
+    values["scale_parameter"] =
+        fmt::format("    {}* __restrict__ scale,\n", scale_c_type(spec.scale->type));
+  }
+  return values;
+}
 
-EmittedKernel emit_quantize(const KernelSpec& spec) {
-  const Encoding encoding = encoding_of(spec);
+/// What is done with the values of a group: blocks of ggml's.
+std::string use_in_block(const KernelSpec& spec) {
+  const Format& format = get_format(spec.weight);
+  return fmt::format("  quantize_block(w + row * kRowBytes + group * {}, lane, value[0]);\n",
+                     format.block_bytes);
+}
+
+/// What is done with the values of a group: codes, and a scale if there are some.
+std::string use_in_group(const KernelSpec& spec) {
+  std::string text;
+  if (spec.scale) {
+    const bool has_tensor_scale = spec.scale->type == ScaleType::kE4M3;
+    text = fmt::format(
+        "\n"
+        "  float largest = 0.0f;\n"
+        "#pragma unroll\n"
+        "  for (int step = 0; step < kSteps; ++step) {{\n"
+        "#pragma unroll\n"
+        "    for (int i = 0; i < 4; ++i) largest = larger_magnitude(largest, value[step][i]);\n"
+        "  }} // step: quads of this lane\n"
+        "#pragma unroll\n"
+        "  for (int distance = kLanes / 2; distance > 0; distance /= 2) {{\n"
+        "    largest = larger_magnitude(largest, __shfl_xor_sync(0xffffffffu, largest, "
+        "distance));\n"
+        "  }} // distance: lanes apart\n"
+        "  const GroupScale group_scale = choose_scale(largest{});\n"
+        "  if (lane == 0) scale[{}row * kGroups + group] = group_scale.stored;\n"
+        "\n",
+        has_tensor_scale ? ", *(const float*)scale" : "",
+        has_tensor_scale ? "kTensorScaleBytes + " : "");
+  }
+  return text + fmt::format(
+                    "#pragma unroll\n"
+                    "  for (int step = 0; step < kSteps; ++step) {{\n"
+                    "{}"
+                    "    store_quad(w + row * kRowBytes, begin + (step * kLanes + lane) * 4, end, "
+                    "encode_quad(value[step]));\n"
+                    "  }} // step: quads of this lane\n",
+                    spec.scale ? "#pragma unroll\n"
+                                 "    for (int i = 0; i < 4; ++i) value[step][i] = "
+                                 "scaled(value[step][i], group_scale);\n"
+                               : "");
+}
+
+/// Whether quads lie whole within a block, and on their own alignment.
+bool has_whole_quads(const KernelSpec& spec, std::int64_t block_cols) {
+  return spec.layout.cols % 4 == 0 && block_cols % 4 == 0 &&
+         spec.layout.base_alignment_bytes >= kVectorBytes;
+}
+
+EmittedKernel emit_groups(const KernelSpec& spec, const Lowering& lowering,
+                          std::int64_t group_cols) {
   const std::string_view x_name = get_format(spec.x_format).name;
-  const std::string_view w_name = get_format(spec.weight).name;
-  const bool has_cvt =
-      get_cuda_facts(spec.target).fp8_cvt && spec.saturate && spec.weight != FormatId::kFp8E4B15;
-
-  const std::int64_t group_cols =
-      std::min(spec.scale ? spec.scale->block_cols : kCastCols, spec.layout.cols);
-  const std::int64_t quads = ceil_div(group_cols, 4);
-  const int lanes = static_cast<int>(
-      std::min<std::int64_t>(kWarpThreads, std::bit_ceil(static_cast<std::uint64_t>(quads))));
-  constexpr std::int64_t kMaxSteps = 16;  // quads of one lane stay in registers
-  if (ceil_div(quads, lanes) > kMaxSteps) {
-    throw SpecError("scale", scale_grid_name(spec.scale),
-                    fmt::format("groups of at most {} columns", kMaxSteps * lanes * 4));
-  }
+  const Format& format = get_format(spec.weight);
+  const int lanes = lanes_for(group_cols);
   const std::int64_t groups = ceil_div(spec.layout.cols, group_cols);
   const int groups_per_cta = kThreads / lanes;
   const int groups_per_row = static_cast<int>(
@@ -70,106 +162,100 @@ EmittedKernel emit_quantize(const KernelSpec& spec) {
   const LaunchShape shape{.rows_per_cta = groups_per_cta / groups_per_row,
                           .column_tiles = static_cast<unsigned>(ceil_div(groups, groups_per_row)),
                           .threads = kThreads};
-
-  const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
+  const bool is_block = is_quantized_block(spec.weight);
   std::vector<Constant> constants = {
       {"kCols", number(spec.layout.cols), "columns of x and w"},
+      {"kRowBytes", number(row_bytes(format, spec.layout.cols)), "bytes of one row of w"},
       {"kGroupCols", number(group_cols),
-       spec.scale ? "columns that share one scale" : "columns that a few lanes share"},
+       spec.scale || is_block ? "columns that share one scale" : "columns that a few lanes share"},
       {"kGroups", number(groups), "groups in one row"},
       {"kThreads", number(kThreads), "threads per CTA"},
       {"kLanes", number(lanes), "threads of one group"},
-      {"kSteps", number(ceil_div(quads, lanes)), "quads of columns of one thread"},
+      {"kSteps", number(ceil_div(ceil_div(group_cols, 4), lanes)),
+       "quads of columns of one thread"},
       {"kGroupsPerRow", number(groups_per_row), "groups of one row in a CTA"},
       {"kRowsPerCta", number(shape.rows_per_cta), ""},
-      {"kColumnTiles", fmt::format("{}", shape.column_tiles), "CTAs side by side in one row"}};
-  if (!has_cvt) {
-    constants.insert(
-        constants.end(),
-        {{"kMantissaBits", number(encoding.mantissa_bits), "of a code"},
-         {"kClampBits", hex_bits(encoding.clamp), fmt::format("f32 {}", encoding.clamp)},
-         {"kSmallestNormalBits", hex_bits(encoding.smallest_normal),
-          fmt::format("f32 {}", encoding.smallest_normal)},
-         {"kNanCode", number(encoding.nan_code), encoding.nan_keeps_sign ? "beside the sign" : ""},
-         {"kNanKeepsSign", encoding.nan_keeps_sign ? "1" : "0", ""}});
+      {"kColumnTiles", number(shape.column_tiles), "CTAs side by side in one row"}};
+  if (spec.scale && spec.scale->type == ScaleType::kE4M3) {
+    constants.push_back({"kTensorScaleBytes", number(spec.scale->header_bytes()),
+                         "the tensor's f32 scale and zeros, before the blocks' scales"});
   }
 
-  // Quads lie whole within a group, and on their own alignment, if both extents allow it.
-  const bool whole_quads = spec.layout.cols % 4 == 0 && group_cols % 4 == 0 &&
-                           spec.layout.base_alignment_bytes >= kVectorBytes;
-  const std::string quad_variant = whole_quads ? "vector" : "element";
-  FragmentVariants variants = {
-      {fmt::format("load_quad_{}", x_name), quad_variant},
-      {"store_quad", quad_variant},
-      {"f32x2_to_fp8", has_cvt ? fmt::format("{}_cvt", w_name) : "software"}};
-
-  TemplateValues values;
-  values["kernel"] = kernel_name(spec);
-  values["emitter_version"] = number(kEmitterVersion);
-  values["cols"] = number(spec.layout.cols);
-  values["x_name"] = x_name;
-  values["x_type"] = io_type(spec.x_format);
-  values["w_name"] = w_name;
-  values["rows_per_cta"] = number(shape.rows_per_cta);
-  values["column_tiles"] = number(shape.column_tiles);
-  values["threads"] = number(kThreads);
-  values["scale_description"] = "";
-  values["scale_parameter"] = "";
-  values["choose_scale"] = "";
-  values["scaled_0"] = "value[step][i]";
-  values["scaled_1"] = "value[step][i + 1]";
-  const std::string overflow = spec.saturate ? "saturating" : "overflow to infinity or NaN";
-  values["math"] = fmt::format("w = the nearest code to {}, ties to even, {}",
-                               spec.scale ? "x / scale" : "x", overflow);
-  std::vector<std::string> names = {"min_of", fmt::format("load_quad_{}", x_name), "f32x2_to_fp8",
-                                    "store_quad"};
-  if (spec.scale) {
-    names.insert(names.end(), {"max_of", "divide"});
-    values["scale_description"] =
-        fmt::format("//   scale    out  f32  [rows, {}]  row-major, one per group of {} columns\n",
-                    groups, group_cols);
-    values["scale_parameter"] = "    float* __restrict__ scale,\n";
-    values["math"] +=
-        fmt::format("; scale = largest |x| of the group / {}, 1 if that is 0", encoding.largest);
-    values["scaled_0"] = "divide(value[step][i], group_scale)";
-    values["scaled_1"] = "divide(value[step][i + 1], group_scale)";
-    values["choose_scale"] = fmt::format(
-        "\n"
-        "  float largest = 0.0f;  // NaNs don't count\n"
-        "#pragma unroll\n"
-        "  for (int step = 0; step < kSteps; ++step) {{\n"
-        "#pragma unroll\n"
-        "    for (int i = 0; i < 4; ++i) largest = max_of(largest, value[step][i] < 0.0f ? "
-        "-value[step][i] : value[step][i]);\n"
-        "  }} // step: quads of this lane\n"
-        "#pragma unroll\n"
-        "  for (int distance = kLanes / 2; distance > 0; distance /= 2) {{\n"
-        "    largest = max_of(largest, __shfl_xor_sync(0xffffffffu, largest, distance));\n"
-        "  }} // distance: lanes apart\n"
-        "  float group_scale = divide(largest, {:.2f}f);\n"
-        "  if (group_scale == 0.0f) group_scale = 1.0f;\n"
-        "  if (lane == 0) scale[row * kGroups + group] = group_scale;\n"
-        "\n",
-        encoding.largest);
+  const bool whole_quads = has_whole_quads(spec, group_cols);
+  const std::string load = fmt::format("load_quad_{}", x_name);
+  std::vector<std::string> names = {"min_of", load};
+  FragmentVariants variants = {{load, whole_quads ? "vector" : "element"}};
+  if (is_block) {
+    names.push_back(fmt::format("quantize_block_{}", format.name));
+    variants["larger_magnitude"] = "all";
+    variants["store_half"] = spec.layout.base_alignment_bytes >= 2 ? "2" : "1";
+  } else {
+    add_encoding_constants(spec, lowering, constants);
+    add_encoding_fragments(spec, lowering, whole_quads, names, variants);
   }
-  const std::string software = "software, exact: rounded by an f32 addition";
-  Lowering lowering = {has_cvt ? LoweringKind::kHardware : LoweringKind::kSoftware, "",
-                       has_cvt ? fmt::format("has a cvt to {}", w_name)
-                       : get_cuda_facts(spec.target).fp8_cvt
-                           ? "cvt only saturates, or has no such format"
-                           : fmt::format("no cvt to {}", w_name),
-                       has_cvt ? "hardware cvt from f32" : software, 0};
-  values["arch"] = fmt::format("{}, {}: {}", spec.target.name(), lowering.reason, lowering.summary);
+  TemplateValues values = common_values(spec, lowering, shape);
   values["constants"] = format_constants(constants);
   values["functions"] = FragmentLibrary::of("cuda").splice(names, variants);
+  values["use_values"] = is_block ? use_in_block(spec) : use_in_group(spec);
   return {fill_template(get_template("cuda/quantize.cu.in"), values), kernel_name(spec), shape,
           lowering};
+}
+
+EmittedKernel emit_tiles(const KernelSpec& spec, const Lowering& lowering,
+                         std::int64_t block_cols) {
+  const std::string_view x_name = get_format(spec.x_format).name;
+  const int lanes = lanes_for(block_cols);
+  const ScaleGrid& grid = *spec.scale;
+  const LaunchShape shape{
+      .rows_per_cta = grid.block_rows,
+      .column_tiles = static_cast<unsigned>(grid.cols_of_scales(spec.layout.cols)),
+      .threads = kTileThreads};
+  std::vector<Constant> constants = {
+      {"kCols", number(spec.layout.cols), "columns of x and w"},
+      {"kRowBytes", number(row_bytes(get_format(spec.weight), spec.layout.cols)),
+       "bytes of one row of w"},
+      {"kBlockRows", number(grid.block_rows), "rows that share one scale"},
+      {"kBlockCols", number(block_cols), "columns that share one scale"},
+      {"kScaleCols", number(shape.column_tiles), "scales in one row of scales"},
+      {"kThreads", number(kTileThreads), "threads per CTA"},
+      {"kWarpThreads", number(kWarpThreads), "threads of one warp"},
+      {"kWarps", "kThreads / kWarpThreads", ""},
+      {"kLanes", number(lanes), "threads side by side in one row"},
+      {"kRowsAtATime", "kThreads / kLanes", "rows that a CTA works on together"}};
+  add_encoding_constants(spec, lowering, constants);
+
+  const bool whole_quads = has_whole_quads(spec, block_cols);
+  const std::string load = fmt::format("load_quad_{}", x_name);
+  std::vector<std::string> names = {"min_of", load};
+  FragmentVariants variants = {{load, whole_quads ? "vector" : "element"}};
+  add_encoding_fragments(spec, lowering, whole_quads, names, variants);
+
+  TemplateValues values = common_values(spec, lowering, shape);
+  values["constants"] = format_constants(constants);
+  values["functions"] = FragmentLibrary::of("cuda").splice(names, variants);
+  return {fill_template(get_template("cuda/quantize_tile.cu.in"), values), kernel_name(spec), shape,
+          lowering};
+}
+
+}  // namespace
+
+EmittedKernel emit_quantize(const KernelSpec& spec) {
+  const Lowering lowering = quantize_lowering(spec);
+  std::int64_t group_cols = std::min<std::int64_t>(kCastCols, spec.layout.cols);
+  if (is_quantized_block(spec.weight)) {
+    group_cols = get_format(spec.weight).block_elems;
+  } else if (spec.scale) {
+    const std::int64_t block_cols = spec.scale->block_cols;
+    group_cols = block_cols == 0 ? spec.layout.cols : std::min(block_cols, spec.layout.cols);
+    if (spec.scale->block_rows > 1 || group_cols > kMostColumns)
+      return emit_tiles(spec, lowering, group_cols);
+  }
+  return emit_groups(spec, lowering, group_cols);
 }
 
 EmittedKernel emit_nan_scan(const KernelSpec& spec) {
   constexpr int kScanThreads = 256;
   constexpr std::int64_t kBytesPerCta = 65536;
-  const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
   const Format& format = get_format(spec.weight);
   const int last_number = spec.weight == FormatId::kFp8E4M3   ? 0x7e
                           : spec.weight == FormatId::kFp8E5M2 ? 0x7b

@@ -8,6 +8,7 @@
 #include "codegen/cpu_emitter.h"
 #include "codegen/cuda_emitter.h"
 #include "codegen/emitter_parts.h"
+#include "codegen/encoding.h"
 #include "codegen/instruction_counts.h"
 #include "core/error.h"
 #include "templates/embedded_templates.h"
@@ -85,9 +86,7 @@ TemplateValues header_values(const KernelSpec& spec) {
             ? ""
             : fmt::format(", then rounded once to {}, to nearest even", y_name));
   } else if (spec.op == Op::kQuantize) {
-    values["math"] = fmt::format("w = encode({}, to nearest even, {}",
-                                 spec.scale ? "x / scale), scale = max |x| / largest" : "x)",
-                                 spec.saturate ? "saturating" : "overflow as the format has it");
+    values["math"] = quantize_math(spec);
   } else {
     values["math"] = "";
   }
@@ -108,6 +107,13 @@ TemplateValues header_values(const KernelSpec& spec) {
                     extent(grid.block_cols, "cols"));
   }
   return values;
+}
+
+std::string cpu_description(const Target& target, std::string_view summary) {
+  const auto& features = target.cpu_features;
+  return fmt::format("{} ({}): {}", target.name(),
+                     features.empty() ? "baseline" : fmt::format("{}", fmt::join(features, " ")),
+                     summary);
 }
 
 bool scale_is_uniform_in_run(const ScaleGrid& grid, int run) {

@@ -21,6 +21,9 @@ std::string scale_c_type(ScaleType type);
 /// scale_description, math, cols, row_bytes.
 TemplateValues header_values(const KernelSpec& spec);
 
+/// "cpu (avx2 fma): SUMMARY": a CPU target in the header.
+std::string cpu_description(const Target& target, std::string_view summary);
+
 /// True if one scale serves each run of `run` elements, so that it can be applied once.
 bool scale_is_uniform_in_run(const ScaleGrid& grid, int run);
 

@@ -40,6 +40,12 @@ bool is_group_grid(const ScaleGrid& grid) {
   return grid.block_rows == 1 && grid.block_cols > 0 && grid.type == ScaleType::kF32;
 }
 
+/// Blocks of a known number of rows, whose scales a kernel can choose one by one.
+bool can_choose_scales(FormatId weight, const ScaleGrid& grid) {
+  if (fixed_scale_grid(weight)) return true;  // and no other
+  return grid.block_rows > 0 && (grid.type == ScaleType::kF32 || grid.type == ScaleType::kE8M0);
+}
+
 std::string quoted(std::string_view text) { return fmt::format("'{}'", text); }
 
 void validate_scale(const KernelSpec& spec, const Format& format) {
@@ -180,9 +186,10 @@ void validate(const KernelSpec& spec) {
   if (spec.op == Op::kQuantize) {
     if (!is_io_format(spec.x_format))
       throw SpecError("x_format", get_format(spec.x_format).name, "f32, f16, bf16");
-    if (spec.scale && !is_group_grid(*spec.scale))
+    if (spec.scale && !can_choose_scales(spec.weight, *spec.scale)) {
       throw SpecError("scale", scale_grid_name(spec.scale),
-                      "none, or 1 x N groups with f32 scales");
+                      "none, or blocks of N rows with f32 or e8m0 scales");
+    }
     if (spec.scale && !spec.saturate)
       throw SpecError("saturate", "false", "true where scales are chosen");
   }

@@ -42,8 +42,8 @@ struct Tuning {
 struct KernelSpec {
   Op op = Op::kDequant;
   FormatId weight = FormatId::kF32;
-  /// FP8 formats, and the fixed grid of the MX ones. Quantize: none for a plain cast, or 1 x N groups
-  /// with f32 scales.
+  /// FP8 formats, and the fixed grid of the MX ones. Quantize to FP8: none for a plain cast, or blocks of
+  /// 1 and more rows with f32 or e8m0 scales; nvfp4's tensor scale is in the plane before the launch.
   std::optional<ScaleGrid> scale;
   TensorLayout layout;  ///< of the weights
   ActivationPolicy activation = ActivationPolicy::kA16;

@@ -180,11 +180,11 @@ void through_fp8(FormatId format, const ScaleGrid& grid, std::int64_t rows, std:
       float largest = 0;
       for (std::int64_t r = row; r < row_end; ++r)
         largest = std::max(largest, largest_magnitude(values.subspan(line(r), width)));
-      float scale = largest / largest_fp8(format);
+      float scale = largest / largest_float(format);
       if (scale == 0) scale = 1;
       for (std::int64_t r = row; r < row_end; ++r) {
         for (std::size_t at = line(r); at < line(r) + width; ++at)
-          out[at] = decoded[encode_fp8(format, values[at] / scale, true)] * scale;
+          out[at] = decoded[encode_float(format, values[at] / scale, true)] * scale;
       }
     }
   }

@@ -2,9 +2,13 @@
 #include "jit/tensor_ops.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/tensor_layout.h"
+#include "jit/reference_encode.h"
 
 namespace ktjit {
 namespace {
@@ -50,12 +54,8 @@ TensorOnDevice to_device(runtime::Device& device, runtime::Stream& stream,
   return result;
 }
 
-KernelSpec quantize_spec(FormatId format, std::int64_t cols, std::optional<std::int64_t> group,
-                         bool saturate, const Target& target) {
-  KernelSpec spec = make_spec(Op::kQuantize, format, std::nullopt, cols, target);
-  if (group) spec.scale = ScaleGrid{1, *group, ScaleType::kF32};
-  spec.saturate = saturate;
-  return spec;
+KernelSpec quantize_spec(const WeightFormat& weight, std::int64_t cols, const Target& target) {
+  return make_spec(Op::kQuantize, weight.id, weight.scale, cols, target);
 }
 
 /// Codes and scales (if the spec has groups) of x on the device; the kernel lives as long, since the
@@ -66,17 +66,25 @@ struct QuantizedOnDevice {
   std::unique_ptr<runtime::Buffer> scales;
 };
 
+/// `tensor_scale`: of nvfp4.
 QuantizedOnDevice quantize_on_device(Engine& engine, runtime::Device& device,
                                      runtime::Stream& stream, const KernelSpec& spec,
-                                     const runtime::Buffer& x, std::int64_t rows) {
+                                     const runtime::Buffer& x, std::int64_t rows,
+                                     float tensor_scale = 1) {
+  const std::int64_t cols = spec.layout.cols;
   QuantizedOnDevice result;
   result.kernel = engine.load(device, spec);
-  result.codes = device.allocate(static_cast<std::size_t>(rows * spec.layout.cols));
+  result.codes =
+      device.allocate(static_cast<std::size_t>(rows * row_bytes(get_format(spec.weight), cols)));
   std::vector<std::uint64_t> arguments = {x.address(), result.codes->address()};
   if (spec.scale) {
-    result.scales =
-        device.allocate(static_cast<std::size_t>(spec.scale->plane_bytes(rows, spec.layout.cols)));
+    result.scales = device.allocate(static_cast<std::size_t>(spec.scale->plane_bytes(rows, cols)));
     arguments.push_back(result.scales->address());
+    if (spec.scale->header_bytes() != 0) {
+      std::vector<std::byte> header(static_cast<std::size_t>(spec.scale->header_bytes()));
+      std::memcpy(header.data(), &tensor_scale, sizeof(tensor_scale));
+      device.upload(stream, header, *result.scales, 0);
+    }
   }
   arguments.push_back(static_cast<std::uint64_t>(rows));
   result.kernel.launch(stream, rows, arguments);
@@ -130,9 +138,9 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
   device.upload(*stream, std::as_bytes(x), *x_buffer, 0);
   QuantizedOnDevice narrow;  // of afp8
   if (spec.x_scale) {
-    narrow = quantize_on_device(
-        engine, device, *stream,
-        quantize_spec(spec.x_format, tensor.cols, kActivationGroup, true, target), *x_buffer, n);
+    narrow = quantize_on_device(engine, device, *stream,
+                                quantize_spec({spec.x_format, spec.x_scale}, tensor.cols, target),
+                                *x_buffer, n);
   }
   std::vector<float> result(static_cast<std::size_t>(n * tensor.rows));
   const auto y = device.allocate(result.size() * sizeof(float));
@@ -162,24 +170,35 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
 }
 
 QuantizedTensor quantize(Engine& engine, runtime::Device& device, const Target& target,
-                         FormatId format, std::span<const float> x, std::int64_t rows,
-                         std::int64_t cols, std::optional<std::int64_t> group, bool saturate) {
+                         const WeightFormat& weight, std::span<const float> x, std::int64_t rows,
+                         std::int64_t cols, bool saturate, std::optional<float> tensor_scale) {
   if (rows < 1 || x.size() != static_cast<std::size_t>(rows * cols)) {
     throw SpecError("x", fmt::format("{} numbers", x.size()), fmt::format("{} x {}", rows, cols));
   }
-  const KernelSpec spec = quantize_spec(format, cols, group, saturate, target);
+  const bool has_tensor_scale = weight.scale && weight.scale->header_bytes() != 0;
+  if (tensor_scale) {
+    const std::string given = fmt::format("{}", *tensor_scale);
+    if (!has_tensor_scale)
+      throw SpecError("tensor_scale", given, fmt::format("none with {}", weight.name()));
+    if (!(*tensor_scale > 0) || std::isinf(*tensor_scale))
+      throw SpecError("tensor_scale", given, "a positive number");
+  } else if (has_tensor_scale) {
+    tensor_scale = nvfp4_tensor_scale(x);
+  }
+  KernelSpec spec = quantize_spec(weight, cols, target);
+  spec.saturate = saturate;
   const auto stream = device.make_stream();
   const auto x_buffer = device.allocate(x.size_bytes());
   device.upload(*stream, std::as_bytes(x), *x_buffer, 0);
   const QuantizedOnDevice narrow =
-      quantize_on_device(engine, device, *stream, spec, *x_buffer, rows);
+      quantize_on_device(engine, device, *stream, spec, *x_buffer, rows, tensor_scale.value_or(1));
   QuantizedTensor result;
-  result.codes.resize(x.size());
-  device.download(*stream, *narrow.codes, 0, result.codes);
-  if (narrow.scales) {
-    result.scales.resize(narrow.scales->bytes() / sizeof(float));
-    device.download(*stream, *narrow.scales, 0, std::as_writable_bytes(std::span(result.scales)));
-  }
+  const auto fetch = [&](const runtime::Buffer& buffer, std::vector<std::byte>& bytes) {
+    bytes.resize(buffer.bytes());
+    device.download(*stream, buffer, 0, bytes);
+  };
+  fetch(*narrow.codes, result.codes);
+  if (narrow.scales) fetch(*narrow.scales, result.scales);
   stream->synchronize();
   return result;
 }

@@ -36,20 +36,21 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
 /// Columns of activations that share one scale, as DeepSeek's act_quant has them.
 constexpr std::int64_t kActivationGroup = 128;
 
-/// Codes of a quantised matrix, and the scales of its groups if it has any.
+/// Codes of a quantised matrix, and its scales if it has any, as the bytes of their tensors.
 struct QuantizedTensor {
-  std::vector<std::byte> codes;  ///< [rows, cols]
-  std::vector<float> scales;     ///< [rows, ceil(cols / group)], or empty
+  std::vector<std::byte> codes;   ///< [rows, cols] of the format
+  std::vector<std::byte> scales;  ///< the plane that ScaleGrid describes, or empty
 };
 
-/// Narrows x to an FP8 format on the device, with the arithmetic of jit/reference_encode.h.
-/// Shapes: x [rows, cols] row-major. `group`: columns that share a scale; none for a plain cast,
-/// which saturates or not.
-/// Errors: SpecError if the format has no quantize kernel, sizes disagree, or a group comes with
-/// `saturate` off; what Engine and Device throw.
+/// Narrows x to a format on the device, with the arithmetic of jit/reference_encode.h.
+/// Shapes: x [rows, cols] row-major. FP8 without scales and bare FP6 and FP4 codes: a plain cast, which
+/// saturates or not; with scales, one for each block of the grid is chosen. `tensor_scale` is nvfp4's,
+/// nvfp4_tensor_scale(x) if there is none; other formats have none.
+/// Errors: SpecError if the format or grid has no quantize kernel, sizes disagree, scales come with
+/// `saturate` off, or the tensor scale is not a positive number; what Engine and Device throw.
 QuantizedTensor quantize(Engine& engine, runtime::Device& device, const Target& target,
-                         FormatId format, std::span<const float> x, std::int64_t rows,
-                         std::int64_t cols, std::optional<std::int64_t> group,
-                         bool saturate = true);
+                         const WeightFormat& weight, std::span<const float> x, std::int64_t rows,
+                         std::int64_t cols, bool saturate = true,
+                         std::optional<float> tensor_scale = std::nullopt);
 
 }  // namespace ktjit

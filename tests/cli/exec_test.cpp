@@ -26,6 +26,13 @@ ScaledTensorView view_of(const ktjit::model::TensorInfo& tensor) {
           tensor.data,   tensor.scale_grid, tensor.scale_data};
 }
 
+std::vector<std::byte> read_bytes(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
 std::vector<float> decode_all(const ScaledTensorView& view) {
   std::vector<float> values(static_cast<std::size_t>(view.rows * view.cols));
   ktjit::decode_rows(view, 0, view.rows, values);
@@ -95,6 +102,72 @@ TEST_CASE("exec matvec of a model's tensor stays within the bound") {
   check_products(view_of(tensor), x, kColumns, read_floats(cli.path("y.f32")));
 }
 
+TEST_CASE("exec quantises to every kind of format, and dequantises what it wrote") {
+  CliFixture cli;
+  if (!cli.has_worker("exec quantize")) return;
+  constexpr std::int64_t kRows = 5, kCols = 96;
+  const std::vector<float> x = random_floats(static_cast<std::size_t>(kRows * kCols));
+  cli.write_file("x.f32", std::as_bytes(std::span(x)));
+  struct Case {
+    std::string_view format;
+    std::vector<std::string> more;
+    float tensor_scale = 1;
+  };
+  const float largest_scale = ktjit::nvfp4_tensor_scale(x);
+  for (const Case& one :
+       {Case{"mxfp8_e4m3", {}}, Case{"mxfp6_e2m3", {}}, Case{"mxfp4", {}},
+        Case{"nvfp4", {}, largest_scale}, Case{"nvfp4", {"--tensor-scale", "0.25"}, 0.25F},
+        Case{"q8_0", {}}, Case{"q4_0", {}}, Case{"fp8_e5m2", {"--scale-block", "2x40"}},
+        Case{"fp8_e4m3fnuz", {}}, Case{"fp6_e3m2", {}}}) {
+    const bool has_block = !one.more.empty() && one.more[0] == "--scale-block";
+    const ktjit::WeightFormat weight = ktjit::get_weight_format(
+        one.format, has_block ? std::optional(ktjit::ScaleGrid{2, 40}) : std::nullopt);
+    std::vector<std::string> arguments = {
+        "exec", "--op", "quantize",        "--format", std::string(one.format), "--shape",
+        "5x96", "--x",  cli.path("x.f32"), "--out",    cli.path("codes.bin"),   "--device",
+        "cpu"};
+    arguments.insert(arguments.end(), one.more.begin(), one.more.end());
+    if (weight.scale) arguments.insert(arguments.end(), {"--scale-out", cli.path("scales.bin")});
+    const auto quantized = cli.run(arguments);
+    INFO(one.format << ": " << quantized.err);
+    REQUIRE(quantized.exit_code == 0);
+    const auto want = ktjit::quantize_reference(
+        {.format = weight.id, .grid = weight.scale, .tensor_scale = one.tensor_scale}, x, kRows,
+        kCols);
+    CHECK(read_bytes(cli.path("codes.bin")) == want.codes);
+    if (weight.scale) CHECK(read_bytes(cli.path("scales.bin")) == want.scales);
+  }
+}
+
+TEST_CASE("exec quantize says which options a format needs") {
+  CliFixture cli;
+  const std::vector<float> x(96);
+  cli.write_file("x.f32", std::as_bytes(std::span(x)));
+  const auto error_of = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {
+        "exec",     "--op", "quantize", "--x", cli.path("x.f32"), "--out", cli.path("codes.bin"),
+        "--device", "cpu"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const auto result = cli.run(arguments);
+    CHECK(result.exit_code != 0);
+    return result.err;
+  };
+  using Catch::Contains;
+  CHECK_THAT(error_of({"--format", "mxfp4", "--shape", "1x96"}),
+             Contains("--format mxfp4 needs --scale-out"));
+  CHECK_THAT(error_of({"--format", "q8_0", "--shape", "1x96", "--scale-out", cli.path("s")}),
+             Contains("--scale-out does not go with q8_0"));
+  CHECK_THAT(error_of({"--format", "q8_0", "--shape", "2x48"}), Contains("48"));
+  CHECK_THAT(error_of({"--format", "fp8_e4m3", "--shape", "1x96", "--tensor-scale", "1"}),
+             Contains("--tensor-scale goes with --format nvfp4"));
+  CHECK_THAT(error_of({"--format", "nvfp4", "--shape", "1x96", "--scale-out", cli.path("s"),
+                       "--tensor-scale", "0"}),
+             Contains("--tensor-scale is '0'"));
+  CHECK_THAT(error_of({"--format", "mxfp4", "--shape", "1x96", "--scale-out", cli.path("s"),
+                       "--no-saturate"}),
+             Contains("--no-saturate goes with a plain cast"));
+}
+
 TEST_CASE("exec quantises to FP8, and multiplies by what it quantised under afp8") {
   CliFixture cli;
   if (!cli.has_worker("exec quantize")) return;
@@ -108,12 +181,10 @@ TEST_CASE("exec quantises to FP8, and multiplies by what it quantised under afp8
   INFO(quantized.err);
   REQUIRE(quantized.exit_code == 0);
   constexpr auto kFormat = ktjit::FormatId::kFp8E4M3;
-  const auto want = ktjit::quantize_rows_reference(kFormat, x, kRows, kCols, 128);
-  CHECK(read_floats(cli.path("scales.f32")) == want.scales);
-  std::ifstream file(cli.path("codes.bin"), std::ios::binary);
-  const std::string codes((std::istreambuf_iterator<char>(file)), {});
-  REQUIRE(codes.size() == want.codes.size());
-  CHECK(std::memcmp(codes.data(), want.codes.data(), codes.size()) == 0);
+  constexpr ktjit::ScaleGrid kGrid{1, 128, ktjit::ScaleType::kF32};
+  const auto want = ktjit::quantize_reference({.format = kFormat, .grid = kGrid}, x, kRows, kCols);
+  CHECK(read_bytes(cli.path("scales.f32")) == want.scales);
+  CHECK(read_bytes(cli.path("codes.bin")) == want.codes);
 
   const std::vector<float> w = random_floats(static_cast<std::size_t>(kWeightRows * kCols));
   cli.write_file("w.bin", std::as_bytes(std::span(w)));
@@ -124,10 +195,7 @@ TEST_CASE("exec quantises to FP8, and multiplies by what it quantised under afp8
   INFO(multiplied.err);
   REQUIRE(multiplied.exit_code == 0);
   std::vector<float> narrowed(x.size());
-  ktjit::decode_rows(
-      {kFormat, kRows, kCols, want.codes, ktjit::ScaleGrid{1, 128, ktjit::ScaleType::kF32},
-       std::as_bytes(std::span(want.scales))},
-      0, kRows, narrowed);
+  ktjit::decode_rows({kFormat, kRows, kCols, want.codes, kGrid, want.scales}, 0, kRows, narrowed);
   check_products({ktjit::FormatId::kF32, kWeightRows, kCols, std::as_bytes(std::span(w)), {}, {}},
                  narrowed, kRows, read_floats(cli.path("y.f32")));
 }

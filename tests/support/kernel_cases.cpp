@@ -45,6 +45,11 @@ std::vector<FormatId> product_formats() {
   return formats;
 }
 
+std::vector<FormatId> narrow_floats() {
+  return {FormatId::kFp8E4M3,     FormatId::kFp8E5M2, FormatId::kFp8E4B15, FormatId::kFp8E4M3Fnuz,
+          FormatId::kFp8E5M2Fnuz, FormatId::kFp6E2M3, FormatId::kFp6E3M2,  FormatId::kFp4E2M1};
+}
+
 std::vector<KernelCase> kernel_cases() {
   std::vector<KernelCase> cases;
   const Target sm_75 = make_cuda_target(75), sm_86 = make_cuda_target(86),
@@ -147,7 +152,9 @@ std::vector<KernelCase> kernel_cases() {
     spec.bias = FormatId::kBF16;
     add(cases, "bias_y_f16", spec);
   }
-  // Quantise: in groups, and as a cast that doesn't saturate; the scan.
+  // Quantise: in groups, in blocks of rows and columns, as a cast that doesn't saturate; each width of codes,
+  // kind of scale and of NaN, ggml's blocks; hardware where there is some. The scan.
+  const Target sm_100a = make_cuda_target(100, "a");
   for (const Target& target : {sm_86, sm_90a, avx2}) {
     KernelSpec spec = make_spec(Op::kQuantize, "fp8_e4m3", 512, target);
     spec.scale = ScaleGrid{1, 128, ScaleType::kF32};
@@ -157,6 +164,22 @@ std::vector<KernelCase> kernel_cases() {
     spec.saturate = false;
     add(cases, "c77_nosat", spec);
   }
+  for (const Target& target : {sm_86, avx2}) {
+    KernelSpec spec = make_spec(Op::kQuantize, "fp8_e4m3", 512, target);
+    spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+    add(cases, "block128", spec);
+    spec.scale = ScaleGrid{1, 32, ScaleType::kE8M0};
+    add(cases, "mx", spec);
+    add(cases, "", make_spec(Op::kQuantize, "fp8_e4m3fnuz", 512, target));
+    add(cases, "c26", make_spec(Op::kQuantize, "fp4_e2m1", 26, target));
+    for (const char* format : {"q8_0", "q4_0"})
+      add(cases, "", make_spec(Op::kQuantize, format, 512, target));
+  }
+  for (const Target& target : {sm_86, sm_100a, avx2}) {
+    for (const char* format : {"mxfp6_e3m2", "mxfp4", "nvfp4"})
+      add(cases, "", make_spec(Op::kQuantize, format, 512, target));
+  }
+  add(cases, "", make_spec(Op::kQuantize, "mxfp6_e2m3", 512, sm_100a));
   for (const Target& target : {sm_86, avx2})
     add(cases, "", make_spec(Op::kNanScan, "fp8_e4m3", 512, target));
   return cases;

@@ -27,4 +27,7 @@ std::vector<FormatId> served_formats();
 /// Those that matvec and matmul take.
 std::vector<FormatId> product_formats();
 
+/// The floats of 4 to 8 bits that a plain cast gives.
+std::vector<FormatId> narrow_floats();
+
 }  // namespace ktjit::test

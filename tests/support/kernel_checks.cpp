@@ -41,10 +41,11 @@ std::unique_ptr<runtime::Buffer> upload(runtime::Device& device, runtime::Stream
 }
 
 /// Launches a kernel whose results lie between guards: arguments are the inputs, the results, rows
-/// and, if there is one, n. Results begin as zeros. Returns them and counts overwritten guard bytes.
+/// and, if there is one, n. Returns the results, which begin as they are given, and counts overwritten
+/// guard bytes.
 std::vector<Bytes> run_guarded(const Place& place, const LoadedKernel& kernel,
                                const std::vector<Bytes>& inputs,
-                               const std::vector<std::size_t>& result_bytes, std::int64_t rows,
+                               const std::vector<Bytes>& results_before, std::int64_t rows,
                                std::int64_t n, CheckResult& result) {
   const auto stream = place.device.make_stream();
   std::vector<std::unique_ptr<runtime::Buffer>> buffers;
@@ -54,9 +55,9 @@ std::vector<Bytes> run_guarded(const Place& place, const LoadedKernel& kernel,
     arguments.push_back(buffers.back()->address());
   }
   std::vector<Bytes> all;
-  for (std::size_t bytes : result_bytes) {
-    Bytes& guarded = all.emplace_back(bytes + 2 * kGuardBytes, kGuard);
-    std::fill_n(guarded.begin() + kGuardBytes, bytes, std::byte{0});
+  for (const Bytes& before : results_before) {
+    Bytes& guarded = all.emplace_back(before.size() + 2 * kGuardBytes, kGuard);
+    std::copy(before.begin(), before.end(), guarded.begin() + kGuardBytes);
     buffers.push_back(upload(place.device, *stream, guarded));
     arguments.push_back(buffers.back()->address() + kGuardBytes);
   }
@@ -86,11 +87,12 @@ std::vector<Bytes> run_guarded(const Place& place, const LoadedKernel& kernel,
   return all;
 }
 
-/// As above, for kernels with one result.
+/// As above, for kernels with one result, which begins as zeros.
 Bytes run_guarded(const Place& place, const LoadedKernel& kernel, const std::vector<Bytes>& inputs,
                   std::size_t result_bytes, std::int64_t rows, std::int64_t n,
                   CheckResult& result) {
-  return run_guarded(place, kernel, inputs, std::vector{result_bytes}, rows, n, result).front();
+  const std::vector<Bytes> before(1, Bytes(result_bytes));
+  return run_guarded(place, kernel, inputs, before, rows, n, result).front();
 }
 
 std::vector<float> widened(FormatId format, const Bytes& bytes) {
@@ -277,10 +279,11 @@ void check_product(const Place& place, const ProductCase& product, std::int64_t 
   std::vector<float> x = normal_values(static_cast<std::size_t>(n * cols), random);
   for (float& value : x) value *= product.x_magnitude;
   if (is_afp8) {
-    const QuantizedRows codes =
-        quantize_rows_reference(product.x_format, x, n, cols, product.x_group);
+    const QuantizedRows codes = quantize_reference(
+        {.format = product.x_format, .grid = ScaleGrid{1, product.x_group, ScaleType::kF32}}, x, n,
+        cols);
     inputs.push_back(codes.codes);
-    inputs.push_back(bytes_of(codes.scales));
+    inputs.push_back(codes.scales);
     decode_rows({product.x_format, n, cols, codes.codes, spec.x_scale, inputs.back()}, 0, n, x);
   } else {
     inputs.push_back(rounded_to(product.x_format, x));
@@ -334,14 +337,14 @@ void compare_bytes(const Bytes& got, const Bytes& want, std::string_view what,
   }
 }
 
-/// quantize of x, a plain cast or in groups, compared bit for bit.
-void check_quantize_of(const Place& place, FormatId format, FormatId x_format, const Bytes& x_bytes,
-                       std::int64_t cols, std::optional<std::int64_t> group, bool saturate,
-                       CheckResult& result) {
-  KernelSpec spec = make_spec(Op::kQuantize, get_format(format).name, cols, place.target);
+/// quantize of x by the reference's rules, codes and scales compared bit for bit.
+void check_quantize_of(const Place& place, const QuantizeRules& rules, FormatId x_format,
+                       const Bytes& x_bytes, std::int64_t cols, CheckResult& result,
+                       int alignment = 16) {
+  KernelSpec spec = ktjit::make_spec(Op::kQuantize, rules.format, rules.grid, cols, place.target);
   spec.x_format = x_format;
-  spec.saturate = saturate;
-  if (group) spec.scale = ScaleGrid{1, *group, ScaleType::kF32};
+  spec.saturate = rules.saturate;
+  spec.layout.base_alignment_bytes = alignment;
   const LoadedKernel kernel = place.engine.load(place.device, spec);
 
   std::vector<float> x = widened(x_format, x_bytes);
@@ -351,18 +354,18 @@ void check_quantize_of(const Place& place, FormatId format, FormatId x_format, c
       x[i] = std::copysign(x[i], -1.0f);
   }
   const std::int64_t rows = static_cast<std::int64_t>(x.size()) / cols;
-  std::vector<Bytes> want;
-  if (group) {
-    const QuantizedRows reference = quantize_rows_reference(format, x, rows, cols, *group);
-    want = {reference.codes, bytes_of(reference.scales)};
-  } else {
-    want.emplace_back();
-    for (float value : x) want[0].push_back(std::byte{encode_fp8(format, value, saturate)});
+  QuantizedRows reference = quantize_reference(rules, x, rows, cols);
+  std::vector<Bytes> want = {std::move(reference.codes)};
+  std::vector<Bytes> before = {Bytes(want[0].size())};
+  if (rules.grid) {
+    want.push_back(std::move(reference.scales));
+    before.emplace_back(want[1].size());  // zeros, but for the tensor's scale
+    std::copy_n(want[1].begin(), rules.grid->header_bytes(), before[1].begin());
   }
-  std::vector<std::size_t> sizes;
-  for (const Bytes& bytes : want) sizes.push_back(bytes.size());
-  std::vector<Bytes> got = run_guarded(place, kernel, {x_bytes}, sizes, rows, 0, result);
-  for (std::size_t i = 0; i < x.size(); ++i) {  // GPUs lose the sign of an f16 NaN
+  std::vector<Bytes> got = run_guarded(place, kernel, {x_bytes}, before, rows, 0, result);
+  const bool keeps_sign =
+      !rules.saturate && (rules.format == FormatId::kFp8E4M3 || rules.format == FormatId::kFp8E5M2);
+  for (std::size_t i = 0; keeps_sign && i < x.size(); ++i) {  // GPUs lose the sign of an f16 NaN
     if (!std::isnan(x[i])) continue;
     got[0][i] &= std::byte{0x7f};
     want[0][i] &= std::byte{0x7f};
@@ -410,6 +413,34 @@ void check_number_rows(const Place& place, FormatId format, const std::vector<Nu
       check_dequant(place, view_of(format, rows, cols, Bytes(bytes.begin(), bytes.end())), y_format,
                     result);
   }
+}
+
+/// Rows of normal values with rows of zeros, of very small and very large ones, and with NaN and infinity
+/// among them; 23 rows.
+std::vector<float> odd_rows(std::int64_t cols, std::mt19937& random) {
+  constexpr std::int64_t kRows = 23;
+  std::vector<float> x = normal_values(static_cast<std::size_t>(kRows * cols), random);
+  const auto row = [&](std::int64_t r) {
+    return std::span(x).subspan(static_cast<std::size_t>(r * cols), static_cast<std::size_t>(cols));
+  };
+  std::ranges::fill(row(3), 0.0f);
+  std::ranges::fill(row(4), -0.0f);
+  for (float& value : row(5)) value *= 1e-42f;  // f32 scales underflow, or are subnormal
+  for (float& value : row(6)) value *= 1e-36f;
+  for (float& value : row(7)) value *= 1e37f;  // f16: infinities
+  row(8).front() = std::numeric_limits<float>::quiet_NaN();
+  std::ranges::fill(row(9), std::numeric_limits<float>::quiet_NaN());
+  row(10).back() = -std::numeric_limits<float>::infinity();
+  std::ranges::fill(row(11), 1.0f);
+  for (std::size_t i = 0; i < row(12).size(); ++i)
+    row(12)[i] = i % 2 == 0 ? -0.5f : 0.5f;  // equal magnitudes
+  for (std::size_t i = 0; i < row(13).size(); ++i)
+    row(13)[i] = static_cast<float>(i % 255) - 127;  // halves
+  for (std::size_t i = 0; i < row(14).size(); ++i)
+    row(14)[i] = std::ldexp(1.0f, static_cast<int>(i % 270) - 149);
+  for (float& value : row(15)) value *= 3e-39f;  // ggml: the reciprocal of d overflows, or nearly
+  for (float& value : row(16)) value *= 1e6f;    // ggml: d overflows f16
+  return x;
 }
 
 }  // namespace
@@ -762,48 +793,71 @@ CheckResult check_quantize(const Place& place) {
     std::uniform_real_distribution<float> exponent(-30, 20);
     values.push_back(std::copysign(std::exp2(exponent(random)), random() % 2 == 0 ? 1.0f : -1.0f));
   }
-  for (FormatId format : served_fp8_formats()) {
+  for (FormatId format : narrow_floats()) {
     for (bool saturate : {true, false}) {
-      for (FormatId x_format : {FormatId::kF16, FormatId::kBF16}) {
-        check_quantize_of(place, format, x_format, all_inputs, 4096, std::nullopt, saturate,
-                          result);
-      }
-      check_quantize_of(place, format, FormatId::kF32, bytes_of(values), 13, std::nullopt, saturate,
-                        result);
+      const QuantizeRules rules{.format = format, .saturate = saturate};
+      for (FormatId x_format : {FormatId::kF16, FormatId::kBF16})
+        check_quantize_of(place, rules, x_format, all_inputs, 4096, result);
+      const int multiple =
+          get_format(format).block_elems;  // columns that end in the middle of a quad
+      const std::int64_t cols = multiple == 1 ? 13 : multiple == 2 ? 26 : 52;
+      check_quantize_of(place, rules, FormatId::kF32, bytes_of(values), cols, result);
     }
   }
   return result;
 }
 
 CheckResult check_quantize_groups(const Place& place) {
+  using enum FormatId;
   CheckResult result;
   std::mt19937 random(19);
-  for (FormatId format : served_fp8_formats()) {
-    for (FormatId x_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
+  const auto check = [&](QuantizeRules rules, FormatId x_format, std::int64_t cols,
+                         int alignment = 16) {
+    std::vector<float> x = odd_rows(cols, random);
+    const Bytes bytes = rounded_to(x_format, x);
+    check_quantize_of(place, rules, x_format, bytes, cols, result, alignment);
+  };
+  // f32 scales: groups that are cut, that are smaller than a quad, and one of a whole row.
+  for (FormatId format : {kFp8E4M3, kFp8E5M2, kFp8E4B15, kFp8E4M3Fnuz, kFp8E5M2Fnuz}) {
+    for (FormatId x_format : {kF32, kF16, kBF16}) {
       for (const auto& [cols, group] : {std::pair<std::int64_t, std::int64_t>{512, 128},
                                         {300, 128},
                                         {77, 32},
                                         {35, 5},
                                         {1, 1},
                                         {64, 512}}) {
-        constexpr std::int64_t kRows = 23;
-        std::vector<float> x = normal_values(static_cast<std::size_t>(kRows * cols), random);
-        const auto row = [&](std::int64_t r) {
-          return std::span(x).subspan(static_cast<std::size_t>(r * cols),
-                                      static_cast<std::size_t>(cols));
-        };
-        std::ranges::fill(row(3), 0.0f);  // scale 1, codes 0
-        std::ranges::fill(row(4), -0.0f);
-        for (float& value : row(5)) value *= 1e-42f;  // the scale underflows, or is a subnormal
-        for (float& value : row(6)) value *= 1e-36f;
-        for (float& value : row(7)) value *= 1e37f;  // f16: infinities
-        row(8).front() = std::numeric_limits<float>::quiet_NaN();
-        std::ranges::fill(row(9), std::numeric_limits<float>::quiet_NaN());
-        row(10).back() = -std::numeric_limits<float>::infinity();
-        check_quantize_of(place, format, x_format, rounded_to(x_format, x), cols, group, true,
-                          result);
+        check({.format = format, .grid = ScaleGrid{1, group, ScaleType::kF32}}, x_format, cols);
       }
     }
+  }
+  // Blocks of rows and columns, cut at both edges, whole rows, and groups of more columns than registers hold.
+  for (const auto& [cols, grid] : {std::pair<std::int64_t, ScaleGrid>{300, {4, 128}},
+                                   {77, {5, 20}},
+                                   {96, {128, 0}},
+                                   {2600, {1, 0}},
+                                   {2600, {2, 2200}},
+                                   {160, {8, 32, ScaleType::kE8M0}},
+                                   {77, {3, 9, ScaleType::kE8M0}}}) {
+    for (FormatId format : {kFp8E4M3, kFp8E5M2Fnuz})
+      check({.format = format, .grid = grid}, kF32, cols);
+    check({.format = kFp8E4M3, .grid = grid}, kBF16, cols);
+  }
+  // OCP's MX formats and nvfp4, and ggml's blocks.
+  const ScaleGrid mx = {1, 32, ScaleType::kE8M0};
+  for (FormatId x_format : {kF32, kF16, kBF16}) {
+    for (std::int64_t cols : {32, 96, 512}) {
+      for (FormatId format : {kFp8E4M3, kFp8E5M2, kMxfp6E2M3, kMxfp6E3M2, kMxfp4})
+        check({.format = format, .grid = mx}, x_format, cols);
+      for (FormatId format : {kQ8_0, kQ4_0}) check({.format = format}, x_format, cols);
+      for (float tensor_scale : {1.0f, 0x1.234p-12f, 0x1p-140f, 0x1p+100f}) {
+        check({.format = kNvfp4, .grid = fixed_scale_grid(kNvfp4), .tensor_scale = tensor_scale},
+              x_format, cols);
+      }
+    }
+    check({.format = kFp8E4M3, .grid = mx}, x_format, 77);
+    check({.format = kMxfp4, .grid = mx}, x_format, 64, 4);
+    check({.format = kMxfp6E3M2, .grid = mx}, x_format, 64, 4);
+    for (FormatId format : {kQ8_0, kQ4_0}) check({.format = format}, x_format, 64, 4);
   }
   return result;
 }

@@ -67,11 +67,13 @@ CheckResult check_epilogues(const Place& place);
 /// scan allows are right for all other codes.
 CheckResult check_nan_weights(const Place& place);
 
-/// FP8 quantize as a plain cast, saturating and not: all f16 and bf16 inputs, bit for bit.
+/// quantize as a plain cast to every float of 4 to 8 bits, saturating and not: all f16 and bf16 inputs, and
+/// f32 ones with columns that end within a quad, bit for bit.
 CheckResult check_quantize(const Place& place);
 
-/// FP8 quantize in groups: codes and scales bit for bit; groups of zeros, of subnormals, with NaN
-/// and infinity, and ones that the row's end cuts.
+/// quantize with scales to FP8 (groups, blocks, whole rows; f32 and e8m0), MXFP8, MXFP6, MXFP4, NVFP4, and to
+/// q8_0 and q4_0: codes and scales bit for bit; blocks of zeros, of subnormals, of huge values, with NaN and
+/// infinity, of equal magnitudes, and ones that an edge cuts.
 CheckResult check_quantize_groups(const Place& place);
 
 /// nan_scan finds each NaN code wherever it lies, and nothing else.

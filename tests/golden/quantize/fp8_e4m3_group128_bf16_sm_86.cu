@@ -2,25 +2,27 @@
 //   kernel   quantize_fp8_e4m3_s1x128_f32_x_bf16_c512, emitter version 2
 //   x        in   bf16  [rows, 512]  row-major
 //   w        out  fp8_e4m3  [rows, 512]  row-major
-//   scale    out  f32  [rows, 4]  row-major, one per group of 128 columns
-//   math     w = the nearest code to x / scale, ties to even, saturating; scale = largest |x| of the group / 448, 1 if that is 0
-//   arch     sm_86, no cvt to fp8_e4m3: software, exact: rounded by an f32 addition
+//   scale    out  f32  [rows, 4]  row-major, one per 1 x 128 block of w
+//   math     w = the nearest code to x / scale, ties to even, saturating; scale = largest |x| / 448, 1 if that is 0
+//   arch     sm_86, no cvt to fp8_e4m3: software, exact: rounded by one f32 addition
 //   launch   grid (ceil(rows / 1) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 512;                       // columns of x and w
-constexpr int kGroupCols = 128;                  // columns that share one scale
-constexpr int kGroups = 4;                       // groups in one row
-constexpr int kThreads = 128;                    // threads per CTA
-constexpr int kLanes = 32;                       // threads of one group
-constexpr int kSteps = 1;                        // quads of columns of one thread
-constexpr int kGroupsPerRow = 4;                 // groups of one row in a CTA
+constexpr int kCols = 512;                // columns of x and w
+constexpr int kRowBytes = 512;            // bytes of one row of w
+constexpr int kGroupCols = 128;           // columns that share one scale
+constexpr int kGroups = 4;                // groups in one row
+constexpr int kThreads = 128;             // threads per CTA
+constexpr int kLanes = 32;                // threads of one group
+constexpr int kSteps = 1;                 // quads of columns of one thread
+constexpr int kGroupsPerRow = 4;          // groups of one row in a CTA
 constexpr int kRowsPerCta = 1;
-constexpr int kColumnTiles = 1;                  // CTAs side by side in one row
-constexpr int kMantissaBits = 3;                 // of a code
-constexpr int kClampBits = 0x43e00000u;          // f32 448
-constexpr int kSmallestNormalBits = 0x3c800000u; // f32 0.015625
-constexpr int kNanCode = 127;
-constexpr int kNanKeepsSign = 0;
+constexpr int kColumnTiles = 1;           // CTAs side by side in one row
+constexpr int kMantissaBits = 3;          // of a code
+constexpr float kClamp = 448.00f;         // the largest number
+constexpr float kSmallestNormal = 0x1p-6f;
+constexpr float kAnchor = 0x1.00007p+20f; // 2^20 (1 + 56 2^-23)
+constexpr unsigned kNanCode = 0x7fu;
+constexpr float kLargest = 448.00f;       // largest number
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
 
@@ -40,34 +42,6 @@ __device__ __forceinline__ void load_quad(const unsigned short* row, int col, in
   for (int i = 0; i < 4; ++i) value[i] = bf16_to_f32((unsigned short)(words.word[i / 2] >> (16 * (i % 2))));
 }
 
-// The nearest code, ties to even. The anchor is the power of two whose last place in f32 is one step of
-// the code, so that the addition rounds to steps; below the smallest normal number steps stay as they are.
-__device__ __forceinline__ unsigned f32_to_fp8(float value) {
-  constexpr unsigned kShift = 23u - (unsigned)kMantissaBits;
-  constexpr unsigned kSmallestNormal = (unsigned)kSmallestNormalBits;
-  const unsigned bits = __float_as_uint(value);
-  const unsigned all_but_sign = bits & 0x7fffffffu;
-  const unsigned magnitude = all_but_sign < (unsigned)kClampBits ? all_but_sign : (unsigned)kClampBits;
-  const unsigned power = magnitude & 0x7f800000u;
-  const unsigned exponent = power > kSmallestNormal ? power : kSmallestNormal;
-  const unsigned anchor = exponent + (kShift << 23);
-  const unsigned steps = __float_as_uint(__uint_as_float(magnitude) + __uint_as_float(anchor)) - anchor;
-  const unsigned code = ((exponent - kSmallestNormal) >> kShift) + steps;
-  const unsigned sign = bits >> 24 & 0x80u;
-  const bool is_nan = all_but_sign > 0x7f800000u;
-  return is_nan ? (unsigned)kNanCode | (kNanKeepsSign ? sign : 0u) : code | sign;
-}
-
-// Two codes, the first in the low byte.
-__device__ __forceinline__ unsigned f32x2_to_fp8(float first, float second) {
-  return f32_to_fp8(first) | f32_to_fp8(second) << 8;
-}
-
-// Four codes of a row, unless they lie past column `end`.
-__device__ __forceinline__ void store_quad(unsigned char* row, int col, int end, unsigned codes) {
-  if (col < end) *(unsigned*)(row + col) = codes;
-}
-
 // The larger one; a NaN loses.
 __device__ __forceinline__ float max_of(float a, float b) {
   float larger;
@@ -75,12 +49,85 @@ __device__ __forceinline__ float max_of(float a, float b) {
   return larger;
 }
 
+// The smaller one; a NaN loses.
+__device__ __forceinline__ float smaller_of(float a, float b) {
+  float smaller;
+  asm("min.f32 %0, %1, %2;" : "=f"(smaller) : "f"(a), "f"(b));
+  return smaller;
+}
+
+// An operand's modifier, in the instruction that uses it.
+__device__ __forceinline__ float absolute(float value) {
+  float magnitude;
+  asm("abs.f32 %0, %1;" : "=f"(magnitude) : "f"(value));
+  return magnitude;
+}
+
+// A NaN becomes the clamp, without a sign.
+__device__ __forceinline__ float limited(float value) { return max_of(smaller_of(value, kClamp), -kClamp); }
+__device__ __forceinline__ float magnitude_of(float limit) { return absolute(limit); }
+
+__device__ __forceinline__ unsigned with_nan(unsigned code, float value) { return value != value ? kNanCode : code; }
+
+__device__ __forceinline__ unsigned signs_for(unsigned signs, unsigned) { return signs; }
+
+// Codes without signs, one in a byte, and their signs, bit 7 of each byte.
+__device__ __forceinline__ unsigned pack_codes(unsigned codes, unsigned signs) { return codes | signs; }
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// The nearest codes to four values, ties to even, the first in the low bits. `power` is the power of two in a
+// magnitude, but no less than that of the subnormals, and kAnchor moves it to where f32's last place is one
+// step of a code: the addition rounds to steps and counts them. kAnchor's own last bits, an even number, are
+// what the low byte of `steps` + exponent lacks to be the code. The product is exact, contracted or not.
+__device__ __forceinline__ unsigned encode_quad(const float (&value)[4]) {
+  unsigned limit[4];
+  unsigned code[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float limit_value = limited(value[i]);
+    const float magnitude = magnitude_of(limit_value);
+    const unsigned exponent = __float_as_uint(max_of(magnitude, kSmallestNormal)) & 0x7f800000u;
+    const unsigned steps = __float_as_uint(__uint_as_float(exponent) * kAnchor + magnitude);
+    code[i] = with_nan(steps + (exponent >> (23 - kMantissaBits)), value[i]);
+    limit[i] = __float_as_uint(limit_value);
+  } // i: values
+  const unsigned codes = permute_bytes(permute_bytes(code[0], code[1], 0x0040u), permute_bytes(code[2], code[3], 0x0040u), 0x5410u);
+  const unsigned tops = permute_bytes(permute_bytes(limit[0], limit[1], 0x0073u), permute_bytes(limit[2], limit[3], 0x0073u), 0x5410u);
+  return pack_codes(codes, signs_for(tops & 0x80808080u, codes));
+}
+
+// Four codes of a row, unless they lie past column `end`.
+__device__ __forceinline__ void store_quad(unsigned char* row, int col, int end, unsigned codes) {
+  if (col < end) *(unsigned*)(row + col) = codes;
+}
+
+// NaNs don't count.
+__device__ __forceinline__ float larger_magnitude(float largest, float value) { return max_of(largest, absolute(value)); }
+
 // To nearest even.
 __device__ __forceinline__ float divide(float a, float b) {
   float quotient;
   asm("div.rn.f32 %0, %1, %2;" : "=f"(quotient) : "f"(a), "f"(b));
   return quotient;
 }
+
+// The largest magnitude becomes the largest number of the format.
+struct GroupScale {
+  float stored;
+};
+
+__device__ __forceinline__ GroupScale choose_scale(float largest) {
+  const float scale = divide(largest, kLargest);
+  return {scale == 0.0f ? 1.0f : scale};
+}
+
+__device__ __forceinline__ float scaled(float value, const GroupScale& scale) { return divide(value, scale.stored); }
 
 extern "C" __global__ void __launch_bounds__(kThreads)
 quantize_fp8_e4m3_s1x128_f32_x_bf16_c512(
@@ -104,27 +151,23 @@ quantize_fp8_e4m3_s1x128_f32_x_bf16_c512(
     load_quad(x_row, begin + (step * kLanes + lane) * 4, end, value[step]);
   } // step: quads of this lane
 
-  float largest = 0.0f;  // NaNs don't count
+  float largest = 0.0f;
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) largest = max_of(largest, value[step][i] < 0.0f ? -value[step][i] : value[step][i]);
+    for (int i = 0; i < 4; ++i) largest = larger_magnitude(largest, value[step][i]);
   } // step: quads of this lane
 #pragma unroll
   for (int distance = kLanes / 2; distance > 0; distance /= 2) {
-    largest = max_of(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+    largest = larger_magnitude(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
   } // distance: lanes apart
-  float group_scale = divide(largest, 448.00f);
-  if (group_scale == 0.0f) group_scale = 1.0f;
-  if (lane == 0) scale[row * kGroups + group] = group_scale;
+  const GroupScale group_scale = choose_scale(largest);
+  if (lane == 0) scale[row * kGroups + group] = group_scale.stored;
 
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
-    unsigned codes = 0;
 #pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-      codes |= f32x2_to_fp8(divide(value[step][i], group_scale), divide(value[step][i + 1], group_scale)) << (8 * i);
-    } // i: pairs
-    store_quad(w + row * kCols, begin + (step * kLanes + lane) * 4, end, codes);
+    for (int i = 0; i < 4; ++i) value[step][i] = scaled(value[step][i], group_scale);
+    store_quad(w + row * kRowBytes, begin + (step * kLanes + lane) * 4, end, encode_quad(value[step]));
   } // step: quads of this lane
 }

@@ -2,20 +2,22 @@
 //   kernel   quantize_fp8_e4m3_s1x128_f32_x_bf16_c512, emitter version 2
 //   x        in   bf16  [rows, 512]  row-major
 //   w        out  fp8_e4m3  [rows, 512]  row-major
-//   scale    out  f32  [rows, 4]  row-major, one per group of 128 columns
-//   math     w = the nearest code to x / scale, ties to even, saturating; scale = largest |x| of the group / 448, 1 if that is 0
-//   arch     sm_90a, has a cvt to fp8_e4m3: hardware cvt from f32
+//   scale    out  f32  [rows, 4]  row-major, one per 1 x 128 block of w
+//   math     w = the nearest code to x / scale, ties to even, saturating; scale = largest |x| / 448, 1 if that is 0
+//   arch     sm_90a, has a cvt to e4m3: hardware cvt from f32
 //   launch   grid (ceil(rows / 1) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 512;       // columns of x and w
-constexpr int kGroupCols = 128;  // columns that share one scale
-constexpr int kGroups = 4;       // groups in one row
-constexpr int kThreads = 128;    // threads per CTA
-constexpr int kLanes = 32;       // threads of one group
-constexpr int kSteps = 1;        // quads of columns of one thread
-constexpr int kGroupsPerRow = 4; // groups of one row in a CTA
+constexpr int kCols = 512;          // columns of x and w
+constexpr int kRowBytes = 512;      // bytes of one row of w
+constexpr int kGroupCols = 128;     // columns that share one scale
+constexpr int kGroups = 4;          // groups in one row
+constexpr int kThreads = 128;       // threads per CTA
+constexpr int kLanes = 32;          // threads of one group
+constexpr int kSteps = 1;           // quads of columns of one thread
+constexpr int kGroupsPerRow = 4;    // groups of one row in a CTA
 constexpr int kRowsPerCta = 1;
-constexpr int kColumnTiles = 1;  // CTAs side by side in one row
+constexpr int kColumnTiles = 1;     // CTAs side by side in one row
+constexpr float kLargest = 448.00f; // largest number
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
 
@@ -35,11 +37,12 @@ __device__ __forceinline__ void load_quad(const unsigned short* row, int col, in
   for (int i = 0; i < 4; ++i) value[i] = bf16_to_f32((unsigned short)(words.word[i / 2] >> (16 * (i % 2))));
 }
 
-// Two codes, the first in the low byte, by the hardware's conversion: to nearest even, saturating.
-__device__ __forceinline__ unsigned f32x2_to_fp8(float first, float second) {
-  unsigned short codes;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(second), "f"(first));
-  return codes;
+// Four codes, the first in the low byte, by the hardware's conversion: to nearest even, saturating.
+__device__ __forceinline__ unsigned encode_quad(const float (&value)[4]) {
+  unsigned short low, high;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(low) : "f"(value[1]), "f"(value[0]));
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(high) : "f"(value[3]), "f"(value[2]));
+  return low | (unsigned)high << 16;
 }
 
 // Four codes of a row, unless they lie past column `end`.
@@ -54,12 +57,34 @@ __device__ __forceinline__ float max_of(float a, float b) {
   return larger;
 }
 
+// An operand's modifier, in the instruction that uses it.
+__device__ __forceinline__ float absolute(float value) {
+  float magnitude;
+  asm("abs.f32 %0, %1;" : "=f"(magnitude) : "f"(value));
+  return magnitude;
+}
+
+// NaNs don't count.
+__device__ __forceinline__ float larger_magnitude(float largest, float value) { return max_of(largest, absolute(value)); }
+
 // To nearest even.
 __device__ __forceinline__ float divide(float a, float b) {
   float quotient;
   asm("div.rn.f32 %0, %1, %2;" : "=f"(quotient) : "f"(a), "f"(b));
   return quotient;
 }
+
+// The largest magnitude becomes the largest number of the format.
+struct GroupScale {
+  float stored;
+};
+
+__device__ __forceinline__ GroupScale choose_scale(float largest) {
+  const float scale = divide(largest, kLargest);
+  return {scale == 0.0f ? 1.0f : scale};
+}
+
+__device__ __forceinline__ float scaled(float value, const GroupScale& scale) { return divide(value, scale.stored); }
 
 extern "C" __global__ void __launch_bounds__(kThreads)
 quantize_fp8_e4m3_s1x128_f32_x_bf16_c512(
@@ -83,27 +108,23 @@ quantize_fp8_e4m3_s1x128_f32_x_bf16_c512(
     load_quad(x_row, begin + (step * kLanes + lane) * 4, end, value[step]);
   } // step: quads of this lane
 
-  float largest = 0.0f;  // NaNs don't count
+  float largest = 0.0f;
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) largest = max_of(largest, value[step][i] < 0.0f ? -value[step][i] : value[step][i]);
+    for (int i = 0; i < 4; ++i) largest = larger_magnitude(largest, value[step][i]);
   } // step: quads of this lane
 #pragma unroll
   for (int distance = kLanes / 2; distance > 0; distance /= 2) {
-    largest = max_of(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+    largest = larger_magnitude(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
   } // distance: lanes apart
-  float group_scale = divide(largest, 448.00f);
-  if (group_scale == 0.0f) group_scale = 1.0f;
-  if (lane == 0) scale[row * kGroups + group] = group_scale;
+  const GroupScale group_scale = choose_scale(largest);
+  if (lane == 0) scale[row * kGroups + group] = group_scale.stored;
 
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
-    unsigned codes = 0;
 #pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-      codes |= f32x2_to_fp8(divide(value[step][i], group_scale), divide(value[step][i + 1], group_scale)) << (8 * i);
-    } // i: pairs
-    store_quad(w + row * kCols, begin + (step * kLanes + lane) * 4, end, codes);
+    for (int i = 0; i < 4; ++i) value[step][i] = scaled(value[step][i], group_scale);
+    store_quad(w + row * kRowBytes, begin + (step * kLanes + lane) * 4, end, encode_quad(value[step]));
   } // step: quads of this lane
 }

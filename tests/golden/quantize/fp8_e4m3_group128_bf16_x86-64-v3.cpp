@@ -3,21 +3,24 @@
 //   x        in   bf16  [rows, 512]  row-major
 //   w        out  fp8_e4m3  [rows, 512]  row-major
 //   scale    out  f32  [rows, 4]  row-major, one per 1 x 128 block of w
-//   math     w = encode(x / scale), scale = max |x| / largest, to nearest even, saturating
+//   math     w = the nearest code to x / scale, ties to even, saturating; scale = largest |x| / 448, 1 if that is 0
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: rounded as integers
 //   launch   ranges of rows, in parallel
 
 constexpr int kCols = 512;                        // columns of x and w
+constexpr int kRowBytes = 512;                    // bytes of one row of w
 constexpr int kRun = 16;                          // consecutive elements encoded at a time
+constexpr int kCodeBits = 8;                      // of a code
 constexpr int kDroppedBits = 20;                  // mantissa bits of f32 that the format lacks
 constexpr unsigned kRebias = 0x3c000000u;         // from f32's exponent to the format's
 constexpr unsigned kSmallestNormal = 0x3c800000u; // as bits of an f32
 constexpr float kSubnormalShift = 0x1p+14f;       // its last bit is worth the smallest subnormal
 constexpr unsigned kOverflowCode = 0x7eu;         // of what is too large
 constexpr unsigned kNanCode = 0x7fu;
+constexpr int kBlockRows = 1;                     // rows that share one scale
 constexpr int kGroup = 128;                       // columns that share one scale
 constexpr int kGroups = 4;                        // of one row
-constexpr float kLargest = 448.0f;                // what the largest value of a group becomes
+constexpr float kLargest = 448.00f;               // what the largest value of a group becomes
 
 // Any alignment.
 template <typename T>
@@ -41,18 +44,20 @@ static inline F32Run load_x(const unsigned short* at) { return bf16_run_to_f32(l
 
 static inline U32Run nan_code(U32Run) { return (U32Run){} + kNanCode; }
 
+static inline U32Run with_sign(U32Run code, U32Run sign) { return code | sign; }
+
 // To the nearest code, of two to the even one. Above the smallest normal the exponent moves and the dropped
 // bits round by adding half, less one if even; below, adding kSubnormalShift leaves the code in the low bits.
 static inline U8Run encode_run(F32Run value) {
   const U32Run bits = (U32Run)value;
   const U32Run magnitude = bits & 0x7fffffffu;
+  const U32Run sign = (bits & 0x80000000u) >> (32 - kCodeBits);
   const U32Run even = (magnitude >> kDroppedBits) & 1u;
   const U32Run normal = (magnitude - kRebias + (1u << kDroppedBits) / 2 - 1u + even) >> kDroppedBits;
   const U32Run subnormal = (U32Run)((F32Run)magnitude + kSubnormalShift) - __builtin_bit_cast(unsigned, kSubnormalShift);
   U32Run code = (magnitude < kSmallestNormal) ? subnormal : normal;
   code = (code < kOverflowCode) ? code : (U32Run){} + kOverflowCode; // infinity too
-  code |= bits >> 24 & 0x80u;
-  code = (magnitude > 0x7f800000u) ? nan_code(bits) : code;
+  code = (magnitude > 0x7f800000u) ? nan_code(sign) : with_sign(code, sign);
   return __builtin_convertvector(code, U8Run);
 }
 
@@ -71,21 +76,41 @@ static inline void store(void* at, T value) {
   __builtin_memcpy(at, &value, sizeof(T));
 }
 
-// The first `count` codes, all of them if there are no more.
-static inline void store_part(unsigned char* at, U8Run codes, long long count) {
+// The first `count` codes from column `col` on, all of them if there are no more.
+static inline void store_codes(unsigned char* row, long long col, U8Run codes, long long count) {
   if (count >= kRun) {
-    store(at, codes);
+    store(row + col, codes);
   } else {
-    for (int i = 0; i < count; ++i) at[i] = codes[i];
+    for (int i = 0; i < count; ++i) row[col + i] = codes[i];
   }
 }
 
-static inline float largest_of(F32Run value) {
-  float largest = value[0];
-#pragma unroll
-  for (int i = 1; i < kRun; ++i) largest = value[i] > largest ? value[i] : largest;
-  return largest;
+// NaNs don't count.
+static inline F32Run larger_magnitude(F32Run largest, F32Run value) {
+  const F32Run magnitude = (F32Run)((U32Run)value & 0x7fffffffu);
+  return (magnitude > largest) ? magnitude : largest;
 }
+
+// Of magnitudes, compared as integers.
+static inline float largest_of(F32Run value) {
+  const U32Run bits = (U32Run)value;
+  unsigned largest = bits[0];
+#pragma unroll
+  for (int i = 1; i < kRun; ++i) largest = bits[i] > largest ? bits[i] : largest;
+  return __builtin_bit_cast(float, largest);
+}
+
+// The largest magnitude becomes the largest number of the format.
+struct GroupScale {
+  float stored;
+};
+
+static inline GroupScale choose_scale(float largest) {
+  const float scale = largest / kLargest;
+  return {scale == 0.0f ? 1.0f : scale};
+}
+
+static inline F32Run divided(F32Run value, const GroupScale& scale) { return value / scale.stored; }
 
 struct Arguments {
   const unsigned short* x;
@@ -96,25 +121,24 @@ struct Arguments {
 
 extern "C" __attribute__((visibility("default"))) void
 quantize_fp8_e4m3_s1x128_f32_x_bf16_c512(const Arguments* arguments, long long row_begin, long long row_end) {
-  for (long long row = row_begin; row < row_end; ++row) {
-    const unsigned short* x_row = arguments->x + row * kCols;
-    unsigned char* w_row = arguments->w + row * kCols;
+  for (long long first_row = row_begin; first_row < row_end; first_row += kBlockRows) {
+    const long long end_row = first_row + kBlockRows < row_end ? first_row + kBlockRows : row_end;
     for (long long group = 0; group < kGroups; ++group) {
       const long long first = group * kGroup;
       const long long end = first + kGroup < kCols ? first + kGroup : kCols;
-      F32Run largest = {}; // NaNs don't count
-      for (long long at = first; at < end; at += kRun) {
-        const F32Run value = load_x_part(x_row + at, end - at);
-        const F32Run magnitude = (F32Run)((U32Run)value & 0x7fffffffu);
-        largest = (magnitude > largest) ? magnitude : largest;
-      } // at: runs of this group
-      float scale = largest_of(largest) / kLargest;
-      scale = scale == 0.0f ? 1.0f : scale; // codes 0, not NaN
-      arguments->scale[row * kGroups + group] = scale;
-      for (long long at = first; at < end; at += kRun) {
-        const F32Run value = load_x_part(x_row + at, end - at) / scale;
-        store_part(w_row + at, encode_run(value), end - at);
-      } // at: runs of this group
-    } // group: groups of this row
-  } // row: rows of this call
+      F32Run largest = {};
+      for (long long row = first_row; row < end_row; ++row) {
+        for (long long at = first; at < end; at += kRun)
+          largest = larger_magnitude(largest, load_x_part(arguments->x + row * kCols + at, end - at));
+      } // row: rows of this block
+      const GroupScale scale = choose_scale(largest_of(largest));
+      arguments->scale[first_row / kBlockRows * kGroups + group] = scale.stored;
+      for (long long row = first_row; row < end_row; ++row) {
+        for (long long at = first; at < end; at += kRun) {
+          const F32Run value = load_x_part(arguments->x + row * kCols + at, end - at);
+          store_codes(arguments->w + row * kRowBytes, at, encode_run(divided(value, scale)), end - at);
+        } // at: runs of this block
+      } // row: rows of this block
+    } // group: blocks side by side
+  } // first_row: blocks of this call
 }

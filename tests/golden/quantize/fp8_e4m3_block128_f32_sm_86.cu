@@ -1,0 +1,171 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize_tile.cu.in.
+//   kernel   quantize_fp8_e4m3_s128x128_f32_x_f32_c512, emitter version 2
+//   x        in   f32  [rows, 512]  row-major
+//   w        out  fp8_e4m3  [rows, 512]  row-major
+//   scale    out  f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w
+//   math     w = the nearest code to x / scale, ties to even, saturating; scale = largest |x| / 448, 1 if that is 0
+//   arch     sm_86, no cvt to fp8_e4m3: software, exact: rounded by one f32 addition
+//   launch   grid (ceil(rows / 128) * 4, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;                      // columns of x and w
+constexpr int kRowBytes = 512;                  // bytes of one row of w
+constexpr int kBlockRows = 128;                 // rows that share one scale
+constexpr int kBlockCols = 128;                 // columns that share one scale
+constexpr int kScaleCols = 4;                   // scales in one row of scales
+constexpr int kThreads = 256;                   // threads per CTA
+constexpr int kWarpThreads = 32;                // threads of one warp
+constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kLanes = 32;                      // threads side by side in one row
+constexpr int kRowsAtATime = kThreads / kLanes; // rows that a CTA works on together
+constexpr int kMantissaBits = 3;                // of a code
+constexpr float kClamp = 448.00f;               // the largest number
+constexpr float kSmallestNormal = 0x1p-6f;
+constexpr float kAnchor = 0x1.00007p+20f;       // 2^20 (1 + 56 2^-23)
+constexpr unsigned kNanCode = 0x7fu;
+constexpr float kLargest = 448.00f;             // largest number
+
+__device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// Four columns of a row as f32, zeros from column `end` on.
+__device__ __forceinline__ void load_quad(const float* row, int col, int end, float (&value)[4]) {
+  Words4 words = {};
+  if (col < end) words = *(const Words4*)(row + col);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) value[i] = __uint_as_float(words.word[i]);
+}
+
+// The larger one; a NaN loses.
+__device__ __forceinline__ float max_of(float a, float b) {
+  float larger;
+  asm("max.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
+// The smaller one; a NaN loses.
+__device__ __forceinline__ float smaller_of(float a, float b) {
+  float smaller;
+  asm("min.f32 %0, %1, %2;" : "=f"(smaller) : "f"(a), "f"(b));
+  return smaller;
+}
+
+// An operand's modifier, in the instruction that uses it.
+__device__ __forceinline__ float absolute(float value) {
+  float magnitude;
+  asm("abs.f32 %0, %1;" : "=f"(magnitude) : "f"(value));
+  return magnitude;
+}
+
+// A NaN becomes the clamp, without a sign.
+__device__ __forceinline__ float limited(float value) { return max_of(smaller_of(value, kClamp), -kClamp); }
+__device__ __forceinline__ float magnitude_of(float limit) { return absolute(limit); }
+
+__device__ __forceinline__ unsigned with_nan(unsigned code, float value) { return value != value ? kNanCode : code; }
+
+__device__ __forceinline__ unsigned signs_for(unsigned signs, unsigned) { return signs; }
+
+// Codes without signs, one in a byte, and their signs, bit 7 of each byte.
+__device__ __forceinline__ unsigned pack_codes(unsigned codes, unsigned signs) { return codes | signs; }
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// The nearest codes to four values, ties to even, the first in the low bits. `power` is the power of two in a
+// magnitude, but no less than that of the subnormals, and kAnchor moves it to where f32's last place is one
+// step of a code: the addition rounds to steps and counts them. kAnchor's own last bits, an even number, are
+// what the low byte of `steps` + exponent lacks to be the code. The product is exact, contracted or not.
+__device__ __forceinline__ unsigned encode_quad(const float (&value)[4]) {
+  unsigned limit[4];
+  unsigned code[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float limit_value = limited(value[i]);
+    const float magnitude = magnitude_of(limit_value);
+    const unsigned exponent = __float_as_uint(max_of(magnitude, kSmallestNormal)) & 0x7f800000u;
+    const unsigned steps = __float_as_uint(__uint_as_float(exponent) * kAnchor + magnitude);
+    code[i] = with_nan(steps + (exponent >> (23 - kMantissaBits)), value[i]);
+    limit[i] = __float_as_uint(limit_value);
+  } // i: values
+  const unsigned codes = permute_bytes(permute_bytes(code[0], code[1], 0x0040u), permute_bytes(code[2], code[3], 0x0040u), 0x5410u);
+  const unsigned tops = permute_bytes(permute_bytes(limit[0], limit[1], 0x0073u), permute_bytes(limit[2], limit[3], 0x0073u), 0x5410u);
+  return pack_codes(codes, signs_for(tops & 0x80808080u, codes));
+}
+
+// Four codes of a row, unless they lie past column `end`.
+__device__ __forceinline__ void store_quad(unsigned char* row, int col, int end, unsigned codes) {
+  if (col < end) *(unsigned*)(row + col) = codes;
+}
+
+// NaNs don't count.
+__device__ __forceinline__ float larger_magnitude(float largest, float value) { return max_of(largest, absolute(value)); }
+
+// To nearest even.
+__device__ __forceinline__ float divide(float a, float b) {
+  float quotient;
+  asm("div.rn.f32 %0, %1, %2;" : "=f"(quotient) : "f"(a), "f"(b));
+  return quotient;
+}
+
+// The largest magnitude becomes the largest number of the format.
+struct GroupScale {
+  float stored;
+};
+
+__device__ __forceinline__ GroupScale choose_scale(float largest) {
+  const float scale = divide(largest, kLargest);
+  return {scale == 0.0f ? 1.0f : scale};
+}
+
+__device__ __forceinline__ float scaled(float value, const GroupScale& scale) { return divide(value, scale.stored); }
+
+// One CTA per block of w: it reads its part of x twice, the second time from the cache.
+extern "C" __global__ void __launch_bounds__(kThreads)
+quantize_fp8_e4m3_s128x128_f32_x_f32_c512(
+    const float* __restrict__ x,
+    unsigned char* __restrict__ w,
+    float* __restrict__ scale,
+    long long rows) {
+  __shared__ float warp_largest[kWarps];
+  const int lane = threadIdx.x % kLanes;
+  const long long row_begin = (long long)(blockIdx.x / kScaleCols) * kBlockRows;
+  const long long row_end = min_of(row_begin + kBlockRows, rows);
+  const int begin = (int)(blockIdx.x % kScaleCols) * kBlockCols;
+  const int end = (int)min_of((long long)begin + kBlockCols, kCols);
+
+  float largest = 0.0f;
+  for (long long row = row_begin + threadIdx.x / kLanes; row < row_end; row += kRowsAtATime) {
+    for (int col = begin + lane * 4; col < end; col += kLanes * 4) {
+      float value[4];
+      load_quad(x + row * kCols, col, end, value);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) largest = larger_magnitude(largest, value[i]);
+    } // col: quads of this lane
+  } // row: rows of this thread
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    largest = larger_magnitude(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+  } // distance: lanes apart
+  if (threadIdx.x % kWarpThreads == 0) warp_largest[threadIdx.x / kWarpThreads] = largest;
+  __syncthreads();
+#pragma unroll
+  for (int warp = 0; warp < kWarps; ++warp) largest = larger_magnitude(largest, warp_largest[warp]);
+  const GroupScale block_scale = choose_scale(largest);
+  if (threadIdx.x == 0) scale[blockIdx.x] = block_scale.stored;
+
+  for (long long row = row_begin + threadIdx.x / kLanes; row < row_end; row += kRowsAtATime) {
+    for (int col = begin + lane * 4; col < end; col += kLanes * 4) {
+      float value[4];
+      load_quad(x + row * kCols, col, end, value);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) value[i] = scaled(value[i], block_scale);
+      store_quad(w + row * kRowBytes, col, end, encode_quad(value));
+    } // col: quads of this lane
+  } // row: rows of this thread
+}

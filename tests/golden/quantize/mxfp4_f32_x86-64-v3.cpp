@@ -1,0 +1,138 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cpu/quantize.cpp.in.
+//   kernel   quantize_mxfp4_s1x32_e8m0_x_f32_c512, emitter version 2
+//   x        in   f32  [rows, 512]  row-major
+//   w        out  mxfp4  [rows, 512]  row-major, blocks of 32 elements in 16 bytes
+//   scale    out  e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
+//   math     w = the nearest code to x / scale, ties to even, saturating; scale = 2^(floor(log2 of the largest |x|) - 2), NaN if x has one
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: rounded as integers
+//   launch   ranges of rows, in parallel
+
+constexpr int kCols = 512;                        // columns of x and w
+constexpr int kRowBytes = 256;                    // bytes of one row of w
+constexpr int kRun = 16;                          // consecutive elements encoded at a time
+constexpr int kCodeBits = 4;                      // of a code
+constexpr int kDroppedBits = 22;                  // mantissa bits of f32 that the format lacks
+constexpr unsigned kRebias = 0x3f000000u;         // from f32's exponent to the format's
+constexpr unsigned kSmallestNormal = 0x3f800000u; // as bits of an f32
+constexpr float kSubnormalShift = 0x1p+22f;       // its last bit is worth the smallest subnormal
+constexpr unsigned kOverflowCode = 0x7u;          // of what is too large
+constexpr unsigned kNanCode = 0x7u;
+constexpr int kBlockRows = 1;                     // rows that share one scale
+constexpr int kGroup = 32;                        // columns that share one scale
+constexpr int kGroups = 16;                       // of one row
+constexpr int kLargestExponent = 2;               // of the power of two in the largest number
+
+// kRun elements side by side; the compiler cuts them to the registers that this CPU has.
+typedef float F32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned U32Run __attribute__((vector_size(4 * kRun)));
+typedef int S32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned short U16Run __attribute__((vector_size(2 * kRun)));
+typedef unsigned char U8Run __attribute__((vector_size(kRun)));
+typedef signed char S8Run __attribute__((vector_size(kRun)));
+
+// Any alignment.
+template <typename T>
+static inline T load(const void* at) {
+  T value;
+  __builtin_memcpy(&value, at, sizeof(T));
+  return value;
+}
+
+static inline F32Run load_x(const float* at) { return load<F32Run>(at); }
+
+static inline U32Run nan_code(U32Run) { return (U32Run){} + kNanCode; }
+
+static inline U32Run with_sign(U32Run code, U32Run sign) { return code | sign; }
+
+// To the nearest code, of two to the even one. Above the smallest normal the exponent moves and the dropped
+// bits round by adding half, less one if even; below, adding kSubnormalShift leaves the code in the low bits.
+static inline U8Run encode_run(F32Run value) {
+  const U32Run bits = (U32Run)value;
+  const U32Run magnitude = bits & 0x7fffffffu;
+  const U32Run sign = (bits & 0x80000000u) >> (32 - kCodeBits);
+  const U32Run even = (magnitude >> kDroppedBits) & 1u;
+  const U32Run normal = (magnitude - kRebias + (1u << kDroppedBits) / 2 - 1u + even) >> kDroppedBits;
+  const U32Run subnormal = (U32Run)((F32Run)magnitude + kSubnormalShift) - __builtin_bit_cast(unsigned, kSubnormalShift);
+  U32Run code = (magnitude < kSmallestNormal) ? subnormal : normal;
+  code = (code < kOverflowCode) ? code : (U32Run){} + kOverflowCode; // infinity too
+  code = (magnitude > 0x7f800000u) ? nan_code(sign) : with_sign(code, sign);
+  return __builtin_convertvector(code, U8Run);
+}
+
+// `count` elements and zeros after them; a whole run if there are more.
+template <typename T>
+static inline F32Run load_x_part(const T* at, long long count) {
+  if (count >= kRun) return load_x(at);
+  T part[kRun] = {};
+  for (int i = 0; i < count; ++i) part[i] = at[i];
+  return load_x(part);
+}
+
+// The first `count` codes from column `col` on, two in a byte; all of them if there are no more.
+static inline void store_codes(unsigned char* row, long long col, U8Run codes, long long count) {
+  unsigned char* at = row + col / 2;
+  for (int i = 0; i < kRun && i < count; i += 2) *at++ = (unsigned char)(codes[i] | codes[i + 1] << 4);
+}
+
+// As integers: a NaN is larger than infinity.
+static inline F32Run larger_magnitude(F32Run largest, F32Run value) {
+  const U32Run magnitude = (U32Run)value & 0x7fffffffu;
+  return (F32Run)((magnitude > (U32Run)largest) ? magnitude : (U32Run)largest);
+}
+
+// Of magnitudes, compared as integers.
+static inline float largest_of(F32Run value) {
+  const U32Run bits = (U32Run)value;
+  unsigned largest = bits[0];
+#pragma unroll
+  for (int i = 1; i < kRun; ++i) largest = bits[i] > largest ? bits[i] : largest;
+  return __builtin_bit_cast(float, largest);
+}
+
+// 2^(code - 127), by OCP's floor rule: the power of two in the largest magnitude becomes that in the largest
+// number of the format. Code 255, NaN, if there is a NaN or an infinity. Products with the inverse are exact
+// but where they are far below a code's smallest step.
+struct GroupScale {
+  unsigned char stored;
+  float inverse;
+};
+
+static inline GroupScale choose_scale(float largest) {
+  const unsigned exponent = __builtin_bit_cast(unsigned, largest) >> 23;
+  const unsigned code = exponent > (unsigned)kLargestExponent ? exponent - (unsigned)kLargestExponent : 0u;
+  if (exponent == 255u) return {255, __builtin_bit_cast(float, 0x7fc00000u)};
+  return {(unsigned char)code, __builtin_bit_cast(float, (254u - code) << 23)};
+}
+
+static inline F32Run divided(F32Run value, const GroupScale& scale) { return value * scale.inverse; }
+
+struct Arguments {
+  const float* x;
+  unsigned char* w;
+  unsigned char* scale;
+  long long rows;
+};
+
+extern "C" __attribute__((visibility("default"))) void
+quantize_mxfp4_s1x32_e8m0_x_f32_c512(const Arguments* arguments, long long row_begin, long long row_end) {
+  for (long long first_row = row_begin; first_row < row_end; first_row += kBlockRows) {
+    const long long end_row = first_row + kBlockRows < row_end ? first_row + kBlockRows : row_end;
+    for (long long group = 0; group < kGroups; ++group) {
+      const long long first = group * kGroup;
+      const long long end = first + kGroup < kCols ? first + kGroup : kCols;
+      F32Run largest = {};
+      for (long long row = first_row; row < end_row; ++row) {
+        for (long long at = first; at < end; at += kRun)
+          largest = larger_magnitude(largest, load_x_part(arguments->x + row * kCols + at, end - at));
+      } // row: rows of this block
+      const GroupScale scale = choose_scale(largest_of(largest));
+      arguments->scale[first_row / kBlockRows * kGroups + group] = scale.stored;
+      for (long long row = first_row; row < end_row; ++row) {
+        for (long long at = first; at < end; at += kRun) {
+          const F32Run value = load_x_part(arguments->x + row * kCols + at, end - at);
+          store_codes(arguments->w + row * kRowBytes, at, encode_run(divided(value, scale)), end - at);
+        } // at: runs of this block
+      } // row: rows of this block
+    } // group: blocks side by side
+  } // first_row: blocks of this call
+}

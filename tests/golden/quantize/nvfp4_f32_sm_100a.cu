@@ -1,0 +1,133 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
+//   kernel   quantize_nvfp4_s1x16_e4m3_x_f32_c512, emitter version 2
+//   x        in   f32  [rows, 512]  row-major
+//   w        out  nvfp4  [rows, 512]  row-major, blocks of 16 elements in 8 bytes
+//   scale    out  e4m3  [rows, 32]  row-major, one per 1 x 16 block of w
+//   math     w = the nearest code to x / scale, ties to even, saturating; scale = e4m3 of largest |x| / 6 / tensor scale, NaN if x has one
+//   arch     sm_100a, has a cvt to e2m1: hardware cvt from f32
+//   launch   grid (ceil(rows / 1) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;            // columns of x and w
+constexpr int kRowBytes = 256;        // bytes of one row of w
+constexpr int kGroupCols = 16;        // columns that share one scale
+constexpr int kGroups = 32;           // groups in one row
+constexpr int kThreads = 128;         // threads per CTA
+constexpr int kLanes = 4;             // threads of one group
+constexpr int kSteps = 1;             // quads of columns of one thread
+constexpr int kGroupsPerRow = 32;     // groups of one row in a CTA
+constexpr int kRowsPerCta = 1;
+constexpr int kColumnTiles = 1;       // CTAs side by side in one row
+constexpr int kTensorScaleBytes = 16; // the tensor's f32 scale and zeros, before the blocks' scales
+constexpr float kLargest = 6.00f;     // largest number
+
+__device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// Four columns of a row as f32, zeros from column `end` on.
+__device__ __forceinline__ void load_quad(const float* row, int col, int end, float (&value)[4]) {
+  Words4 words = {};
+  if (col < end) words = *(const Words4*)(row + col);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) value[i] = __uint_as_float(words.word[i]);
+}
+
+// Four codes of 4 bits, the first in the low ones, by the hardware's conversion: to nearest even, saturating.
+__device__ __forceinline__ unsigned encode_quad(const float (&value)[4]) {
+  unsigned short codes;
+  asm("{ .reg .b8 low, high;\n"
+      "cvt.rn.satfinite.e2m1x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e2m1x2.f32 high, %4, %3;\n"
+      "mov.b16 %0, {low, high}; }"
+      : "=h"(codes)
+      : "f"(value[0]), "f"(value[1]), "f"(value[2]), "f"(value[3]));
+  return codes;
+}
+
+// Four codes of a row, in two bytes, unless they lie past column `end`.
+__device__ __forceinline__ void store_quad(unsigned char* row, int col, int end, unsigned codes) {
+  if (col < end) *(unsigned short*)(row + col / 2) = (unsigned short)codes;
+}
+
+// As integers: a NaN is larger than infinity.
+__device__ __forceinline__ float larger_magnitude(float largest, float value) {
+  const unsigned a = __float_as_uint(largest);
+  const unsigned b = __float_as_uint(value) & 0x7fffffffu;
+  return __uint_as_float(a > b ? a : b);
+}
+
+// To nearest even.
+__device__ __forceinline__ float divide(float a, float b) {
+  float quotient;
+  asm("div.rn.f32 %0, %1, %2;" : "=f"(quotient) : "f"(a), "f"(b));
+  return quotient;
+}
+
+// The nearest code to a positive number, at most 448.
+__device__ __forceinline__ unsigned e4m3_of_scale(float value) {
+  unsigned short codes;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(0.0f), "f"(value));
+  return codes;
+}
+
+// An e4m3 code, times the tensor's scale. Code 0x7f, NaN, if there is a NaN or an infinity.
+struct GroupScale {
+  unsigned char stored;
+  float scale;
+};
+
+__device__ __forceinline__ GroupScale choose_scale(float largest, float tensor_scale) {
+  if (__float_as_uint(largest) >= 0x7f800000u) return {0x7f, __uint_as_float(0x7fc00000u)};
+  const unsigned code = e4m3_of_scale(divide(divide(largest, kLargest), tensor_scale));
+  return {(unsigned char)code, __uint_as_float(code << 20) * 0x1p+120f * tensor_scale};
+}
+
+// Zeros with the signs of the values where the scale is 0.
+__device__ __forceinline__ float scaled(float value, const GroupScale& scale) {
+  return scale.scale == 0.0f ? value * 0.0f : divide(value, scale.scale);
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+quantize_nvfp4_s1x16_e4m3_x_f32_c512(
+    const float* __restrict__ x,
+    unsigned char* __restrict__ w,
+    unsigned char* __restrict__ scale,
+    long long rows) {
+  const int lane = threadIdx.x % kLanes;
+  const int slot = threadIdx.x / kLanes;
+  // Past the end, the last group is done again: all lanes take part in the shuffles.
+  const long long first_row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta;
+  const long long row = min_of(first_row + slot / kGroupsPerRow, rows - 1);
+  const int group = (int)min_of(blockIdx.x % kColumnTiles * kGroupsPerRow + slot % kGroupsPerRow, kGroups - 1);
+  const int begin = group * kGroupCols;
+  const int end = (int)min_of(begin + kGroupCols, kCols);
+  const float* x_row = x + row * kCols;
+
+  float value[kSteps][4];
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    load_quad(x_row, begin + (step * kLanes + lane) * 4, end, value[step]);
+  } // step: quads of this lane
+
+  float largest = 0.0f;
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) largest = larger_magnitude(largest, value[step][i]);
+  } // step: quads of this lane
+#pragma unroll
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+    largest = larger_magnitude(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+  } // distance: lanes apart
+  const GroupScale group_scale = choose_scale(largest, *(const float*)scale);
+  if (lane == 0) scale[kTensorScaleBytes + row * kGroups + group] = group_scale.stored;
+
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) value[step][i] = scaled(value[step][i], group_scale);
+    store_quad(w + row * kRowBytes, begin + (step * kLanes + lane) * 4, end, encode_quad(value[step]));
+  } // step: quads of this lane
+}
