@@ -113,7 +113,16 @@ TEST_CASE("each wrong field is refused by its name") {
          s.scale.reset();
          s.op = Op::kNanScan;
        }},
-      {"quantise with 128 x 128 blocks", "scale", [](KernelSpec& s) { s.op = Op::kQuantize; }},
+      {"quantise with one scale per tensor", "scale",
+       [](KernelSpec& s) {
+         s.op = Op::kQuantize;
+         s.scale = ScaleGrid{0, 0};
+       }},
+      {"quantise with bf16 scales", "scale",
+       [](KernelSpec& s) {
+         s.op = Op::kQuantize;
+         s.scale = ScaleGrid{1, 128, ScaleType::kBF16};
+       }},
       {"quantise from f64", "x_format",
        [](KernelSpec& s) {
          s.op = Op::kQuantize;

@@ -263,7 +263,7 @@ TEST_CASE("blocks of rows and columns share a scale") {
 TEST_CASE("a group of zeros, or of values too small for a scale, has scale 1 and codes 0") {
   const float tiny = std::numeric_limits<float>::denorm_min();
   const QuantizedRows rows =
-      quantize_reference(groups_of(2), std::vector{0, -0.0f, tiny, -tiny}, 2, 2);
+      quantize_reference(groups_of(2), std::vector{0.0f, -0.0f, tiny, -tiny}, 2, 2);
   CHECK(rows.scales == bytes_of({1, 1}));
   CHECK(rows.codes == codes_of({0, 0x80, 0, 0x80}));
 }
