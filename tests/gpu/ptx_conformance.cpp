@@ -21,7 +21,6 @@ using runtime::PtxType;
 using Slots = std::vector<std::uint64_t>;  // [registers, n]
 using Random = std::mt19937_64;
 
-constexpr std::size_t kManySets = std::size_t{1} << 20;
 constexpr std::size_t kMemoryThreads = 4096;
 constexpr int kLanes = 32;
 constexpr std::byte kUntouched{0xee};
@@ -107,13 +106,13 @@ Slots draw_thread_operands(const PtxInstruction& entry, std::size_t n, Random& r
     for (std::size_t i = 0; i < n; ++i) operands[i] = i & mask;
   } else if (entry.operand_registers[0] == 'r') {
     const bool are_bytes = entry.opcode.starts_with("dp4a");
-    for (std::size_t i = 0; i < 0x10000; ++i) {
+    for (std::size_t i = 0; i < std::min<std::size_t>(n, 0x10000); ++i) {
       if (are_bytes) {
         operands[i] = (operands[i] & ~0xffull) | (i & 0xff);
         operands[n + i] = (operands[n + i] & ~0xffull) | i >> 8;
       } else {  // every low half, then every high half
         operands[i] = (operands[i] & ~0xffffull) | i;
-        operands[0x10000 + i] = (operands[0x10000 + i] & 0xffffull) | i << 16;
+        if (0x10000 + i < n) operands[0x10000 + i] = (operands[0x10000 + i] & 0xffffull) | i << 16;
       }
     }
   }
@@ -291,9 +290,9 @@ bool is_within(double bound, std::uint64_t model, std::uint64_t device) {
 
 // ---- the device ----
 
-std::unique_ptr<runtime::Kernel> load(const std::string& source, Compiler& compiler,
-                                      runtime::Device& device, const Target& target) {
-  return device.load(compiler.compile({source, kPtxKernelName, target, ArtifactKind::kCubin}));
+std::unique_ptr<runtime::Kernel> load(const std::string& source, const PtxPlace& place) {
+  return place.device.load(
+      place.compiler.compile({source, kPtxKernelName, place.target, place.kind}));
 }
 
 LaunchGrid grid_of(std::size_t threads) {
@@ -304,8 +303,9 @@ LaunchGrid grid_of(std::size_t threads) {
 }
 
 Slots run_on_device(const PtxInstruction& entry, const Slots& operands, std::size_t n,
-                    Compiler& compiler, runtime::Device& device, const Target& target) {
-  const auto kernel = load(make_register_kernel(entry), compiler, device, target);
+                    const PtxPlace& place) {
+  const auto kernel = load(make_register_kernel(entry), place);
+  runtime::Device& device = place.device;
   const auto stream = device.make_stream();
   Slots results(static_cast<std::size_t>(entry.results) * n);
   const auto in = device.allocate(std::max<std::size_t>(operands.size() * 8, 8));
@@ -319,16 +319,15 @@ Slots run_on_device(const PtxInstruction& entry, const Slots& operands, std::siz
   return results;
 }
 
-PtxCheckResult check_registers(const PtxInstruction& entry, Compiler& compiler,
-                               runtime::Device& device, const Target& target) {
+PtxCheckResult check_registers(const PtxInstruction& entry, const PtxPlace& place) {
   Random random(std::hash<std::string_view>()(entry.opcode));
   const bool is_product = entry.kind == PtxInstruction::Kind::kWarp;
-  const std::size_t n = is_one_short_register(entry) ? 0x10000 : kManySets;
+  const std::size_t n = is_one_short_register(entry) ? 0x10000 : place.executions;
   const Slots operands =
       is_product ? draw_product_operands(entry, n, random) : draw_thread_operands(entry, n, random);
   const Slots expected = run_model(entry, operands, n);
   const Slots magnitudes = entry.sum_error > 0 ? magnitude_sums(entry, operands, n) : Slots();
-  const Slots actual = run_on_device(entry, operands, n, compiler, device, target);
+  const Slots actual = run_on_device(entry, operands, n, place);
 
   PtxCheckResult check;
   for (std::size_t at = 0; at < expected.size(); ++at) {
@@ -397,8 +396,8 @@ std::vector<std::byte> expected_memory(const PtxInstruction& entry, int copy_byt
   return out;
 }
 
-void check_memory(const PtxInstruction& entry, int copy_bytes, Compiler& compiler,
-                  runtime::Device& device, const Target& target, PtxCheckResult& check) {
+void check_memory(const PtxInstruction& entry, int copy_bytes, const PtxPlace& place,
+                  PtxCheckResult& check) {
   Random random(std::hash<std::string_view>()(entry.opcode));
   const std::size_t n = kMemoryThreads;
   std::vector<std::byte> in(n * kPtxLaneBytes);
@@ -414,7 +413,8 @@ void check_memory(const PtxInstruction& entry, int copy_bytes, Compiler& compile
     for (std::uint64_t& bytes_to_read : parameter)
       bytes_to_read %= static_cast<std::uint64_t>(copy_bytes) + 1;
 
-  const auto kernel = load(make_memory_kernel(entry, copy_bytes), compiler, device, target);
+  const auto kernel = load(make_memory_kernel(entry, copy_bytes), place);
+  runtime::Device& device = place.device;
   const auto stream = device.make_stream();
   const auto in_buffer = device.allocate(in.size());
   const auto parameter_buffer = device.allocate(n * 8);
@@ -444,16 +444,13 @@ void check_memory(const PtxInstruction& entry, int copy_bytes, Compiler& compile
 
 }  // namespace
 
-PtxCheckResult check_ptx_instruction(const PtxInstruction& entry, Compiler& compiler,
-                                     runtime::Device& device, const Target& target) {
-  if (entry.kind != PtxInstruction::Kind::kMemory)
-    return check_registers(entry, compiler, device, target);
+PtxCheckResult check_ptx_instruction(const PtxInstruction& entry, const PtxPlace& place) {
+  if (entry.kind != PtxInstruction::Kind::kMemory) return check_registers(entry, place);
   PtxCheckResult check;
   const bool has_sizes =
       entry.memory.action == PtxMemoryAction::kCopyAsync && !entry.memory.only_16_bytes;
   for (int copy_bytes : {4, 8, 16})
-    if (has_sizes || copy_bytes == 16)
-      check_memory(entry, copy_bytes, compiler, device, target, check);
+    if (has_sizes || copy_bytes == 16) check_memory(entry, copy_bytes, place, check);
   return check;
 }
 

@@ -1,6 +1,7 @@
 // Runs one modelled PTX instruction on a device and compares it with its model.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -16,12 +17,22 @@ struct PtxCheckResult {
   std::string first_problem;  ///< operands and both results
 };
 
-/// Operands: of one 8- or 16-bit register all values; else at least 2^20 sets, at random, with special
-/// values and every value of the low 16 bits, or, of two registers of bytes, every pair of a byte of
-/// each. Equal means bit for bit, any NaN for another where PTX leaves it open, and for products of
-/// floats the table's bound; products of small whole numbers are exact.
+/// Where an instruction is run.
+struct PtxPlace {
+  Compiler& compiler;
+  runtime::Device& device;
+  Target target;
+  ArtifactKind kind = ArtifactKind::kCubin;  ///< what the compiler makes and the device loads
+  /// How often an instruction on registers is executed; a multiple of 128.
+  std::size_t executions = std::size_t{1} << 20;
+};
+
+/// Operands: of one 8- or 16-bit register all values; else `executions` sets, at random, with special
+/// values, and from 2^17 on with every value of the low and of the high half of the first register, or,
+/// for dp4a, with every pair of a byte of each. Equal means bit for bit, any NaN for another where PTX
+/// leaves it open, and for products of floats the table's bound; products of small whole numbers are
+/// exact.
 /// REQUIRES: the target has the instruction, and the device can run its code.
-PtxCheckResult check_ptx_instruction(const runtime::PtxInstruction& entry, Compiler& compiler,
-                                     runtime::Device& device, const Target& target);
+PtxCheckResult check_ptx_instruction(const runtime::PtxInstruction& entry, const PtxPlace& place);
 
 }  // namespace ktjit::test

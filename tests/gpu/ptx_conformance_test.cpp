@@ -37,7 +37,7 @@ TEST_CASE("GPU executes every modelled PTX instruction as its model says") {
     INFO(name << " with " << entry.operands << " operands");
     try {
       const test::PtxCheckResult check =
-          test::check_ptx_instruction(entry, *nvrtc, *device, target);
+          test::check_ptx_instruction(entry, {*nvrtc, *device, target});
       compared += check.compared;
       INFO(check.wrong << " of " << check.compared << " differ: " << check.first_problem);
       CHECK(check.wrong == 0);

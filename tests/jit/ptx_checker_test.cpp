@@ -100,7 +100,7 @@ class NoCompiler final : public Compiler {
 test::PtxCheckResult check(const PtxInstruction& entry, Body body) {
   NoCompiler compiler;
   BodyDevice device(std::move(body));
-  return test::check_ptx_instruction(entry, compiler, device, device.native_target());
+  return test::check_ptx_instruction(entry, {compiler, device, device.native_target()});
 }
 
 /// Does what the register kernel does, then lets `spoil` change results, [results, n].
