@@ -22,8 +22,8 @@ int run_sample(const Arguments& arguments) {
   ArgumentParser parser(
       {"sample OUT [--kind KIND]",
        "Writes a small model of noise, the same bytes every time.\n"
-       "  gguf          OUT is a file: two llama-like layers, about 1.5 MB, with tensors of ten\n"
-       "                formats; an older file is replaced\n"
+       "  gguf          OUT is a file: four llama-like layers, about 2 MB, with tensors of most\n"
+       "                formats of GGUF; an older file is replaced\n"
        "  deepseek-fp8  OUT is a new or empty folder: a DeepSeek-V3-like checkpoint of two "
        "layers,\n"
        "                FP8 with 128x128 scales, in shards with an index and config.json\n"

@@ -11,7 +11,8 @@
 namespace ktjit::model {
 
 /// A [rows, cols] matrix whose decoded values deviate by about 1 / sqrt(cols); the name is the seed.
-/// REQUIRES: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, iq4_xs or ggml_mxfp4.
+/// Integers are random bits.
+/// REQUIRES: a float of 16 bits or more, a signed integer, or a format of ggml's but IQ1, IQ2 and IQ3.
 std::vector<std::byte> make_sample_weights(std::string_view name, FormatId format,
                                            std::int64_t rows, std::int64_t cols);
 

@@ -41,7 +41,22 @@ std::vector<std::size_t> scale_places(FormatId format) {
     case FormatId::kQ8_0:
     case FormatId::kQ4_0:
     case FormatId::kIQ4_XS:
+    case FormatId::kQ4_1:
+    case FormatId::kQ5_0:
+    case FormatId::kQ5_1:
+    case FormatId::kQ8_1:
+    case FormatId::kIQ4_NL:
+    case FormatId::kQ1_0:
+    case FormatId::kQ2_0:
       return {0};
+    case FormatId::kQ2_K:
+      return {80, 82};
+    case FormatId::kQ3_K:
+      return {108};
+    case FormatId::kTQ1_0:
+      return {52};
+    case FormatId::kTQ2_0:
+      return {64};
     case FormatId::kQ4_K:
     case FormatId::kQ5_K:
       return {0, 2};
@@ -89,14 +104,17 @@ TEST_CASE("the sample model is a llama of sane size and many formats") {
     columns.insert(tensor.cols());
     has_odd_rows = has_odd_rows || (tensor.n_dims == 2 && tensor.rows() % 2 == 1);
   }
-  CHECK(formats == std::set<std::string_view>{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_K", "q5_K",
-                                              "q6_K", "iq4_xs", "ggml_mxfp4"});
+  CHECK(formats == std::set<std::string_view>{
+                       "f32",  "f16",    "bf16",       "q8_0",  "q4_0", "q4_K", "q5_K",
+                       "q6_K", "iq4_xs", "ggml_mxfp4", "q4_1",  "q5_0", "q5_1", "q2_K",
+                       "q3_K", "iq4_nl", "tq1_0",      "tq2_0", "q1_0", "q2_0", "ggml_nvfp4",
+                       "f64",  "i8",     "i16",        "i32",   "i64",  "q8_1", "q8_K"});
   CHECK(columns == std::set<std::int64_t>{256, 512});
   CHECK(has_odd_rows);
 
   const Metadata& metadata = model.metadata();
   CHECK(metadata.find_string("general.architecture") == "llama");
-  CHECK(metadata.find_uint("llama.block_count") == 2);
+  CHECK(metadata.find_uint("llama.block_count") == 4);
   CHECK(metadata.find_uint("llama.embedding_length") == 256);
   CHECK(metadata.find_uint("llama.feed_forward_length") == 512);
   CHECK(metadata.find_uint("llama.attention.head_count") == 4);
