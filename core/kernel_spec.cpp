@@ -175,8 +175,8 @@ void validate(const KernelSpec& spec) {
   if (is_product(spec.op)) {
     if (is_dequant_only(spec.weight)) {
       throw SpecError("format", format.name,
-                      fmt::format("a format of weights for {} ({} has dequant only)",
-                                  op_name(spec.op), format.name));
+                      fmt::format("formats that {} takes ({} has dequant only)", op_name(spec.op),
+                                  format.name));
     }
     validate_activations(spec);
   } else if (spec.bias || spec.x_scale) {

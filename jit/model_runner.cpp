@@ -149,7 +149,7 @@ struct Measured {
   ErrorMeter meter;
 };
 
-/// The kernels of a group of tensors, of the plan's.
+/// The kernels of a group of tensors, of the plan's. Formats that only dequant reads have no products.
 struct GroupKernels {
   const LoadedKernel* dequant = nullptr;
   const LoadedKernel* matvec = nullptr;
@@ -200,28 +200,42 @@ class TensorRunner {
         max_checked_elements_(std::max<std::int64_t>(
             1, kMaxCheckedElements / static_cast<std::int64_t>(pieces_.size()))) {}
 
-  /// Runs dequant, matvec and matmul on each piece while it is on the device.
+  /// Runs dequant, matvec and matmul, as far as the group has them, on each piece while it is on the
+  /// device.
   std::vector<KernelRun> run(const GroupChoice& choice) {
     const bool is_scanned = choice.nan_scan != nullptr;
     const bool has_nans = is_scanned && find_nans(*choice.nan_scan);
     const GroupKernels& kernels = is_scanned && !has_nans ? choice.finite : choice.any;
+    struct Product {
+      const LoadedKernel* kernel;
+      std::int64_t n;  // rows of x
+      Measured measured;
+    };
+    std::vector<Product> products;
+    for (const auto& [kernel, n] :
+         {std::pair{kernels.matvec, std::int64_t{1}}, std::pair{kernels.matmul, kMatmulColumns}}) {
+      if (kernel != nullptr) products.push_back({kernel, n, begin(*kernel, has_nans)});
+    }
     Measured decoded = begin(*kernels.dequant, has_nans);
-    Measured multiplied = begin(*kernels.matvec, has_nans);
-    Measured multiplied_many = begin(*kernels.matmul, has_nans);
-    const std::vector<float> x = make_x(kMatmulColumns);
-    const auto x_buffer = device_.allocate(x.size() * sizeof(float));
-    device_.upload(*stream_, std::as_bytes(std::span(x)), *x_buffer, 0);
+    std::vector<float> x;
+    std::unique_ptr<runtime::Buffer> x_buffer;
+    if (!products.empty()) {
+      x = make_x(kMatmulColumns);
+      x_buffer = device_.allocate(x.size() * sizeof(float));
+      device_.upload(*stream_, std::as_bytes(std::span(x)), *x_buffer, 0);
+    }
     for (const Piece& piece : pieces_) {
       const PieceOnDevice w(device_, *stream_, tensor_, piece);
       run_dequant(*kernels.dequant, piece, w, decoded);
-      run_product(*kernels.matvec, 1, piece, w, x, *x_buffer, multiplied);
-      run_product(*kernels.matmul, kMatmulColumns, piece, w, x, *x_buffer, multiplied_many);
+      for (Product& product : products)
+        run_product(*product.kernel, product.n, piece, w, x, *x_buffer, product.measured);
     }
     const double weight_bytes = static_cast<double>(tensor_.bytes());
     const double decoded_bytes =
         static_cast<double>(tensor_.elements()) * static_cast<double>(sizeof(float));
-    return {end(decoded, weight_bytes + decoded_bytes), end(multiplied, weight_bytes),
-            end(multiplied_many, weight_bytes)};
+    std::vector<KernelRun> runs = {end(decoded, weight_bytes + decoded_bytes)};
+    for (Product& product : products) runs.push_back(end(product.measured, weight_bytes));
+    return runs;
   }
 
  private:

@@ -33,6 +33,17 @@ std::string fp8_advice(const TensorGroup& group, const Target& target) {
                      fmt::join(format_aliases(group.format), ", "), group.lowering.summary);
 }
 
+/// " (i32, q8_1: dequant only)" if there are tensors that no product takes, or "".
+std::string dequant_only_note(const Plan& plan) {
+  std::vector<std::string_view> names;
+  for (const TensorGroup& group : plan.groups) {
+    const std::string_view name = get_format(group.format).name;
+    const bool is_new = std::find(names.begin(), names.end(), name) == names.end();
+    if (is_dequant_only(group.format) && is_new) names.push_back(name);
+  }
+  return names.empty() ? "" : fmt::format(" ({}: dequant only)", fmt::join(names, ", "));
+}
+
 /// Whether some code of the format is a NaN: of the FP8 formats all but e4b15.
 bool has_nan_codes(FormatId format) {
   return get_format(format).family == FormatFamily::kFp8 && format != FormatId::kFp8E4B15;
@@ -84,8 +95,10 @@ Plan make_plan(const model::Model& model, const Target& target) {
       made.cols = tensor.cols();
       made.scale = tensor.scale_grid;
       made.lowering = codegen::get_lowering(tensor.format, target);
-      for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul})
+      for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul}) {
+        if (is_product(op) && is_dequant_only(tensor.format)) continue;
         made.kernels.push_back(spec_for(tensor, op, target));
+      }
       if (has_nan_codes(tensor.format)) add_finite_kernels(made.kernels);
       group = plan.groups.insert(plan.groups.end(), std::move(made));
     }
@@ -114,8 +127,8 @@ TargetVerdict judge(const Plan& plan) {
       [](std::size_t sum, const TensorGroup& group) { return sum + group.tensors.size(); });
   const std::size_t all = served + plan.skipped.size();
   if (plan.skipped.empty()) {
-    result.reason = fmt::format("every tensor has its kernels on {}, every conversion is exact",
-                                plan.target.name());
+    result.reason = fmt::format("every tensor has its kernels on {}{}, every conversion is exact",
+                                plan.target.name(), dequant_only_note(plan));
   } else {
     std::vector<std::string> formats;
     for (const SkippedTensor& skipped : plan.skipped) {

@@ -27,8 +27,8 @@ struct TensorGroup {
   std::vector<const model::TensorInfo*> tensors;
   std::uint64_t bytes = 0;
   codegen::Lowering lowering;
-  /// dequant to f32, matvec with f32 activations and one column, matmul with f32 activations. Formats
-  /// with NaN codes: then nan_scan, and the three again for weights that it found finite.
+  /// dequant to f32, matvec with f32 activations and one column, matmul with f32 activations; only
+  /// dequant where is_dequant_only says so. Formats with NaN codes: then nan_scan, and the three again for weights that it found finite.
   std::vector<KernelSpec> kernels;
 };
 

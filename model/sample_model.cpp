@@ -18,8 +18,9 @@ constexpr std::int64_t kHeads = 4;
 constexpr std::int64_t kHeadsKv = 2;
 constexpr std::int64_t kKeyValueRows = kEmbedding / kHeads * kHeadsKv;
 constexpr std::int64_t kVocabulary = 1001;  // odd on purpose: no tile divides it
+constexpr std::int64_t kNumberRows = 19;
 constexpr std::uint32_t kContext = 512;
-constexpr std::uint32_t kLayers = 3;
+constexpr std::uint32_t kLayers = 5;
 
 struct SampleTensor {
   std::string name;
@@ -34,23 +35,67 @@ std::vector<SampleTensor> list_tensors() {
   const std::vector<std::int64_t> key_value = {kEmbedding, kKeyValueRows};
   const std::vector<std::int64_t> up = {kEmbedding, kFeedForward};
   const std::vector<std::int64_t> down = {kFeedForward, kEmbedding};
+  const std::vector<std::int64_t> numbers = {kEmbedding, kNumberRows};
   const std::vector<std::int64_t> vocabulary = {kEmbedding, kVocabulary};
   return {
-      {"token_embd.weight", kQ4_K, vocabulary},    {"blk.0.attn_norm.weight", kF32, vector},
-      {"blk.0.attn_q.weight", kQ4_K, square},      {"blk.0.attn_k.weight", kF16, key_value},
-      {"blk.0.attn_v.weight", kQ8_0, key_value},   {"blk.0.attn_output.weight", kQ5_K, square},
-      {"blk.0.ffn_norm.weight", kF32, vector},     {"blk.0.ffn_gate.weight", kQ4_0, up},
-      {"blk.0.ffn_up.weight", kIQ4_XS, up},        {"blk.0.ffn_down.weight", kQ5_K, down},
-      {"blk.1.attn_norm.weight", kF32, vector},    {"blk.1.attn_q.weight", kBF16, square},
-      {"blk.1.attn_k.weight", kF32, key_value},    {"blk.1.attn_v.weight", kQ6_K, key_value},
-      {"blk.1.attn_output.weight", kQ8_0, square}, {"blk.1.ffn_norm.weight", kF32, vector},
-      {"blk.1.ffn_gate.weight", kQ4_0, up},        {"blk.1.ffn_up.weight", kGgmlMxfp4, up},
-      {"blk.1.ffn_down.weight", kQ6_K, down},      {"blk.2.attn_norm.weight", kF32, vector},
-      {"blk.2.attn_q.weight", kIQ3_XXS, square},   {"blk.2.attn_k.weight", kIQ2_XS, key_value},
-      {"blk.2.attn_v.weight", kIQ2_S, key_value},  {"blk.2.attn_output.weight", kIQ2_XXS, square},
-      {"blk.2.ffn_norm.weight", kF32, vector},     {"blk.2.ffn_gate.weight", kIQ1_S, up},
-      {"blk.2.ffn_up.weight", kIQ1_M, up},         {"blk.2.ffn_down.weight", kIQ3_S, down},
-      {"output_norm.weight", kF32, vector},        {"output.weight", kQ6_K, vocabulary},
+      {"token_embd.weight", kQ4_K, vocabulary},
+      {"blk.0.attn_norm.weight", kF32, vector},
+      {"blk.0.attn_q.weight", kQ4_K, square},
+      {"blk.0.attn_k.weight", kF16, key_value},
+      {"blk.0.attn_v.weight", kQ8_0, key_value},
+      {"blk.0.attn_output.weight", kQ5_K, square},
+      {"blk.0.ffn_norm.weight", kF32, vector},
+      {"blk.0.ffn_gate.weight", kQ4_0, up},
+      {"blk.0.ffn_up.weight", kIQ4_XS, up},
+      {"blk.0.ffn_down.weight", kQ5_K, down},
+      {"blk.1.attn_norm.weight", kF32, vector},
+      {"blk.1.attn_q.weight", kBF16, square},
+      {"blk.1.attn_k.weight", kF32, key_value},
+      {"blk.1.attn_v.weight", kQ6_K, key_value},
+      {"blk.1.attn_output.weight", kQ8_0, square},
+      {"blk.1.ffn_norm.weight", kF32, vector},
+      {"blk.1.ffn_gate.weight", kQ4_0, up},
+      {"blk.1.ffn_up.weight", kGgmlMxfp4, up},
+      {"blk.1.ffn_down.weight", kQ6_K, down},
+      {"output_norm.weight", kF32, vector},
+      {"output.weight", kQ6_K, vocabulary},
+      // Two layers of other block formats.
+      {"blk.2.attn_norm.weight", kF32, vector},
+      {"blk.2.attn_q.weight", kQ4_1, square},
+      {"blk.2.attn_k.weight", kQ5_0, key_value},
+      {"blk.2.attn_v.weight", kQ5_1, key_value},
+      {"blk.2.attn_output.weight", kQ2_K, square},
+      {"blk.2.ffn_norm.weight", kF32, vector},
+      {"blk.2.ffn_gate.weight", kIQ4_NL, up},
+      {"blk.2.ffn_up.weight", kGgmlMxfp4, up},
+      {"blk.2.ffn_down.weight", kGgmlNvfp4, down},
+      {"blk.3.attn_norm.weight", kF32, vector},
+      {"blk.3.attn_q.weight", kTQ1_0, square},
+      {"blk.3.attn_k.weight", kTQ2_0, key_value},
+      {"blk.3.attn_v.weight", kQ1_0, key_value},
+      {"blk.3.attn_output.weight", kQ2_0, square},
+      {"blk.3.ffn_norm.weight", kF32, vector},
+      {"blk.3.ffn_gate.weight", kQ4_1, up},
+      {"blk.3.ffn_up.weight", kQ2_K, up},
+      {"blk.3.ffn_down.weight", kQ3_K, down},
+      // A layer of formats with codebooks.
+      {"blk.4.attn_norm.weight", kF32, vector},
+      {"blk.4.attn_q.weight", kIQ3_XXS, square},
+      {"blk.4.attn_k.weight", kIQ2_XS, key_value},
+      {"blk.4.attn_v.weight", kIQ2_S, key_value},
+      {"blk.4.attn_output.weight", kIQ2_XXS, square},
+      {"blk.4.ffn_norm.weight", kF32, vector},
+      {"blk.4.ffn_gate.weight", kIQ1_S, up},
+      {"blk.4.ffn_up.weight", kIQ1_M, up},
+      {"blk.4.ffn_down.weight", kIQ3_S, down},
+      // No part of a llama: formats of numbers, and of activations.
+      {"numbers.f64", kF64, numbers},
+      {"numbers.i8", kI8, numbers},
+      {"numbers.i16", kI16, numbers},
+      {"numbers.i32", kI32, numbers},
+      {"numbers.i64", kI64, numbers},
+      {"activations.q8_1", kQ8_1, numbers},
+      {"activations.q8_K", kQ8_K, numbers},
   };
 }
 

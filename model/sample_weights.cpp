@@ -134,6 +134,86 @@ void fill_block(FormatId format, Block block, double deviation, Random& random) 
       block[0] = static_cast<std::byte>(127 + exponent);
       return;
     }
+    case FormatId::kF64:
+      store(block, 0, weight);
+      return;
+    case FormatId::kI8:
+    case FormatId::kI16:
+    case FormatId::kI32:
+    case FormatId::kI64:
+      return;
+    case FormatId::kQ4_1:
+      store_scale(block, 0, scale / 4.6);
+      store_scale(block, 2, -7.5 * scale / 4.6);
+      return;  // codes 0..15
+    case FormatId::kQ5_0:
+      store_scale(block, 0, scale / 9.25);
+      return;  // codes -16..15
+    case FormatId::kQ5_1:
+      store_scale(block, 0, scale / 9.23);
+      store_scale(block, 2, -15.5 * scale / 9.23);
+      return;  // codes 0..31
+    case FormatId::kQ8_1: {
+      constexpr std::size_t kCodesAt = 4;
+      int sum = 0;
+      for (std::byte code : block.subspan(kCodesAt)) sum += static_cast<std::int8_t>(code);
+      store_scale(block, 0, scale / 73.9);
+      store_scale(block, 2, sum * scale / 73.9);
+      return;
+    }
+    case FormatId::kQ2_K:  // scale 0..15 * code 0..3, minus minimum 0..15 * 1.5
+      store_scale(block, 80, scale / 13.9);
+      store_scale(block, 82, 1.5 * scale / 13.9);
+      return;
+    case FormatId::kQ3_K:  // scale -32..31 * code -4..3
+      store_scale(block, 108, scale / 43.3);
+      return;
+    case FormatId::kQ8_K: {  // f32 scale, 256 codes, their sums by 16
+      constexpr std::size_t kCodesAt = 4, kSumsAt = 260, kSummed = 16;
+      store(block, 0, static_cast<float>(scale / 73.9));
+      for (std::size_t at = kCodesAt; at < kSumsAt; at += kSummed) {
+        std::int16_t sum = 0;
+        for (std::byte code : block.subspan(at, kSummed)) sum += static_cast<std::int8_t>(code);
+        store(block, kSumsAt + (at - kCodesAt) / kSummed * sizeof sum, sum);
+      }
+      return;
+    }
+    case FormatId::kIQ4_NL:  // the codebook's deviation is 67
+      store_scale(block, 0, scale / 67.4);
+      return;
+    case FormatId::kGgmlNvfp4:  // four e4m3 scales, below 2^-5 multiples of 2^-9
+      for (std::byte& code : block.first(4)) {
+        const double group_scale = deviation * (0.75 + 0.5 * random.uniform()) / 2.93;
+        code = static_cast<std::byte>(static_cast<int>(group_scale * 0x1p+9 + 0.5));
+      }
+      return;
+    case FormatId::
+        kTQ1_0: {  // digits -1..1, as a fraction of 256 rounded up; the last bytes have four
+      constexpr std::size_t kFiveDigits = 48, kScaleAt = 52;
+      for (std::size_t at = 0; at < kScaleAt; ++at) {
+        const unsigned first_four = static_cast<unsigned>(random.next() % 81);
+        const unsigned fifth = at < kFiveDigits ? static_cast<unsigned>(random.next() % 3) : 0;
+        block[at] = static_cast<std::byte>(((first_four * 3 + fifth) * 256 + 242) / 243);
+      }
+      store_scale(block, kScaleAt, scale / 0.816);
+      return;
+    }
+    case FormatId::kTQ2_0: {  // codes -1..1, stored plus 1
+      constexpr std::size_t kScaleAt = 64;
+      for (std::byte& codes : block.first(kScaleAt)) {
+        unsigned four = 0;
+        for (int i = 0; i < 4; ++i) four = four << 2 | static_cast<unsigned>(random.next() % 3);
+        codes = static_cast<std::byte>(four);
+      }
+      store_scale(block, kScaleAt, scale / 0.816);
+      return;
+    }
+    case FormatId::kQ1_0:  // codes -1 and 1
+      store_scale(block, 0, scale);
+      return;
+    case FormatId::kQ2_0:  // codes -1..2
+      store_scale(block, 0, scale / 1.22);
+      return;
     default:
       KTJIT_UNREACHABLE("a format that the sample model uses");
   }

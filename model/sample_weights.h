@@ -11,7 +11,8 @@
 namespace ktjit::model {
 
 /// A [rows, cols] matrix whose decoded values deviate by about 1 / sqrt(cols); the name is the seed.
-/// REQUIRES: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, iq1, iq2, iq3, iq4_xs or ggml_mxfp4.
+/// Integers are random bits.
+/// REQUIRES: a float of 16 bits or more, a signed integer, or a format of ggml's.
 std::vector<std::byte> make_sample_weights(std::string_view name, FormatId format,
                                            std::int64_t rows, std::int64_t cols);
 

@@ -76,10 +76,6 @@ TEST_CASE("exec dequant of a model's tensor equals the reference") {
     const auto result = cli.run({"exec", sample, "--tensor", name, "--op", "dequant", "--out",
                                  cli.path("y.f32"), "--device", "cpu"});
     INFO(result.err);
-    if (result.exit_code == 2) {
-      WARN("not served yet: " << ktjit::get_format(tensor.format).name);
-      continue;
-    }
     REQUIRE(result.exit_code == 0);
     CHECK(ktjit::compare_bits(read_floats(cli.path("y.f32")), decode_all(view_of(tensor))).equal());
   }
@@ -166,6 +162,29 @@ TEST_CASE("exec quantize says which options a format needs") {
   CHECK_THAT(error_of({"--format", "mxfp4", "--shape", "1x96", "--scale-out", cli.path("s"),
                        "--no-saturate"}),
              Contains("--no-saturate goes with a plain cast"));
+}
+
+TEST_CASE("exec dequantises integers, and refuses to multiply by them") {
+  CliFixture cli;
+  const std::string sample = cli.make_sample();
+  const std::vector<float> x = random_floats(256);
+  cli.write_file("x.f32", std::as_bytes(std::span(x)));
+  for (const std::string op : {"matvec", "matmul"}) {
+    const auto refused =
+        cli.run({"exec", sample, "--tensor", "numbers.i32", "--op", op, "--x", cli.path("x.f32"),
+                 "--out", cli.path("y.f32"), "--device", "cpu"});
+    CHECK(refused.exit_code == 2);
+    CHECK_THAT(refused.err, Contains("format is i32") && Contains("dequant only"));
+  }
+  if (!cli.has_worker("exec dequant")) return;
+  const auto result = cli.run({"exec", sample, "--tensor", "numbers.i32", "--op", "dequant",
+                               "--out", cli.path("y.f32"), "--device", "cpu"});
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  const auto model = ktjit::model::open_model(sample);
+  CHECK(ktjit::compare_bits(read_floats(cli.path("y.f32")),
+                            decode_all(view_of(model.get_tensor("numbers.i32"))))
+            .equal());
 }
 
 TEST_CASE("exec quantises to FP8, and multiplies by what it quantised under afp8") {

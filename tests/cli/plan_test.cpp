@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/cli/cli_fixture.h"
+#include "tests/cli/partly_served.h"
 
 using Catch::Matchers::Contains;
 using ktjit::test::CliFixture;
@@ -175,11 +176,11 @@ TEST_CASE("plan says whether a model fits") {
   const auto large =
       cli.run_json({"plan", sample, "--target", "sm_86", "--memory", "24G", "--json"});
   CHECK(large.at("targets").at(0).at("fits") == true);
-  // Two layers, two heads of 64 for keys and for values, two bytes each.
-  CHECK(large.at("targets").at(0).at("kv_cache_bytes") == 2 * 4096 * 2 * (64 + 64) * 2);
+  // Four layers, two heads of 64 for keys and for values, two bytes each.
+  CHECK(large.at("targets").at(0).at("kv_cache_bytes") == 4 * 4096 * 2 * (64 + 64) * 2);
   const auto shorter =
       cli.run_json({"plan", sample, "--target", "sm_86", "--context", "100", "--json"});
-  CHECK(shorter.at("targets").at(0).at("kv_cache_bytes") == 2 * 100 * 2 * (64 + 64) * 2);
+  CHECK(shorter.at("targets").at(0).at("kv_cache_bytes") == 4 * 100 * 2 * (64 + 64) * 2);
 }
 
 TEST_CASE("plan without a target plans for this machine") {
@@ -191,11 +192,26 @@ TEST_CASE("plan without a target plans for this machine") {
 
 TEST_CASE("a plan's tensors without kernels are listed") {
   CliFixture cli;
-  const auto document = cli.run_json({"plan", cli.make_sample(), "--target", "sm_86", "--json"});
-  for (const auto& skipped : document.at("targets").at(0).at("skipped")) {
-    CHECK(skipped.at("tensor").is_string());
-    CHECK(skipped.at("format").is_string());
-    CHECK(skipped.at("reason").is_string());
+  const auto document = cli.run_json(
+      {"plan", ktjit::test::make_partly_served(cli), "--target", "sm_86", "--json"}, 1);
+  const auto& target = document.at("targets").at(0);
+  CHECK(target.at("verdict") == "no");
+  REQUIRE(target.at("skipped").size() == 1);
+  CHECK(target.at("skipped").at(0).at("tensor") == "codes");
+  CHECK(target.at("skipped").at(0).at("format") == "u8");
+  CHECK_THAT(target.at("skipped").at(0).at("reason").get<std::string>(), Contains("u8"));
+}
+
+TEST_CASE("the sample's formats all have kernels, the integers' only dequant") {
+  CliFixture cli;
+  const auto document = cli.run_json({"plan", cli.make_sample(), "--target", "sm_61", "--json"});
+  const auto& target = document.at("targets").at(0);
+  CHECK(target.at("skipped").empty());
+  CHECK_THAT(target.at("reason").get<std::string>(), Contains("i64") && Contains("dequant only"));
+  for (const auto& group : target.at("groups")) {
+    const bool is_integer = group.at("format").get<std::string>().starts_with("i") &&
+                            !group.at("format").get<std::string>().starts_with("iq");
+    if (is_integer) CHECK(group.at("kernels").size() == 1);
   }
 }
 

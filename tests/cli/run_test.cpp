@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/cli/cli_fixture.h"
+#include "tests/cli/partly_served.h"
 
 using Catch::Matchers::Contains;
 using ktjit::test::CliFixture;
@@ -81,7 +82,8 @@ TEST_CASE("run --json has the fields that scripts rely on") {
   REQUIRE(!report.at("kernels").empty());
   for (const auto& kernel : report.at("kernels")) {
     CHECK(kernel.at("tensor").is_string());
-    CHECK((kernel.at("op") == "dequant" || kernel.at("op") == "matvec" || kernel.at("op") == "matmul"));
+    CHECK((kernel.at("op") == "dequant" || kernel.at("op") == "matvec" ||
+           kernel.at("op") == "matmul"));
     CHECK(kernel.at("format").is_string());
     CHECK(kernel.at("rows").is_number_integer());
     CHECK(kernel.at("cols").is_number_integer());
@@ -95,11 +97,22 @@ TEST_CASE("run --json has the fields that scripts rely on") {
     if (kernel.at("op") == "dequant") CHECK(kernel.at("max_abs_err") == 0.0);
   }
   REQUIRE(report.at("skipped").is_array());
-  for (const auto& skipped : report.at("skipped")) {
-    CHECK(skipped.at("tensor").is_string());
-    CHECK(skipped.at("format").is_string());
-    CHECK(skipped.at("reason").is_string());
-  }
+  CHECK(report.at("skipped").empty());
+}
+
+TEST_CASE("run lists tensors that nothing computes with, and checks the others") {
+  CliFixture cli;
+  if (!cli.has_worker("run on the CPU")) return;
+  const std::string model = ktjit::test::make_partly_served(cli);
+  const auto report = cli.run_json({"run", model, "--device", "cpu", "--json"});
+  CHECK(report.at("ok") == true);
+  CHECK(report.at("kernels").size() == 3);
+  REQUIRE(report.at("skipped").size() == 1);
+  CHECK(report.at("skipped").at(0).at("tensor") == "codes");
+  CHECK(report.at("skipped").at(0).at("format") == "u8");
+  CHECK_THAT(report.at("skipped").at(0).at("reason").get<std::string>(), Contains("u8"));
+  CHECK_THAT(cli.run({"run", model, "--device", "cpu"}).out,
+             Contains("skipped 1 tensor of format u8") && Contains("codes"));
 }
 
 TEST_CASE("run accounts for every tensor with --all, and prints a table") {

@@ -54,6 +54,30 @@ TEST_CASE("specs that back ends serve are valid") {
   }
 }
 
+TEST_CASE("signed integers, q8_1 and q8_K have dequant only") {
+  for (const Format& format : all_formats()) {
+    KernelSpec spec = fp8_matvec();
+    spec.weight = format.id;
+    spec.scale = fixed_scale_grid(format.id);
+    spec.layout.cols = 512;
+    const bool is_refused =
+        std::set<std::string_view>{"i8", "i16", "i32", "i64", "q8_1", "q8_K"}.contains(format.name);
+    CAPTURE(format.name);
+    CHECK(is_dequant_only(format.id) == is_refused);
+    for (Op op : {Op::kMatvec, Op::kMatmul}) {
+      spec.op = op;
+      CHECK(refused_field(spec) == (is_refused ? "format" : ""));
+    }
+    spec.op = Op::kDequant;
+    CHECK(refused_field(spec).empty());
+  }
+  KernelSpec spec = fp8_matvec();
+  spec.weight = FormatId::kI64;
+  spec.scale.reset();
+  CHECK_THROWS_WITH(validate(spec),
+                    "format is i64, allowed: formats that matvec takes (i64 has dequant only)");
+}
+
 TEST_CASE("each wrong field is refused by its name") {
   struct Case {
     std::string what;
