@@ -144,7 +144,9 @@ KTJIT_API ktjit_status ktjit_synchronize(ktjit_device* device, void* stream);
 //   dequant   y[r, c] = decode(w)[r, c] (* scale)
 //   matvec    y[j, r] = sum over c of decode(w)[r, c] * x[j, c] (+ bias[r]), up to 8 rows j of x
 //   matmul    the same for any number of rows of x
-//   quantize  w[r, c] = encode(x[r, c] / scale), the scale of each group chosen from its largest |x|
+//   quantize  w[r, c] = encode(x[r, c] / scale), the scale of each group chosen from its largest |x|: to
+//             FP8, with f32 or e8m0 scales of blocks of 1 and more rows, or none; mxfp8_*, mxfp6_*, mxfp4,
+//             nvfp4; q8_0, q4_0; bare fp6_*, fp4_*
 //   nan_scan  found = 1 if any code of w is a NaN, else found is left as it is
 typedef struct ktjit_kernel_desc {
   size_t struct_size;
@@ -231,7 +233,8 @@ typedef struct ktjit_arguments {
   size_t struct_size;
   ktjit_address w;        // [rows, cols]; written by quantize
   ktjit_address scale;    // row-major, [ceil(rows / block_rows), ceil(cols / block_cols)]; written
-                          // by quantize
+                          // by quantize, but for nvfp4's first 16 bytes: there the caller has put
+                          // the tensor's f32 scale, positive, and zeros
   ktjit_address x;        // products [n, cols], quantize [rows, cols]
   ktjit_address x_scale;  // afp8: [n, ceil(cols / group)] f32
   ktjit_address bias;     // [rows]

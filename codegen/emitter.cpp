@@ -105,6 +105,11 @@ TemplateValues header_values(const KernelSpec& spec) {
                     spec.op == Op::kQuantize ? "out" : "in ", scale_type_name(grid.type), rows,
                     grid.cols_of_scales(spec.layout.cols), extent(grid.block_rows, "rows"),
                     extent(grid.block_cols, "cols"));
+    if (spec.op == Op::kQuantize && grid.header_bytes() != 0) {
+      values["scale_description"] += fmt::format(
+          "//   scale    in   f32  the tensor's, in the first 4 of the {} bytes before those\n",
+          grid.header_bytes());
+    }
   }
   return values;
 }

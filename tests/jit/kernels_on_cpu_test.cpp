@@ -77,11 +77,11 @@ TEST_CASE("CPU products add the bias and round y once") {
 TEST_CASE("CPU products propagate NaN weights, unless a scan found none") {
   CpuBench().check(test::check_nan_weights, 2000);
 }
-TEST_CASE("CPU narrows all f16 and bf16 values to FP8 bit for bit") {
-  CpuBench().check(test::check_quantize, 3 * 4 * 65536);
+TEST_CASE("CPU narrows all f16 and bf16 values to floats of 4 to 8 bits bit for bit") {
+  CpuBench().check(test::check_quantize, 8 * 4 * 65536 / 2);
 }
-TEST_CASE("CPU quantises groups bit for bit") {
-  CpuBench().check(test::check_quantize_groups, 100000);
+TEST_CASE("CPU quantises with scales and to ggml's blocks bit for bit") {
+  CpuBench().check(test::check_quantize_groups, 500000);
 }
 TEST_CASE("CPU finds NaN codes") { CpuBench().check(test::check_nan_scan, 300); }
 
