@@ -30,6 +30,12 @@ struct Lowering {
 /// Errors: SpecError if no kernel serves the format yet.
 Lowering get_lowering(FormatId format, const Target& target, bool weights_finite = false);
 
+/// Whether the target has cvt of e2m1, e2m3, e3m2 and ue8m0.
+bool has_mx_cvt(const Target& target);
+
+/// Whether a scan that found no NaN allows a shorter routine somewhere.
+bool has_finite_routine(FormatId format);
+
 /// Whether any kernel serves the format; if not, `run` lists its tensors as skipped.
 bool is_served(FormatId format);
 

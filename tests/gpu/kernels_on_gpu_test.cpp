@@ -49,6 +49,9 @@ TEST_CASE("GPU matvec stays within the f32 bound") { GpuBench().check(test::chec
 TEST_CASE("GPU decodes all codes and scales of mxfp4 and nvfp4") {
   GpuBench().check(test::check_fp4_codes, 2 * 3 * 256 * 4096);
 }
+TEST_CASE("GPU decodes all codes and scales of mxfp6 and mxfp8") {
+  GpuBench().check(test::check_mx_codes, 3 * 256 * (2 * 1024 + 5 * 4096));
+}
 TEST_CASE("GPU matmul stays within the f32 bound, with every kind of tensor core") {
   GpuBench().check(test::check_matmul, 100000, {75, 86, 89});
 }
