@@ -45,7 +45,7 @@ struct TargetFacts {
 };
 
 struct FormatFacts {
-  FormatId format;
+  WeightFormat format;
   std::vector<std::pair<Target, codegen::Lowering>> lowerings;
 };
 
@@ -135,13 +135,13 @@ TargetFacts facts_of(Toolchain& toolchain, const Target& target, bool has_worker
   return facts;
 }
 
-std::vector<FormatFacts> find_lowerings(const std::vector<FormatId>& formats,
+std::vector<FormatFacts> find_lowerings(const std::vector<WeightFormat>& formats,
                                         const std::vector<Target>& targets) {
   std::vector<FormatFacts> found;
-  for (FormatId format : formats) {
+  for (const WeightFormat& format : formats) {
     FormatFacts facts{format, {}};
     for (const Target& target : targets) {
-      facts.lowerings.emplace_back(target, codegen::get_lowering(format, target));
+      facts.lowerings.emplace_back(target, codegen::get_lowering(format.id, target));
     }
     found.push_back(std::move(facts));
   }
@@ -202,8 +202,8 @@ Json to_json(const FormatFacts& facts) {
                        {"cost", cost > 0 ? Json(cost) : Json(nullptr)},
                        {"reason", lowering.reason}});
   }
-  return {{"format", get_format(facts.format).name},
-          {"aliases", format_aliases(facts.format)},
+  return {{"format", facts.format.name()},
+          {"aliases", format_aliases(facts.format.id)},
           {"targets", targets}};
 }
 
@@ -306,8 +306,8 @@ std::string targets_text(const Findings& findings) {
 }
 
 std::string format_text(const FormatFacts& facts) {
-  std::string text = std::string(get_format(facts.format).name);
-  const auto aliases = format_aliases(facts.format);
+  std::string text = std::string(facts.format.name());
+  const auto aliases = format_aliases(facts.format.id);
   if (!aliases.empty()) text += fmt::format(" (also {})", fmt::join(aliases, ", "));
   text += "\n";
   Table table({{"target"}, {"lowering"}, {"instructions per 4", Align::kRight}, {"reason"}});
@@ -316,7 +316,7 @@ std::string format_text(const FormatFacts& facts) {
     const int cost = lowering.instructions_per_4;
     table.add_row({target.name(), lowering.summary, cost > 0 ? fmt::format("{}", cost) : "",
                    lowering.reason});
-    refused_by_triton = refused_by_triton || (facts.format == FormatId::kFp8E4M3 &&
+    refused_by_triton = refused_by_triton || (facts.format.id == FormatId::kFp8E4M3 &&
                                               target.is_cuda() && target.sm < kFirstSmWithFp8Cvt);
   }
   text += table.to_text(2);
@@ -339,12 +339,12 @@ void print_text(const Findings& findings) {
   print(text);
 }
 
-std::vector<FormatId> choose_formats(const SubjectOptions& options) {
-  if (options.describes_tensor()) return {get_format(options.format).id};
-  std::vector<FormatId> formats;
+std::vector<WeightFormat> choose_formats(const SubjectOptions& options) {
+  if (options.describes_tensor()) return {get_weight_format(options.format, options.scale_grid())};
+  std::vector<WeightFormat> formats;
   for (const Format& format : all_formats()) {
     if (format.family == FormatFamily::kFp8 && codegen::is_served(format.id)) {
-      formats.push_back(format.id);
+      formats.push_back({format.id, std::nullopt});
     }
   }
   return formats;

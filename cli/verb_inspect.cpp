@@ -1,6 +1,7 @@
 // ktjit inspect: what a model file says about itself.
 #include <algorithm>
 #include <fmt/format.h>
+#include <string_view>
 #include <variant>
 
 #include "cli/argument_parser.h"
@@ -19,7 +20,8 @@ namespace {
 constexpr std::size_t kMaxArrayItems = 8;
 
 struct FormatTotal {
-  FormatId format;
+  std::string_view format;
+  double bits_per_element;
   std::size_t tensors = 0;
   std::uint64_t elements = 0;
   std::uint64_t bytes = 0;
@@ -29,10 +31,13 @@ struct FormatTotal {
 std::vector<FormatTotal> totals_by_format(const model::Model& model) {
   std::vector<FormatTotal> totals;
   for (const model::TensorInfo& tensor : model.tensors()) {
+    const std::string_view format = WeightFormat{tensor.format, tensor.scale_grid}.name();
     auto total = std::find_if(totals.begin(), totals.end(), [&](const FormatTotal& candidate) {
-      return candidate.format == tensor.format;
+      return candidate.format == format;
     });
-    if (total == totals.end()) total = totals.insert(totals.end(), {tensor.format});
+    if (total == totals.end()) {
+      total = totals.insert(totals.end(), {format, get_format(tensor.format).bits_per_element()});
+    }
     ++total->tensors;
     total->elements += static_cast<std::uint64_t>(tensor.elements());
     total->bytes += tensor.bytes();
@@ -75,7 +80,7 @@ Json to_json(const model::Model& model) {
     Json shape = Json::array();
     for (int i = 0; i < tensor.n_dims; ++i) shape.push_back(tensor.ne[static_cast<std::size_t>(i)]);
     tensors.push_back({{"name", tensor.name},
-                       {"format", get_format(tensor.format).name},
+                       {"format", WeightFormat{tensor.format, tensor.scale_grid}.name()},
                        {"shape", shape},
                        {"rows", tensor.rows()},
                        {"cols", tensor.cols()},
@@ -86,7 +91,7 @@ Json to_json(const model::Model& model) {
   }
   Json totals = Json::array();
   for (const FormatTotal& total : totals_by_format(model)) {
-    totals.push_back({{"format", get_format(total.format).name},
+    totals.push_back({{"format", total.format},
                       {"tensors", total.tensors},
                       {"elements", total.elements},
                       {"bytes", total.bytes}});
@@ -131,10 +136,10 @@ void print_text(const model::Model& model) {
                  {"bytes", Align::kRight},
                  {"size", Align::kRight}});
   for (const model::TensorInfo& tensor : model.tensors()) {
-    tensors.add_row({tensor.name, std::string(get_format(tensor.format).name),
-                     tensor.scale_grid ? scale_grid_name(tensor.scale_grid) : "",
-                     model::shape_to_text(tensor), fmt::format("{}", tensor.bytes()),
-                     human_bytes(tensor.bytes())});
+    tensors.add_row(
+        {tensor.name, std::string(WeightFormat{tensor.format, tensor.scale_grid}.name()),
+         tensor.scale_grid ? scale_grid_name(tensor.scale_grid) : "", model::shape_to_text(tensor),
+         fmt::format("{}", tensor.bytes()), human_bytes(tensor.bytes())});
   }
   append_table(text, tensors);
   Table totals({{"format"},
@@ -142,9 +147,8 @@ void print_text(const model::Model& model) {
                 {"size", Align::kRight},
                 {"bits per weight", Align::kRight}});
   for (const FormatTotal& total : totals_by_format(model)) {
-    const Format& format = get_format(total.format);
-    totals.add_row({std::string(format.name), fmt::format("{}", total.tensors),
-                    human_bytes(total.bytes), fmt::format("{:.2f}", format.bits_per_element())});
+    totals.add_row({std::string(total.format), fmt::format("{}", total.tensors),
+                    human_bytes(total.bytes), fmt::format("{:.2f}", total.bits_per_element)});
   }
   append_table(text, totals);
   for (const std::string& note : model.notes()) text += fmt::format("\nnote: {}", note);

@@ -75,7 +75,7 @@ Json group_json(const PlanReport& report, const TensorGroup& group) {
   for (const KernelSpec& kernel : group.kernels) kernels.push_back(kernel_name(kernel));
   const FormatCost& cost = cost_of(report, group.format);
   const int conversion = group.lowering.instructions_per_4;
-  return {{"format", get_format(group.format).name},
+  return {{"format", WeightFormat{group.format, group.scale}.name()},
           {"cols", group.cols},
           {"scales", scale_grid_name(group.scale)},
           {"tensors", group.tensors.size()},
@@ -257,7 +257,7 @@ std::string groups_text(const PlanReport& report) {
   for (const FormatRow& row : rows) {
     const TensorGroup& group = *row.first;
     const FormatCost& cost = cost_of(report, group.format);
-    table.add_row({std::string(get_format(group.format).name),
+    table.add_row({std::string(WeightFormat{group.format, group.scale}.name()),
                    group.scale ? scale_grid_name(group.scale) : "", fmt::format("{}", row.tensors),
                    human_bytes(row.bytes), fmt::format("{}", row.kernels),
                    fmt::format("{:.3f}", cost.bytes_per_weight),

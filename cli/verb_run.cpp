@@ -42,7 +42,7 @@ struct Circumstances {
 Json to_json(const KernelRun& run) {
   return {{"tensor", run.tensor},
           {"op", op_name(run.op)},
-          {"format", get_format(run.format).name},
+          {"format", WeightFormat{run.format, run.scale}.name()},
           {"rows", run.rows},
           {"cols", run.cols},
           {"lowering", run.lowering},
@@ -104,7 +104,7 @@ void print_kernels(const RunReport& report) {
                {"check"}});
   for (const KernelRun& run : report.kernels) {
     table.add_row({run.tensor, std::string(op_name(run.op)),
-                   std::string(get_format(run.format).name),
+                   std::string(WeightFormat{run.format, run.scale}.name()),
                    fmt::format("{}x{}", run.rows, run.cols), run.lowering,
                    run.cached ? "cached" : fmt::format("{:.1f}", run.compile_ms),
                    fmt::format("{:.2f}", run.gbps), percent_of_read(run, report.read_gbps),

@@ -39,9 +39,10 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
   variants["look_up_16"] = spec.target.has_cpu_feature("ssse3") ? "shuffle" : "compare";
   variants["multiply_add"] = spec.target.has_cpu_feature("fma") ? "fma" : "separate";
   if (!lowering.routine.empty()) {
-    const bool is_shorter = spec.weights_finite && spec.weight == FormatId::kFp8E4M3;
+    const bool is_shorter = spec.weights_finite && has_finite_routine(spec.weight);
     variants["decode_run_fp8"] = lowering.routine + (is_shorter ? "_finite" : "");
-    variants["is_not_finite"] = lowering.routine;
+    variants["decode_run_fp6"] = lowering.routine;
+    variants["is_not_finite"] = lowering.routine.ends_with("fnuz") ? "fnuz" : lowering.routine;
   }
   return variants;
 }
@@ -363,9 +364,9 @@ EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
 
 EmittedKernel emit_nan_scan(const KernelSpec& spec, Lowering lowering) {
   lowering.summary = "codes are compared, not decoded";
-  if (spec.weight != FormatId::kFp8E4M3 && spec.weight != FormatId::kFp8E5M2) {
+  if (spec.weight == FormatId::kFp8E4B15) {
     throw SpecError("format", get_format(spec.weight).name,
-                    "fp8_e4m3, fp8_e5m2: a format whose codes may be NaN");
+                    "an FP8 format that has NaN codes, as all but this one");
   }
   TemplateValues values = common_values(spec, lowering);
   for (const char* unused : {"constants", "scale_member", "scale_description", "math"})

@@ -66,6 +66,8 @@ std::optional<MmaPlan> plan_mma(const KernelSpec& spec) {
              (is_fp8 && spec.x_format == FormatId::kBF16 && has_bf16)) {
     if (!has_bf16 || spec.x_format != FormatId::kBF16) return std::nullopt;
     plan.pair_type = "bf16";
+  } else if (spec.weight == FormatId::kFp8E5M2Fnuz) {
+    return std::nullopt;  // no short way to f16: exponent 31 holds numbers
   } else if (is_fp8 || spec.weight == FormatId::kF16) {
     plan.pair_type = "f16";
     // Infinity times a second term that is 0 would be NaN.
@@ -190,15 +192,16 @@ std::string run_variant(const KernelSpec& spec, int tile_cols) {
 
 /// Whether the decode may skip NaN codes; those of x, where the same routine decodes them, are not scanned.
 bool is_scanned(const KernelSpec& spec, const MmaPlan& plan) {
-  return spec.weight == FormatId::kFp8E4M3 && spec.weights_finite && plan.x_form != XForm::kDecoded;
+  return spec.weights_finite && has_finite_routine(spec.weight) && plan.x_form != XForm::kDecoded;
 }
 
-std::string pair_variant(const KernelSpec& spec, const MmaPlan& plan) {
-  const std::string name(get_format(spec.weight).name);
+/// How codes become pairs, as Lowering names routines.
+std::string pair_routine(const KernelSpec& spec, const MmaPlan& plan) {
   const bool is_e4m3 = spec.weight == FormatId::kFp8E4M3;
   if (is_e4m3 && plan.pair_type == "f16" && get_cuda_facts(spec.target).fp8_cvt)
-    return "fp8_e4m3_cvt_f16";
-  return fmt::format("{}{}_{}", name, is_scanned(spec, plan) ? "_finite" : "", plan.pair_type);
+    return "fp8_e4m3_cvt";
+  return fmt::format("{}_{}x2{}", get_format(spec.weight).name, plan.pair_type,
+                     is_scanned(spec, plan) ? "_finite" : "");
 }
 
 std::string store_x_statements(const KernelSpec& spec, const MmaPlan& plan) {
@@ -309,7 +312,7 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
     lowering.summary = plan.words;
   } else {
     if (is_fp8) {
-      const bool by_cvt = pair_variant(spec, plan).find("_cvt_") != std::string::npos;
+      const bool by_cvt = pair_routine(spec, plan).ends_with("_cvt");
       lowering.kind = by_cvt ? LoweringKind::kHardware : LoweringKind::kSoftware;
       lowering.summary =
           by_cvt ? "hardware cvt to f16x2"
@@ -334,12 +337,7 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
   variants["w_pairs"] = is_fp8 ? "codes" : "native";
   variants["x_quad"] = plan.x_form == XForm::kDecoded ? "decoded" : "codes";
   variants["x_values"] = get_format(spec.x_format).name;
-  if (is_fp8 && !takes_codes) {
-    const std::string variant = pair_variant(spec, plan);
-    const bool is_whole = variant == "fp8_e4m3_cvt_f16" || variant == "fp8_e5m2_f16";
-    variants["fp8x4_to_pairs"] = is_whole ? variant : "software";
-    variants["fp8x2_to_pair"] = variant;
-  }
+  if (is_fp8 && !takes_codes) add_pair_variants(pair_routine(spec, plan), variants);
 
   TemplateValues values = matmul_values(spec, lowering, shape, names);
   const int w_bytes = element_bytes(spec.weight), x_bytes = element_bytes(spec.x_format);

@@ -30,7 +30,22 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
   FragmentVariants variants;
   variants["load_8_bytes"] = fmt::format("{}", payload_alignment(spec));
   variants["load_4_bytes"] = fmt::format("{}", std::min(payload_alignment(spec), 4));
-  if (!lowering.routine.empty()) variants["fp8x4_to_f32"] = lowering.routine;
+  variants["load_6_bytes"] =
+      row_alignment_bytes(get_format(spec.weight), spec.layout) >= 4 ? "4" : "1";
+  const bool has_mx = has_mx_cvt(spec.target);
+  variants["load_scale_e8m0"] = has_mx ? "cvt" : "bits";
+  variants["e4m3_to_f32"] = get_cuda_facts(spec.target).fp8_cvt ? "cvt" : "bits";
+  if (get_format(spec.weight).family == FormatFamily::kMx) {
+    variants["decode_run_fp4"] = lowering.routine;
+    variants["decode_run_fp6"] = has_mx ? "cvt" : lowering.routine;
+    variants["fp6x4_to_f32"] = lowering.routine;
+  } else if (lowering.routine.find("_f32") != std::string::npos) {
+    variants["fp8x4_to_f32"] = lowering.routine;
+  } else if (!lowering.routine.empty()) {
+    const bool is_bf16 = lowering.routine.find("_bf16x2") != std::string::npos;
+    variants["fp8x4_to_f32"] = is_bf16 ? "bf16x2" : "f16x2";
+    add_pair_variants(lowering.routine, variants);
+  }
   variants["f32_to_bf16"] = get_cuda_facts(spec.target).bf16_cvt ? "hardware" : "software";
   for (FormatId io : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
     const std::string name(get_format(io).name);
@@ -39,6 +54,14 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
     variants["store_run_" + name] = variant;
   }
   return variants;
+}
+
+void add_pair_variants(const std::string& routine, FragmentVariants& variants) {
+  const bool is_whole = routine.ends_with("_cvt") || routine == "fp8_e5m2_f16x2";
+  const bool uses_signs =
+      routine.find("fnuz") != std::string::npos && !routine.ends_with("_finite");
+  variants["fp8x4_to_pairs"] = is_whole ? routine : uses_signs ? "spread_signs" : "spread";
+  variants["fp8x2_to_pair"] = routine;
 }
 
 bool has_tail(const KernelSpec& spec) { return spec.layout.cols % kRun != 0; }

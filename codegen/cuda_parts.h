@@ -26,6 +26,8 @@ bool has_tail(const KernelSpec& spec);
 
 /// The variants that the spec's alignments and lowering pick.
 FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering);
+/// Chooses the piece fp8x4_to_pairs: `routine` is one to f16x2 or bf16x2, as Lowering has it.
+void add_pair_variants(const std::string& routine, FragmentVariants& variants);
 /// Names of the pieces that decode_statements and the scale's load call.
 std::vector<std::string> decode_fragments(const KernelSpec& spec);
 

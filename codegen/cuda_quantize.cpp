@@ -257,6 +257,8 @@ EmittedKernel emit_nan_scan(const KernelSpec& spec) {
   constexpr int kScanThreads = 256;
   constexpr std::int64_t kBytesPerCta = 65536;
   const Format& format = get_format(spec.weight);
+  const bool is_fnuz =
+      spec.weight == FormatId::kFp8E4M3Fnuz || spec.weight == FormatId::kFp8E5M2Fnuz;
   const int last_number = spec.weight == FormatId::kFp8E4M3   ? 0x7e
                           : spec.weight == FormatId::kFp8E5M2 ? 0x7b
                                                               : 0x7f;
@@ -273,14 +275,21 @@ EmittedKernel emit_nan_scan(const KernelSpec& spec) {
   values["emitter_version"] = number(kEmitterVersion);
   values["cols"] = number(spec.layout.cols);
   values["w_name"] = format.name;
-  values["last_number"] = fmt::format("{:#x}", last_number);
+  values["nan_codes"] =
+      is_fnuz ? "code 0x80 is"
+              : fmt::format("codes whose low 7 bits are above {:#x} are", last_number);
   values["rows_per_cta"] = number(shape.rows_per_cta);
   values["threads"] = number(kScanThreads);
-  values["constants"] = format_constants(
-      {{"kCols", number(spec.layout.cols), "columns of w"},
-       {"kRowsPerCta", number(shape.rows_per_cta), "rows of one CTA"},
-       {"kThreads", number(kScanThreads), "threads per CTA"},
-       {"kLastNumber", fmt::format("{:#x}", last_number), "codes above it are NaNs"}});
+  std::vector<Constant> constants = {{"kCols", number(spec.layout.cols), "columns of w"},
+                                     {"kRowsPerCta", number(shape.rows_per_cta), "rows of one CTA"},
+                                     {"kThreads", number(kScanThreads), "threads per CTA"}};
+  if (!is_fnuz) {
+    constants.push_back(
+        {"kLastNumber", fmt::format("{:#x}", last_number), "codes above it are NaNs"});
+  }
+  values["constants"] = format_constants(constants);
+  values["functions"] = FragmentLibrary::of("cuda").splice(
+      {"Words4", "nan_bits"}, {{"nan_bits", is_fnuz ? "minus_zero" : "above"}});
   return {fill_template(get_template("cuda/nan_scan.cu.in"), values), kernel_name(spec), shape,
           Lowering{LoweringKind::kNative, "", "", "native", 0}};
 }

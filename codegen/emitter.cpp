@@ -66,11 +66,11 @@ TemplateValues header_values(const KernelSpec& spec) {
   values["kernel"] = kernel_name(spec);
   values["emitter_version"] = fmt::format("{}", kEmitterVersion);
   values["cols"] = fmt::format("{}", spec.layout.cols);
-  values["weight_description"] =
-      fmt::format("{}  [rows, {}]  row-major{}", format.name, spec.layout.cols,
-                  format.block_elems == 1 ? ""
-                                          : fmt::format(", blocks of {} elements in {} bytes",
-                                                        format.block_elems, format.block_bytes));
+  values["weight_description"] = fmt::format(
+      "{}  [rows, {}]  row-major{}", WeightFormat{spec.weight, spec.scale}.name(), spec.layout.cols,
+      format.block_elems == 1 ? ""
+                              : fmt::format(", blocks of {} elements in {} bytes",
+                                            format.block_elems, format.block_bytes));
   const std::string decoded = spec.scale ? "decode(w) * scale" : "decode(w)";
   if (spec.op == Op::kDequant) {
     values["math"] = spec.y_format == FormatId::kF32
@@ -177,8 +177,10 @@ std::string scale_col_index(const ScaleGrid& grid, const std::string& col) {
 std::string decode_run_fragment(FormatId format) {
   const Format& facts = get_format(format);
   if (facts.family == FormatFamily::kFp8) return "decode_run_fp8";
-  return facts.family == FormatFamily::kMx ? "decode_run_fp4"
-                                           : fmt::format("decode_run_{}", facts.name);
+  if (facts.family == FormatFamily::kMx) {
+    return facts.bits_per_element() == 6 ? "decode_run_fp6" : "decode_run_fp4";
+  }
+  return fmt::format("decode_run_{}", facts.name);
 }
 
 }  // namespace ktjit::codegen

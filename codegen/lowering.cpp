@@ -1,9 +1,6 @@
-// Choices of conversion by target. The instruction counts are SASS of emitted kernels, see
-// docs/LOWERING.md.
+// Choices of conversion by target. What they cost is data: codegen/instruction_counts.h.
 #include "codegen/lowering.h"
 
-#include <algorithm>
-#include <array>
 #include <fmt/format.h>
 
 #include "codegen/instruction_counts.h"
@@ -15,140 +12,131 @@ namespace {
 
 using enum FormatId;
 
-constexpr std::array kServed = {kF32, kF16, kBF16, kFp8E4M3, kFp8E5M2, kFp8E4B15, kMxfp4, kNvfp4,
-                                kQ4_0, kQ8_0, kQ4_K, kQ5_K, kQ6_K,
-                                // Plain numbers, and ggml's blocks without large codebooks.
-                                kF64, kI8, kI16, kI32, kI64, kQ4_1, kQ5_0, kQ5_1, kQ8_1, kQ2_K,
-                                kQ3_K, kQ8_K, kIQ4_NL, kIQ4_XS, kTQ1_0, kTQ2_0, kGgmlMxfp4,
-                                kGgmlNvfp4, kQ1_0, kQ2_0,
-                                // ggml's blocks with codebooks.
-                                kIQ1_S, kIQ1_M, kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S};
+constexpr int kFirstSmWithBf16 = 80;  // bf16x2 arithmetic
+
+/// An exact routine of integers and floats: what it is called, how it works.
+struct SoftwareRoutine {
+  std::string_view form;  ///< of the results: f16x2, bf16x2, f32
+  std::string_view words;
+};
+
+/// For FP8 on a GPU. Through f16x2 or bf16x2 where that arithmetic is fast and holds the values.
+SoftwareRoutine fp8_routine(FormatId format, const CudaFacts& facts) {
+  constexpr SoftwareRoutine kF16x2 = {"f16x2", "bits moved into an f16x2, one multiply for two"};
+  constexpr SoftwareRoutine kF32 = {"f32", "bits moved into an f32, one multiply"};
+  switch (format) {
+    case kFp8E5M2:
+      return {"f16x2", "the code is the upper byte of an f16"};
+    case kFp8E4B15:
+      return {"f16x2", "bits moved into an f16x2"};
+    case kFp8E4M3:
+    case kFp8E4M3Fnuz:
+      return facts.fast_f16 ? kF16x2 : kF32;
+    default:  // e5m2fnuz has numbers where f16 has infinity
+      if (facts.sm < kFirstSmWithBf16) return kF32;
+      return {"bf16x2", "bits moved into a bf16x2, one multiply for two"};
+  }
+}
 
 Lowering fp8_lowering(FormatId format, const Target& target, bool is_finite) {
   const std::string_view name = get_format(format).name;
+  const std::string_view kind = name.substr(std::string_view("fp8_").size());
   if (target.is_cpu()) {
     return {LoweringKind::kSoftware, std::string(name), "no CPU instruction decodes 8-bit floats",
-            "software, exact: bits moved into an f32, one multiply", 0};
+            "software, exact: bits moved into an f32, one multiply"};
   }
   const CudaFacts& facts = get_cuda_facts(target);
-  const bool has_cvt = facts.fp8_cvt && format != kFp8E4B15;
-  if (has_cvt) {
+  const bool is_ocp = format == kFp8E4M3 || format == kFp8E5M2;
+  if (is_ocp && facts.fp8_cvt) {
     return {LoweringKind::kHardware, fmt::format("{}_cvt", name),
-            fmt::format("has a cvt from {}", name.substr(4)), "hardware cvt to f16x2", 7};
+            fmt::format("has a cvt from {}", kind), "hardware cvt to f16x2"};
   }
-  const std::string why = format == kFp8E4B15 ? "no GPU has a cvt from e4b15"
-                                              : fmt::format("no cvt from {}", name.substr(4));
-  const bool skips_nan = format == kFp8E4M3 && is_finite;
-  const std::string variant = skips_nan ? "_finite" : "";
-  const std::string scanned = skips_nan ? "; no NaN codes (scanned)" : "";
-  if (format == kFp8E4M3 && !facts.fast_f16) {
-    return {LoweringKind::kSoftware, "fp8_e4m3_f32" + variant, why + " and slow f16 arithmetic",
-            "software, exact: bits moved into an f32, one multiply" + scanned, skips_nan ? 15 : 27};
+  const SoftwareRoutine routine = fp8_routine(format, facts);
+  std::string why =
+      is_ocp ? fmt::format("no cvt from {}", kind) : fmt::format("no GPU has a cvt from {}", kind);
+  if (routine.form == "f32") {
+    why += facts.fast_f16 ? " and no bf16 arithmetic" : " and slow f16 arithmetic";
   }
-  const int e4m3_cost = skips_nan ? 14 : 18;
-  const int cost = format == kFp8E4M3 ? e4m3_cost : format == kFp8E5M2 ? 6 : 12;
-  const std::string routine =
-      format == kFp8E5M2 ? "the code is the upper byte of an f16"
-                         : "bits moved into an f16x2" +
-                               std::string(format == kFp8E4M3 ? ", one multiply for two" : "");
-  return {LoweringKind::kSoftware, fmt::format("{}_f16x2{}", name, variant), why,
-          "software, exact: " + routine + scanned, cost};
+  const bool skips_nan = is_finite && has_finite_routine(format);
+  return {LoweringKind::kSoftware,
+          fmt::format("{}_{}{}", name, routine.form, skips_nan ? "_finite" : ""), why,
+          fmt::format("software, exact: {}{}", routine.words,
+                      skips_nan ? "; no NaN codes (scanned)" : "")};
 }
 
-/// SASS instructions for four weights of a block, with their share of the block's scales; 0 if not
-/// counted. Alike on sm_75 to sm_120a within a tenth.
-int block_cost(FormatId format, const Target& target) {
-  if (target.is_cpu()) return 0;
-  switch (format) {
-    case kMxfp4:
-      return 24;
-    case kNvfp4:
-      return 26;
-    case kQ8_0:
-      return 22;
-    case kQ4_0:
-      return 23;
-    case kQ4_K:
-      return 26;
-    case kQ5_K:
-      return 30;
-    case kQ6_K:
-      return 34;
-    case kIQ1_S:
-      return 28;
-    case kIQ1_M:
-      return 33;
-    case kIQ2_XXS:
-      return 34;
-    case kIQ2_XS:
-      return 33;
-    case kIQ2_S:
-      return 30;
-    case kIQ3_XXS:
-      return 34;
-    case kIQ3_S:
-      return 33;
-    default:
-      return 0;
+/// OCP's and NVIDIA's blocks of FP6 and FP4.
+Lowering mx_lowering(FormatId format, const Target& target) {
+  const std::string_view element = format == kMxfp6E2M3   ? "e2m3"
+                                   : format == kMxfp6E3M2 ? "e3m2"
+                                                          : "e2m1";
+  const bool is_fp4 = element == "e2m1";
+  if (target.is_cpu()) {
+    return {LoweringKind::kSoftware, std::string(element),
+            fmt::format("no CPU instruction decodes {}-bit floats", is_fp4 ? 4 : 6),
+            is_fp4 ? "software, exact: halves from a table in a register, times the block's scale"
+                   : "software, exact: bits moved into an f32, one multiply"};
   }
+  if (has_mx_cvt(target)) {
+    return {LoweringKind::kHardware, fmt::format("{}_cvt", element),
+            fmt::format("has a cvt from {}", element),
+            "hardware cvt to f16x2, and of the block's scale"};
+  }
+  return {LoweringKind::kSoftware, fmt::format("{}_{}", element, is_fp4 ? "bytes" : "f32"),
+          fmt::format("no cvt from {}", element),
+          is_fp4 ? "software, exact: upper bytes of f16 from a table in two registers"
+                 : "software, exact: bits moved into an f32, one multiply"};
 }
-
-std::string reason_for_fp4(const Target& target) {
-  if (target.is_cpu()) return "no CPU instruction decodes 4-bit floats";
-  const bool has_cvt = get_cuda_facts(target).mx_cvt_with_a && !target.suffix.empty();
-  return has_cvt ? "its cvt from e2m1 is not used yet" : "no cvt from e2m1";
-}
-
-}  // namespace
-
-bool is_served(FormatId format) {
-  return std::find(kServed.begin(), kServed.end(), format) != kServed.end();
-}
-
-namespace {
 
 Lowering choose_lowering(FormatId format, const Target& target, bool weights_finite) {
   const Format& facts = get_format(format);
-  if (!is_served(format)) {
-    std::string served;
-    for (FormatId id : kServed)
-      served += fmt::format("{}{}", served.empty() ? "" : ", ", get_format(id).name);
-    throw SpecError("format", facts.name, served + " (others are not served yet)");
-  }
   switch (facts.family) {
     case FormatFamily::kFp8:
       return fp8_lowering(format, target, weights_finite);
     case FormatFamily::kMx:
-      return {LoweringKind::kSoftware, "", reason_for_fp4(target),
-              target.is_cpu()
-                  ? "software, exact: halves from a table in a register, times the block's scale"
-                  : "software, exact: bits moved into an f32, one multiply",
-              block_cost(format, target)};
+      return mx_lowering(format, target);
     case FormatFamily::kGgml:
       return {LoweringKind::kSoftware, "",
               fmt::format("no instruction decodes {} blocks", facts.name),
               find_codebook(format) != nullptr
-                  ? "software, exact: codebook in the L1 cache, times the block's scale"
-                  : "software, exact: integers times the block's scale",
-              block_cost(format, target)};
-    case FormatFamily::kInteger:
+                  ? "software, exact: entries of a codebook, read through the cache, times the "
+                    "block's scale"
+                  : "software, exact: integers times the block's scale"};
+    default:  // floats of 16 bits and more, and integers
+      const bool rounds = format == kF64 || format == kI32 || format == kI64;
       return {LoweringKind::kNative, "", "a number type of the target",
-              "native, rounded once to f32, to nearest even", 0};
-    default:  // f16 and bf16 take one widening instruction each
-      if (format == kF64) {
-        return {LoweringKind::kNative, "", "a number type of the target",
-                "native, rounded once to f32, to nearest even", 0};
-      }
-      return {LoweringKind::kNative, "", "a number type of the target", "native",
-              target.is_cuda() && format != kF32 ? 4 : 0};
+              rounds ? "native, rounded once to f32, to nearest even" : "native"};
   }
 }
 
 }  // namespace
 
+bool has_mx_cvt(const Target& target) {
+  return target.is_cuda() && get_cuda_facts(target).mx_cvt_with_a && !target.suffix.empty();
+}
+
+bool has_finite_routine(FormatId format) {
+  return format == kFp8E4M3 || format == kFp8E4M3Fnuz || format == kFp8E5M2Fnuz;
+}
+
+bool is_served(FormatId format) {
+  const Format& facts = get_format(format);
+  const bool is_files_only =
+      facts.family == FormatFamily::kStored ||
+      (facts.family == FormatFamily::kInteger && facts.ggml_type < 0);  // bool, unsigned
+  return !is_files_only;
+}
+
 Lowering get_lowering(FormatId format, const Target& target, bool weights_finite) {
+  if (!is_served(format)) {
+    std::string others;
+    for (const Format& other : all_formats()) {
+      if (!is_served(other.id))
+        others += fmt::format("{}{}", others.empty() ? "" : ", ", other.name);
+    }
+    throw SpecError("format", get_format(format).name,
+                    fmt::format("a format that kernels decode: any but {}", others));
+  }
   Lowering lowering = choose_lowering(format, target, weights_finite);
-  lowering.instructions_per_4 = 0;
   if (!target.is_cuda()) return lowering;
   const InstructionCount* count =
       find_instruction_count(decode_conversion(format, weights_finite), target);

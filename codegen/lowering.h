@@ -28,10 +28,17 @@ struct Lowering {
 };
 
 /// `weights_finite`: a scan has proved that no code is a NaN, so the shorter routine serves.
-/// Errors: SpecError if no kernel serves the format yet.
+/// Errors: SpecError for a format that kernels do not decode (see is_served).
 Lowering get_lowering(FormatId format, const Target& target, bool weights_finite = false);
 
-/// Whether any kernel serves the format; if not, `run` lists its tensors as skipped.
+/// Whether the target has cvt of e2m1, e2m3, e3m2 and ue8m0.
+bool has_mx_cvt(const Target& target);
+
+/// Whether a scan that found no NaN allows a shorter routine somewhere.
+bool has_finite_routine(FormatId format);
+
+/// Whether kernels decode the format: all but those that files hold and nothing computes with (bool, unsigned
+/// integers, complex numbers, bare E8M0, FP6 and FP4 codes); `run` lists tensors of the others as skipped.
 bool is_served(FormatId format);
 
 }  // namespace ktjit::codegen

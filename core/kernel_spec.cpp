@@ -204,7 +204,7 @@ std::string to_text(const KernelSpec& spec) {
     text += fmt::format("{}: {}\n", field, value);
   };
   line("op", op_name(spec.op));
-  line("weight", format.name);
+  line("weight", WeightFormat{spec.weight, spec.scale}.name());
   line("scale", scale_grid_name(spec.scale));
   line("layout", "native");
   line("cols", fmt::format("{}", spec.layout.cols));
@@ -235,7 +235,7 @@ std::string to_text(const KernelSpec& spec) {
 }
 
 std::string kernel_name(const KernelSpec& spec) {
-  const std::string_view format = get_format(spec.weight).name;
+  const std::string_view format = WeightFormat{spec.weight, spec.scale}.name();
   std::string scale;
   if (spec.scale) {
     scale = fmt::format("_s{}x{}_{}", spec.scale->block_rows, spec.scale->block_cols,

@@ -326,6 +326,7 @@ class TensorRunner {
     run.tensor = tensor_.name;
     run.op = kernel.built.spec.op;
     run.format = tensor_.format;
+    run.scale = tensor_.scale_grid;
     run.rows = tensor_.rows();
     run.cols = tensor_.cols();
     run.lowering = kernel.built.emitted.lowering.summary;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ struct KernelRun {
   std::string tensor;
   Op op = Op::kDequant;
   FormatId format = FormatId::kF32;
+  std::optional<ScaleGrid> scale;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   std::string lowering;

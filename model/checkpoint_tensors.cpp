@@ -141,9 +141,13 @@ class Builder {
     return found;
   }
 
-  /// What the weight is decoded as: FP8 with scales, FP4 as packed bytes or as F4, or itself.
+  /// What the weight is decoded as: FP8 with scales, FP6, FP4 as packed bytes or as F4, or itself.
   FormatId weight_format(const StoredTensor& weight, const Companions& with) const {
     if (with.scale == nullptr) return weight.format;
+    if (weight.format == FormatId::kFp6E2M3 && is_e8m0(with.scale->format))
+      return FormatId::kMxfp6E2M3;
+    if (weight.format == FormatId::kFp6E3M2 && is_e8m0(with.scale->format))
+      return FormatId::kMxfp6E3M2;
     const bool is_packed = is_byte(weight.format) || weight.format == FormatId::kFp4E2M1;
     if (!is_packed) return weight.format;
     if (with.scale->format == FormatId::kFp8E4M3) return FormatId::kNvfp4;

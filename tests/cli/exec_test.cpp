@@ -3,12 +3,14 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fmt/format.h>
 #include <fstream>
 #include <iterator>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "core/tensor_layout.h"
 #include "jit/reference_encode.h"
 #include "jit/reference_ops.h"
 #include "model/open_model.h"
@@ -260,6 +262,37 @@ TEST_CASE("exec takes bare fp8_e4m3 bytes with a scale for each 128 x 128 block"
   INFO(multiplied.err);
   REQUIRE(multiplied.exit_code == 0);
   check_products(view, x, 2, read_floats(cli.path("y.f32")));
+}
+
+TEST_CASE("exec takes bare MXFP8 and MXFP6 by their names, with the scales that belong to them") {
+  CliFixture cli;
+  if (!cli.has_worker("exec --raw")) return;
+  constexpr std::int64_t kRows = 5, kCols = 96;
+  for (const char* name : {"mxfp8_e4m3", "mxfp8_e5m2", "MXFP6_E2M3", "mxfp6_e3m2"}) {
+    INFO(name);
+    const ktjit::WeightFormat format = ktjit::get_weight_format(name);
+    std::vector<std::byte> w(
+        static_cast<std::size_t>(kRows * ktjit::row_bytes(ktjit::get_format(format.id), kCols)));
+    for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<std::byte>(i * 37 + i / 8);
+    std::vector<std::byte> scales(kRows * kCols / 32);
+    for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::byte>(i * 17);
+    cli.write_file("w.bin", w);
+    cli.write_file("s.bin", scales);
+    const std::vector<std::string> command = {
+        "exec", "--raw",   cli.path("w.bin"), "--format", name,    "--shape",        "5x96",
+        "--op", "dequant", "--device",        "cpu",      "--out", cli.path("y.f32")};
+    const auto unscaled = cli.run(command);
+    CHECK(unscaled.exit_code != 0);
+    CHECK_THAT(unscaled.err, Contains(fmt::format("--format {} needs --scale", format.name())));
+    auto scaled = command;
+    scaled.insert(scaled.end(), {"--scale", cli.path("s.bin")});
+    const auto decoded = cli.run(scaled);
+    INFO(decoded.err);
+    REQUIRE(decoded.exit_code == 0);
+    CHECK(ktjit::compare_bits(read_floats(cli.path("y.f32")),
+                              decode_all({format.id, kRows, kCols, w, format.scale, scales}))
+              .equal());
+  }
 }
 
 TEST_CASE("exec takes one scale a tensor and one a row") {

@@ -1,5 +1,7 @@
 // ktjit plan and doctor: what they say about targets that are not here.
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -226,6 +228,28 @@ TEST_CASE("doctor shows that sm_86 gets fp8e4nv by exact software") {
   CHECK_THAT(cli.run(with_seed_case({"doctor"})).out, Contains("software, exact"));
   CHECK_THAT(cli.run({"doctor", "--target", "sm_89", "--format", "fp8e4nv"}).out,
              !Contains("Triton refuses"));
+}
+
+TEST_CASE("MX formats are named in plan, emit and doctor as people name them") {
+  CliFixture cli;
+  for (const char* name : {"mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4"}) {
+    INFO(name);
+    const auto plan =
+        cli.run({"plan", "--target", "sm_120a", "--format", name, "--shape", "64x128", "--json"});
+    INFO(plan.err);
+    REQUIRE(plan.exit_code == 0);
+    const auto group = nlohmann::json::parse(plan.out).at("targets").at(0).at("groups").at(0);
+    CHECK(group.at("format") == name);
+    CHECK(group.at("scales") == "1x32 e8m0");
+    const auto spec = cli.run(
+        {"emit", "--target", "sm_120a", "--format", name, "--shape", "64x128", "--stage", "spec"});
+    CHECK_THAT(spec.out, Contains(fmt::format("weight: {}\nscale: 1x32 e8m0\n", name)));
+    const auto doctor = cli.run({"doctor", "--target", "sm_120a", "--format", name});
+    CHECK_THAT(doctor.out, Contains(name) && Contains("hardware cvt"));
+  }
+  const auto wrong = cli.run({"plan", "--target", "sm_86", "--format", "mxfp8_e4m3", "--shape",
+                              "64x128", "--scale-block", "128x128"});
+  CHECK_THAT(wrong.err, Contains("scale is 128x128 f32, allowed: 1x32 e8m0 with mxfp8_e4m3"));
 }
 
 TEST_CASE("doctor --json has devices, compilers, cache, formats and problems") {

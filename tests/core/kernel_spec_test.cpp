@@ -360,5 +360,20 @@ TEST_CASE("a count of activation columns is served by the next of 1, 2, 4, 8") {
   CHECK_THROWS_AS(x_columns_for(-1), SpecError);
 }
 
+TEST_CASE("FP8 with scales of MX is called mxfp8 in a spec and in the kernel's name") {
+  KernelSpec spec;
+  spec.op = Op::kDequant;
+  spec.scale = ScaleGrid{1, 32, ScaleType::kE8M0};
+  spec.layout.cols = 64;
+  spec.target = make_cuda_target(86);
+  for (const auto& [id, name] : {std::pair{FormatId::kFp8E4M3, std::string("mxfp8_e4m3")},
+                                 {FormatId::kFp8E5M2, "mxfp8_e5m2"}}) {
+    spec.weight = id;
+    validate(spec);
+    CHECK_THAT(to_text(spec), Catch::Contains("weight: " + name + "\nscale: 1x32 e8m0\n"));
+    CHECK_THAT(kernel_name(spec), Catch::StartsWith("dequant_" + name + "_s1x32_e8m0_"));
+  }
+}
+
 }  // namespace
 }  // namespace ktjit

@@ -58,6 +58,9 @@ TEST_CASE("GPU decodes all codes and scales of mxfp4 and nvfp4") {
 TEST_CASE("GPU decodes every entry of every codebook") {
   GpuBench().check(test::check_codebooks, 7 * 129 * 2048);
 }
+TEST_CASE("GPU decodes all codes and scales of mxfp6 and mxfp8") {
+  GpuBench().check(test::check_mx_codes, 3 * 256 * (2 * 1024 + 5 * 4096));
+}
 TEST_CASE("GPU matmul stays within the f32 bound, with every kind of tensor core") {
   GpuBench().check(test::check_matmul, 100000, {75, 86, 89});
 }

@@ -70,6 +70,9 @@ TEST_CASE("CPU decodes all codes and scales of mxfp4 and nvfp4") {
 TEST_CASE("CPU decodes every entry of every codebook") {
   CpuBench().check(test::check_codebooks, 7 * 129 * 2048);
 }
+TEST_CASE("CPU decodes all codes and scales of mxfp6 and mxfp8") {
+  CpuBench().check(test::check_mx_codes, 3 * 256 * (2 * 1024 + 5 * 4096));
+}
 TEST_CASE("CPU matmul stays within the f32 bound") { CpuBench().check(test::check_matmul, 100000); }
 TEST_CASE("CPU products add the bias and round y once") {
   CpuBench().check(test::check_epilogues, 10000);

@@ -7,10 +7,16 @@
 #include <bit>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
+#include <sstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -212,6 +218,64 @@ TEST_CASE("all codes of each fp8 format equal the ladder of its values") {
     CHECK(nans == facts.nans);
     CHECK(infinities == facts.infinities);
   }  // facts
+}
+
+/// ml_dtypes' value of every code, by format (tests/data/make_narrow_values.py).
+std::map<std::string, std::vector<float>> narrow_values() {
+  std::ifstream file(KTJIT_TEST_DATA_DIR "/narrow_values.json");
+  const nlohmann::json data = nlohmann::json::parse(file);
+  std::map<std::string, std::vector<float>> tables;
+  for (const auto& [name, texts] : data.at("values").items()) {
+    std::istringstream words(texts.get<std::string>());
+    for (std::string word; words >> word;)
+      tables[name].push_back(std::strtof(word.c_str(), nullptr));  // exact: all fit an f32
+  }
+  return tables;
+}
+
+TEST_CASE("all codes of 4, 6 and 8 bits have the values that ml_dtypes gives them") {
+  const auto tables = narrow_values();
+  CHECK(tables.size() == 9);
+  for (const auto& [name, values] : tables) {
+    if (name == "e8m0") continue;  // scales: below
+    const Format& format = get_format(name);
+    INFO(name);
+    const int bits = static_cast<int>(format.bits_per_element());
+    REQUIRE(values.size() == std::size_t{1} << bits);
+    for (std::size_t code = 0; code < values.size(); ++code) {
+      // The code at each place of a block, among zeros.
+      for (int i = 0; i < format.block_elems; ++i) {
+        std::vector<std::byte> block(static_cast<std::size_t>(format.block_bytes));
+        for (int bit = i * bits; bit < (i + 1) * bits; ++bit) {
+          const auto value = static_cast<unsigned>(code >> (bit - i * bits) & 1);
+          block[static_cast<std::size_t>(bit / 8)] |= static_cast<std::byte>(value << (bit % 8));
+        }
+        std::vector<float> want(static_cast<std::size_t>(format.block_elems));
+        want[static_cast<std::size_t>(i)] = values[code];
+        if (!compare_bits(decode(format.id, block), want).equal())
+          FAIL("code " << code << " at place " << i << " of the block");
+      }  // i
+    }  // code
+  }
+}
+
+TEST_CASE("all E8M0 scales have the values that ml_dtypes gives them") {
+  const std::vector<float> values = narrow_values().at("e8m0");
+  REQUIRE(values.size() == 256);
+  const std::vector<std::byte> one(1, std::byte{0x38});  // e4m3's 1
+  for (std::size_t code = 0; code < values.size(); ++code) {
+    const std::byte scale{static_cast<unsigned char>(code)};
+    std::vector<float> got(1);
+    decode_rows({.format = FormatId::kFp8E4M3,
+                 .rows = 1,
+                 .cols = 1,
+                 .data = one,
+                 .scale_grid = ScaleGrid{1, 32, ScaleType::kE8M0},
+                 .scale_data = {&scale, 1}},
+                0, 1, got);
+    INFO(code);
+    CHECK(compare_bits(got, std::vector{values[code]}).equal());
+  }
 }
 
 TEST_CASE("fp8 codes with known values") {

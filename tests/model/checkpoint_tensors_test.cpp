@@ -164,6 +164,70 @@ TEST_CASE("MXFP4 as compressed-tensors, DeepSeek-V4 and F4 have it") {
   }
 }
 
+TEST_CASE(
+    "MXFP6 is F6 codes with E8M0 scales, in stacks of experts too; without scales it is only "
+    "stored") {
+  const Model model = CheckpointBuilder()
+                          .add("a.weight", kFp6E2M3, {6, 64})
+                          .add("a.weight_scale", kE8M0, {6, 2})
+                          .add("b.weight", kFp6E3M2, {3, 5, 96})
+                          .add("b.weight_scale", kU8, {3, 5, 3})
+                          .add("c.weight", kFp6E2M3, {6, 64})
+                          .open();
+  REQUIRE(model.tensors().size() == 3);
+  const TensorInfo& a = model.get_tensor("a.weight");
+  CHECK(a.format == kMxfp6E2M3);
+  CHECK(shape_to_text(a) == "[64, 6]");
+  CHECK(a.scale_grid == ScaleGrid{1, 32, ScaleType::kE8M0});
+  CHECK(a.data.size() == 6 * 48);
+  CHECK(a.scale_data.size() == 12);
+  const TensorInfo& b = model.get_tensor("b.weight");
+  CHECK(b.format == kMxfp6E3M2);
+  CHECK(shape_to_text(b) == "[96, 5, 3]");
+  CHECK(b.scale_grid == ScaleGrid{1, 32, ScaleType::kE8M0});
+  CHECK(b.scale_data.size() == 45);
+  CHECK(model.get_tensor("c.weight").format == kFp6E2M3);
+  CHECK(CheckpointBuilder()
+            .add("a.weight", kFp6E2M3, {6, 64})
+            .add("a.weight_scale", kE8M0, {6, 4})
+            .message() ==
+        "model.safetensors: tensor 'a.weight': its scale 'a.weight_scale' has the shape [6, 4], "
+        "expected [6, 2], one for each 1x32 block of [6, 64]");
+  CHECK(CheckpointBuilder()
+            .add("a.weight", kFp6E2M3, {6, 48})
+            .add("a.weight_scale", kE8M0, {6, 2})
+            .message() ==
+        "model.safetensors: tensor 'a.weight': has 48 columns, not a multiple of 32, the block of "
+        "mxfp6_e2m3");
+}
+
+TEST_CASE("FP8 with an E8M0 scale for each 32 columns is MXFP8") {
+  const Model model = CheckpointBuilder()
+                          .add("a.weight", kFp8E4M3, {64, 96})
+                          .add("a.weight_scale", kU8, {64, 3})
+                          .add("b.weight", kFp8E5M2, {64, 96})
+                          .add("b.weight_scale", kE8M0, {64, 3})
+                          .open();
+  const TensorInfo& a = model.get_tensor("a.weight");
+  CHECK(WeightFormat{a.format, a.scale_grid}.name() == "mxfp8_e4m3");
+  const TensorInfo& b = model.get_tensor("b.weight");
+  CHECK(WeightFormat{b.format, b.scale_grid}.name() == "mxfp8_e5m2");
+}
+
+TEST_CASE("fnuz weights have their scales as other FP8 has") {
+  const Model model = CheckpointBuilder()
+                          .add("a.weight", kFp8E4M3Fnuz, {256, 384})
+                          .scales("a.weight_scale_inv", {2, 3})
+                          .add("b.weight", kFp8E5M2Fnuz, {6, 64})
+                          .scales("b.weight_scale", {6, 1})
+                          .open();
+  REQUIRE(model.tensors().size() == 2);
+  CHECK(model.get_tensor("a.weight").format == kFp8E4M3Fnuz);
+  CHECK(model.get_tensor("a.weight").scale_grid == ScaleGrid{128, 128});
+  CHECK(model.get_tensor("b.weight").format == kFp8E5M2Fnuz);
+  CHECK(model.get_tensor("b.weight").scale_grid == ScaleGrid{1, 0});
+}
+
 /// The plane that a kernel reads.
 std::vector<std::byte> plane_of(float tensor_scale, std::span<const std::byte> codes) {
   std::vector<std::byte> plane(16 + codes.size());

@@ -53,7 +53,7 @@ std::vector<FormatId> narrow_floats() {
 std::vector<KernelCase> kernel_cases() {
   std::vector<KernelCase> cases;
   const Target sm_75 = make_cuda_target(75), sm_86 = make_cuda_target(86),
-               sm_90a = make_cuda_target(90, "a");
+               sm_90a = make_cuda_target(90, "a"), sm_120a = make_cuda_target(120, "a");
   const Target sm_61 = make_cuda_target(61), avx2 = avx2_target();
   const Target baseline = parse_target("cpu:x86-64", {});
 
@@ -70,6 +70,36 @@ std::vector<KernelCase> kernel_cases() {
   for (const char* format : {"fp8_e4m3", "fp8_e5m2"}) {
     add(cases, "", make_spec(Op::kDequant, format, 512, sm_90a));
     add(cases, "", make_spec(Op::kDequant, format, 512, sm_61));
+  }
+  for (const char* format : {"fp8_e4m3fnuz", "fp8_e5m2fnuz"}) {
+    add(cases, "", make_spec(Op::kDequant, format, 512, sm_75));
+    add(cases, "", make_spec(Op::kDequant, format, 512, sm_61));
+    for (const Target& target : {sm_61, sm_86, avx2}) {
+      KernelSpec spec = make_spec(Op::kMatvec, format, 77, target);
+      spec.weights_finite = true;
+      add(cases, "c77_finite", spec);
+    }
+    for (const Target& target : {sm_86, sm_90a}) {
+      for (FormatId x_format : {FormatId::kF16, FormatId::kBF16}) {
+        KernelSpec spec = make_spec(Op::kMatmul, format, 512, target);
+        spec.x_format = x_format;
+        add(cases, "", spec);
+        spec.weights_finite = true;
+        add(cases, "finite", spec);
+      }
+    }
+    for (const Target& target : {sm_86, avx2})
+      add(cases, "", make_spec(Op::kNanScan, format, 512, target));
+  }
+  // The hardware's conversions of FP4, FP6 and E8M0; MXFP8 has the latter too.
+  for (Op op : {Op::kDequant, Op::kMatvec}) {
+    for (const char* format : {"mxfp4", "nvfp4", "mxfp6_e2m3", "mxfp6_e3m2"})
+      add(cases, "", make_spec(op, format, 512, sm_120a));
+  }
+  for (const Target& target : {sm_86, sm_120a, avx2}) {
+    KernelSpec spec = make_spec(Op::kMatvec, "fp8_e4m3", 512, target);
+    spec.scale = get_weight_format("mxfp8_e4m3").scale;
+    add(cases, "mx", spec);
   }
   // Scales: per tensor, per row, per block, and blocks that cut runs, of each scale type.
   for (const Target& target : {sm_86, avx2}) {

@@ -147,6 +147,16 @@ std::vector<FormatId> served_fp8_formats() {
   return formats;
 }
 
+/// Codes of 6 bits as MXFP6 has them: that of element i at bits 6 i and up.
+Bytes packed_in_6_bits(std::span<const unsigned> codes) {
+  Bytes bytes(codes.size() * 6 / 8);
+  for (std::size_t i = 0; i < codes.size() * 6; ++i) {
+    const unsigned bit = codes[i / 6] >> (i % 6) & 1u;
+    bytes[i / 8] |= static_cast<std::byte>(bit << (i % 8));
+  }
+  return bytes;
+}
+
 /// Valid weights of moderate size, made for one format.
 Bytes make_weights(FormatId format, std::int64_t rows, std::int64_t cols, std::mt19937& random) {
   const Format& facts = get_format(format);
@@ -183,7 +193,7 @@ Bytes make_weights(FormatId format, std::int64_t rows, std::int64_t cols, std::m
   Bytes data(values.size());
   for (std::byte& code : data) {  // finite codes only
     do code = static_cast<std::byte>(random());
-    while ((code & std::byte{0x7f}) >= std::byte{0x78});
+    while ((code & std::byte{0x7f}) >= std::byte{0x78} || code == std::byte{0x80});
   }
   return data;
 }
@@ -671,6 +681,38 @@ CheckResult check_fp4_codes(const Place& place) {
   return result;
 }
 
+CheckResult check_mx_codes(const Place& place) {
+  CheckResult result;
+  constexpr std::int64_t kRows = 256;  // row r has the scale code r
+  constexpr int kRun = 16;             // the longest run that is decoded at a time
+  const ScaleGrid grid = {1, 32, ScaleType::kE8M0};
+  const auto check = [&](FormatId format, const Bytes& row_data, std::int64_t cols) {
+    Bytes data, scales;
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      data.insert(data.end(), row_data.begin(), row_data.end());
+      scales.insert(scales.end(), static_cast<std::size_t>(grid.cols_of_scales(cols)),
+                    static_cast<std::byte>(row));
+    }
+    const ScaledTensorView tensor = {format, kRows, cols, data, grid, scales};
+    for (FormatId y_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16})
+      check_dequant(place, tensor, y_format, result);
+  };
+  // In each row each code stands at each place of a run.
+  for (FormatId format : {FormatId::kMxfp6E2M3, FormatId::kMxfp6E3M2}) {
+    std::vector<unsigned> codes;
+    for (int i = 0; i < 64 * kRun; ++i)
+      codes.push_back(static_cast<unsigned>(i / kRun + i % kRun) % 64);
+    check(format, packed_in_6_bits(codes), 64 * kRun);
+  }
+  for (FormatId format : served_fp8_formats()) {  // MXFP8, and what has no such name
+    Bytes codes;
+    for (int i = 0; i < 256 * kRun; ++i)
+      codes.push_back(static_cast<std::byte>(i / kRun + i % kRun));
+    check(format, codes, 256 * kRun);
+  }
+  return result;
+}
+
 CheckResult check_matmul(const Place& place) {
   using enum FormatId;
   CheckResult result;
@@ -708,7 +750,7 @@ CheckResult check_matmul(const Place& place) {
     }
   }
   // Activations far outside of f16's range, above and below.
-  for (FormatId format : {kFp8E4M3, kFp8E5M2, kF16}) {
+  for (FormatId format : {kFp8E4M3, kFp8E5M2, kFp8E4M3Fnuz, kFp8E5M2Fnuz, kF16}) {
     for (FormatId x_format : {kF32, kBF16}) {
       for (float magnitude : {0x1p+90f, 0x1p-100f}) {
         check({.op = kMatmul, .weight = format, .x_format = x_format, .x_magnitude = magnitude}, 35,
@@ -755,19 +797,30 @@ CheckResult check_nan_weights(const Place& place) {
   for (Op op : {Op::kMatvec, Op::kMatmul}) {
     const int n = op == Op::kMatvec ? 2 : 18;
     for (const auto& [format, codes] : {std::pair{kFp8E4M3, std::vector{0x7f, 0xff}},
-                                        {kFp8E5M2, std::vector{0x7c, 0x7d, 0xff}}}) {
+                                        {kFp8E5M2, std::vector{0x7c, 0x7d, 0xff}},
+                                        {kFp8E4M3Fnuz, std::vector{0x80}},
+                                        {kFp8E5M2Fnuz, std::vector{0x80}}}) {
       for (int code : codes) {  // NaN, or infinity, in one row only
-        check_product(place, {.op = op, .weight = format, .spoilt = static_cast<std::byte>(code)},
-                      5, 264, n, random, result);
+        for (FormatId x_format : {kF32, kBF16}) {
+          check_product(place,
+                        {.op = op,
+                         .weight = format,
+                         .x_format = x_format,
+                         .spoilt = static_cast<std::byte>(code)},
+                        5, 264, n, random, result);
+        }
       }
-      ProductCase finite = {.op = op, .weight = format, .weights_finite = true};
-      check_product(place, finite, 37, 264, n, random, result);
-      finite.grid = ScaleGrid{128, 128};
-      check_product(place, finite, 37, 264, n, random, result);
+      for (FormatId x_format : {kF32, kBF16}) {
+        ProductCase finite = {
+            .op = op, .weight = format, .x_format = x_format, .weights_finite = true};
+        check_product(place, finite, 37, 264, n, random, result);
+        finite.grid = ScaleGrid{128, 128};
+        check_product(place, finite, 37, 264, n, random, result);
+      }
     }
   }
   // All codes but the NaNs, by the dequant that relies on it.
-  for (FormatId format : {kFp8E4M3, kFp8E5M2}) {
+  for (FormatId format : {kFp8E4M3, kFp8E5M2, kFp8E4M3Fnuz, kFp8E5M2Fnuz}) {
     Bytes data;
     for (int code = 0; code < 256; ++code) {
       float value = 0;
@@ -866,7 +919,9 @@ CheckResult check_nan_scan(const Place& place) {
   CheckResult result;
   for (const auto& [format, nans] :
        {std::pair{FormatId::kFp8E4M3, std::vector{0x7f, 0xff}},
-        {FormatId::kFp8E5M2, std::vector{0x7c, 0x7d, 0x7e, 0x7f, 0xfc, 0xfd, 0xfe, 0xff}}}) {
+        {FormatId::kFp8E5M2, std::vector{0x7c, 0x7d, 0x7e, 0x7f, 0xfc, 0xfd, 0xfe, 0xff}},
+        {FormatId::kFp8E4M3Fnuz, std::vector{0x80}},
+        {FormatId::kFp8E5M2Fnuz, std::vector{0x80}}}) {
     for (const auto& [rows, cols] :
          {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 77}, {130, 512}}) {
       const LoadedKernel kernel = place.engine.load(

@@ -56,6 +56,10 @@ CheckResult check_fp4_codes(const Place& place);
 /// entry, with all kinds of signs and every scale.
 CheckResult check_codebooks(const Place& place);
 
+/// dequant of MXFP6, and of FP8 with scales of MX: every code at every place of a run, with every scale
+/// code.
+CheckResult check_mx_codes(const Place& place);
+
 /// matmul of every format that has one: f32, f16 and bf16 activations, and FP8 ones with scales of groups;
 /// odd shapes around every tile, scales of every shape; the bound of check_matvec.
 CheckResult check_matmul(const Place& place);

@@ -31,10 +31,39 @@ __device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, u
   return result;
 }
 
-__device__ __forceinline__ unsigned mul_f16x2(unsigned a, unsigned b) {
-  unsigned product;
-  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
-  return product;
+// All bits of each half where a and b are equal as f16, subnormals too; else none.
+__device__ __forceinline__ unsigned equal_f16x2(unsigned a, unsigned b) {
+  unsigned mask;
+  asm("set.eq.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(a), "r"(b));
+  return mask;
+}
+
+__device__ __forceinline__ unsigned abs_f16x2(unsigned a) {
+  unsigned magnitude;
+  asm("abs.f16x2 %0, %1;" : "=r"(magnitude) : "r"(a));
+  return magnitude;
+}
+
+// a times b in halves where no bit of is_nan is set (all are, or none), else NaN: is_nan is taken away, which is a NaN
+// or 0, and x - 0 is x with its sign.
+__device__ __forceinline__ unsigned mul_or_nan_f16x2(unsigned a, unsigned b, unsigned is_nan) {
+  unsigned minus, result;
+  asm("neg.f16x2 %0, %1;" : "=r"(minus) : "r"(is_nan));
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(minus));
+  return result;
+}
+
+// Two e4m3 codes, each at the top of a 16-bit half, to two f16. The 7 magnitude bits, moved to bit 7,
+// read as an f16 that is 2^-8 too small, subnormals too. Only the NaN, 0x7f, is 0x3f80 there.
+__device__ __forceinline__ unsigned fp8x2_to_pair(unsigned spread) {
+  const unsigned scaled = (spread & 0x7f007f00u) >> 1 | (spread & 0x80008000u);
+  return mul_or_nan_f16x2(scaled, 0x5c005c00u, equal_f16x2(abs_f16x2(scaled), 0x3f803f80u)); // 0x5c00 is 2^8
+}
+
+// Four codes to two pairs of 16-bit numbers.
+__device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
+  low = fp8x2_to_pair(permute_bytes(codes, 0u, 0x1404u));
+  high = fp8x2_to_pair(permute_bytes(codes, 0u, 0x3424u));
 }
 
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
@@ -48,20 +77,11 @@ __device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
   value[1] = f16_to_f32((unsigned short)(pair >> 16));
 }
 
-// Two e4m3 codes, each at the top of a 16-bit half, to two f16. The 7 magnitude bits, moved to bit 7,
-// read as an f16 that is 2^-8 too small, subnormals too. Of all magnitudes only the NaN, 0x7f, carries
-// into bit 14 when 0x80 is added; with that bit set the exponent is all ones, a NaN in f16 as well.
-__device__ __forceinline__ unsigned e4m3x2_to_f16x2(unsigned spread) {
-  const unsigned magnitude = (spread & 0x7f007f00u) >> 1;
-  const unsigned nan_bit = (magnitude + 0x00800080u) & 0x40004000u;
-  const unsigned scaled = magnitude | nan_bit | (spread & 0x80008000u);
-  return mul_f16x2(scaled, 0x5c005c00u); // 0x5c00 is 2^8
-}
-
-// Four e4m3 codes, exactly (OCP OFP8 1.0).
 __device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
-  f16x2_to_f32(e4m3x2_to_f16x2(permute_bytes(codes, 0u, 0x1404u)), value);
-  f16x2_to_f32(e4m3x2_to_f16x2(permute_bytes(codes, 0u, 0x3424u)), value + 2);
+  unsigned low, high;
+  fp8x4_to_pairs(codes, low, high);
+  f16x2_to_f32(low, value);
+  f16x2_to_f32(high, value + 2);
 }
 
 __device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {

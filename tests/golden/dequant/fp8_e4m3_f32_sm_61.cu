@@ -20,8 +20,8 @@ struct alignas(8) Words2 {
 
 __device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) { return *(const Words2*)at; }
 
-// Four e4m3 codes, exactly (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 20, read as an f32 that is
-// 2^-120 too small, subnormals too, so compile with -ftz=false. 0x7f is the only NaN.
+// Four e4m3 codes, exactly. The 7 magnitude bits, moved to bit 20, read as an
+// f32 that is 2^-120 too small, subnormals too, so compile with -ftz=false. 0x7f is the only NaN.
 __device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {

@@ -20,6 +20,12 @@ struct alignas(8) Words2 {
 
 __device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) { return *(const Words2*)at; }
 
+// Four e5m2 codes to two f16x2, by the hardware's conversion.
+__device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
+  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(low) : "h"((unsigned short)codes));
+  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(high) : "h"((unsigned short)(codes >> 16)));
+}
+
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -31,13 +37,11 @@ __device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
   value[1] = f16_to_f32((unsigned short)(pair >> 16));
 }
 
-// Four e5m2 codes by the hardware's conversion (exact; OCP OFP8 1.0).
 __device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
-  unsigned low_pair, high_pair;
-  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(low_pair) : "h"((unsigned short)codes));
-  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(high_pair) : "h"((unsigned short)(codes >> 16)));
-  f16x2_to_f32(low_pair, value);
-  f16x2_to_f32(high_pair, value + 2);
+  unsigned low, high;
+  fp8x4_to_pairs(codes, low, high);
+  f16x2_to_f32(low, value);
+  f16x2_to_f32(high, value + 2);
 }
 
 __device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {

@@ -29,7 +29,7 @@ struct alignas(8) Words2 {
 
 __device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) { return *(const Words2*)at; }
 
-// Four e4m3 codes, none a NaN, exactly (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 20, read as an
+// Four e4m3 codes, none a NaN, exactly. The 7 magnitude bits, moved to bit 20, read as an
 // f32 that is 2^-120 too small, subnormals too, so compile with -ftz=false.
 __device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
 #pragma unroll

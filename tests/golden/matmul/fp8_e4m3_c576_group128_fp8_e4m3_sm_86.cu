@@ -89,19 +89,33 @@ __device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, u
   return result;
 }
 
-__device__ __forceinline__ unsigned mul_f16x2(unsigned a, unsigned b) {
-  unsigned product;
-  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
-  return product;
+// All bits of each half where a and b are equal as f16, subnormals too; else none.
+__device__ __forceinline__ unsigned equal_f16x2(unsigned a, unsigned b) {
+  unsigned mask;
+  asm("set.eq.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(a), "r"(b));
+  return mask;
+}
+
+__device__ __forceinline__ unsigned abs_f16x2(unsigned a) {
+  unsigned magnitude;
+  asm("abs.f16x2 %0, %1;" : "=r"(magnitude) : "r"(a));
+  return magnitude;
+}
+
+// a times b in halves where no bit of is_nan is set (all are, or none), else NaN: is_nan is taken away, which is a NaN
+// or 0, and x - 0 is x with its sign.
+__device__ __forceinline__ unsigned mul_or_nan_f16x2(unsigned a, unsigned b, unsigned is_nan) {
+  unsigned minus, result;
+  asm("neg.f16x2 %0, %1;" : "=r"(minus) : "r"(is_nan));
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(minus));
+  return result;
 }
 
 // Two e4m3 codes, each at the top of a 16-bit half, to two f16. The 7 magnitude bits, moved to bit 7,
-// read as an f16 that is 2^-8 too small, subnormals too. Of all magnitudes only the NaN, 0x7f, carries
-// into bit 14 when 0x80 is added; with that bit set the exponent is all ones, a NaN in f16 as well.
+// read as an f16 that is 2^-8 too small, subnormals too. Only the NaN, 0x7f, is 0x3f80 there.
 __device__ __forceinline__ unsigned fp8x2_to_pair(unsigned spread) {
-  const unsigned magnitude = (spread & 0x7f007f00u) >> 1;
-  const unsigned nan_bit = (magnitude + 0x00800080u) & 0x40004000u;
-  return mul_f16x2(magnitude | nan_bit | (spread & 0x80008000u), 0x5c005c00u); // 0x5c00 is 2^8
+  const unsigned scaled = (spread & 0x7f007f00u) >> 1 | (spread & 0x80008000u);
+  return mul_or_nan_f16x2(scaled, 0x5c005c00u, equal_f16x2(abs_f16x2(scaled), 0x3f803f80u)); // 0x5c00 is 2^8
 }
 
 // Four codes to two pairs of 16-bit numbers.

@@ -33,6 +33,12 @@ __device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
   return result;
 }
 
+// Four e4m3 codes to two f16x2, by the hardware's conversion.
+__device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(low) : "h"((unsigned short)codes));
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(high) : "h"((unsigned short)(codes >> 16)));
+}
+
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -44,13 +50,11 @@ __device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
   value[1] = f16_to_f32((unsigned short)(pair >> 16));
 }
 
-// Four e4m3 codes by the hardware's conversion (exact; OCP OFP8 1.0).
 __device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
-  unsigned low_pair, high_pair;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(low_pair) : "h"((unsigned short)codes));
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(high_pair) : "h"((unsigned short)(codes >> 16)));
-  f16x2_to_f32(low_pair, value);
-  f16x2_to_f32(high_pair, value + 2);
+  unsigned low, high;
+  fp8x4_to_pairs(codes, low, high);
+  f16x2_to_f32(low, value);
+  f16x2_to_f32(high, value + 2);
 }
 
 __device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
@@ -73,11 +77,11 @@ struct alignas(16) Words4 {
 
 __device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
 
-// One e4m3 code, exactly (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 20, read as an f32 that is
-// 2^-120 too small, subnormals too, so compile with -ftz=false. 0x7f is the only NaN.
+// One e4m3 code, by the hardware's conversion.
 __device__ __forceinline__ float e4m3_to_f32(unsigned code) {
-  const unsigned scaled = (code & 0x80u) << 24 | (code & 0x7fu) << 20;
-  return (code & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : __uint_as_float(scaled) * 0x1p+120f;
+  unsigned pair;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"((unsigned short)code));
+  return f16_to_f32((unsigned short)pair);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads)

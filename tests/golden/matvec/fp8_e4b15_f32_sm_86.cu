@@ -29,6 +29,17 @@ __device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, u
   return result;
 }
 
+// Two e4b15 codes, each at the top of a 16-bit half, to two f16, whose exponent bias is the same.
+__device__ __forceinline__ unsigned fp8x2_to_pair(unsigned spread) {
+  return (spread & 0x7f007f00u) >> 1 | (spread & 0x80008000u);
+}
+
+// Four codes to two pairs of 16-bit numbers.
+__device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
+  low = fp8x2_to_pair(permute_bytes(codes, 0u, 0x1404u));
+  high = fp8x2_to_pair(permute_bytes(codes, 0u, 0x3424u));
+}
+
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -40,16 +51,11 @@ __device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
   value[1] = f16_to_f32((unsigned short)(pair >> 16));
 }
 
-// Two e4b15 codes, each at the top of a 16-bit half, to two f16. The exponent bias is f16's, so the
-// magnitude moves to bit 7 unchanged. There is no NaN and no infinity: 0x7f is 1.875.
-__device__ __forceinline__ unsigned e4b15x2_to_f16x2(unsigned spread) {
-  return (spread & 0x7f007f00u) >> 1 | (spread & 0x80008000u);
-}
-
-// Four e4b15 codes, exactly (Triton's fp8e4b15).
 __device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
-  f16x2_to_f32(e4b15x2_to_f16x2(permute_bytes(codes, 0u, 0x1404u)), value);
-  f16x2_to_f32(e4b15x2_to_f16x2(permute_bytes(codes, 0u, 0x3424u)), value + 2);
+  unsigned low, high;
+  fp8x4_to_pairs(codes, low, high);
+  f16x2_to_f32(low, value);
+  f16x2_to_f32(high, value + 2);
 }
 
 __device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {

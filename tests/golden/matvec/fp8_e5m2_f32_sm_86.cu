@@ -29,6 +29,12 @@ __device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, u
   return result;
 }
 
+// Four e5m2 codes to two f16x2: a code is the upper byte of an f16.
+__device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
+  low = permute_bytes(codes, 0u, 0x1404u);
+  high = permute_bytes(codes, 0u, 0x3424u);
+}
+
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -40,10 +46,11 @@ __device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
   value[1] = f16_to_f32((unsigned short)(pair >> 16));
 }
 
-// Four e5m2 codes, exactly (OCP OFP8 1.0): an e5m2 code is the upper byte of an f16.
 __device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
-  f16x2_to_f32(permute_bytes(codes, 0u, 0x1404u), value);
-  f16x2_to_f32(permute_bytes(codes, 0u, 0x3424u), value + 2);
+  unsigned low, high;
+  fp8x4_to_pairs(codes, low, high);
+  f16x2_to_f32(low, value);
+  f16x2_to_f32(high, value + 2);
 }
 
 __device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {

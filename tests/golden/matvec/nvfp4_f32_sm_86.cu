@@ -5,7 +5,7 @@
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]), products and sums in f32
-//   arch     sm_86, no cvt from e2m1: software, exact: bits moved into an f32, one multiply
+//   arch     sm_86, no cvt from e2m1: software, exact: upper bytes of f16 from a table in two registers
 //   launch   grid (ceil(rows / 8), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;          // columns of w, and of each row of x
@@ -21,15 +21,40 @@ constexpr int kXColumns = 1;        // rows of x that a launch can use
 
 __device__ __forceinline__ unsigned load_4_bytes(const unsigned char* at) { return *(const unsigned*)at; }
 
-// OCP's e2m1, two codes a byte, the first in the low nibble. A code's 3 magnitude bits, moved to bit 22,
-// read as an f32 that is 2^-126 too small, its one subnormal too, so compile with -ftz=false.
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
+  value[0] = f16_to_f32((unsigned short)pair);
+  value[1] = f16_to_f32((unsigned short)(pair >> 16));
+}
+
+// OCP's e2m1, two codes a byte, the first in the low nibble. The magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6 are f16
+// numbers whose lower byte is 0; a code's low three bits choose one of the eight upper bytes. All of these
+// are below 0x80, so that eight copies of the top bit give the lower byte.
 __device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
   const unsigned codes = load_4_bytes(row + col / 2);
+  const unsigned magnitudes = codes & 0x77777777u;
+  const unsigned first = permute_bytes(0x3e3c3800u, 0x46444240u, magnitudes);      // of elements 0 to 3
+  const unsigned last = permute_bytes(0x3e3c3800u, 0x46444240u, magnitudes >> 16); // of elements 4 to 7
 #pragma unroll
-  for (int i = 0; i < kRun; ++i) {
-    const unsigned code = codes >> (4 * i);
-    value[i] = __uint_as_float((code & 8u) << 28 | (code & 7u) << 22) * 0x1p+126f;
-  } // i: elements
+  for (int i = 0; i < 4; ++i) {
+    const unsigned signs = codes << (12 - 4 * i) & 0x80008000u;
+    float pair[2];
+    f16x2_to_f32(permute_bytes(first, last, 0x4c08u + 0x1111u * (unsigned)i) | signs, pair);
+    value[i] = pair[0];
+    value[i + 4] = pair[1];
+  } // i: elements i and i + 4
 }
 
 // One e4m3 code, exactly (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 20, read as an f32 that is

@@ -1,0 +1,105 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
+//   kernel   dequant_mxfp6_e2m3_s1x32_e8m0_y_f32_c512, emitter version 2
+//   w        in   mxfp6_e2m3  [rows, 512]  row-major, blocks of 32 elements in 24 bytes
+//   scale    in   e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
+//   y        out  f32  [rows, 512]  row-major
+//   math     y = decode(w) * scale, as the format defines it
+//   arch     sm_120a, has a cvt from e2m3: hardware cvt to f16x2, and of the block's scale
+//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;          // columns of w and y
+constexpr int kRowBytes = 384;      // bytes of one row of w
+constexpr int kRun = 8;             // consecutive elements decoded at a time
+constexpr int kScaleBlockCols = 32; // columns that share one scale
+constexpr int kScaleCols = 16;      // scales in one row of scales
+constexpr int kThreads = 256;       // threads per CTA
+constexpr int kThreadsPerRow = 64;  // threads side by side in one row
+constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
+constexpr int kColumnTiles = 1;     // CTAs side by side in one row
+
+// At an even address in a row that is aligned to 4 bytes and has a multiple of 8. What is above the 48 bits is
+// not zero.
+__device__ __forceinline__ unsigned long long load_6_bytes(const unsigned char* at) {
+  const unsigned before = (unsigned)(unsigned long long)at & 2u;
+  const unsigned* words = (const unsigned*)(at - before);
+  return (words[0] | (unsigned long long)words[1] << 32) >> (8u * before);
+}
+
+// Four codes in the low 24 bits to the low six bits of four bytes.
+__device__ __forceinline__ unsigned fp6x4_to_bytes(unsigned codes) {
+  const unsigned halves = (codes & 0x00000fffu) | (codes << 4 & 0x0fff0000u);
+  return (halves & 0x003f003fu) | (halves << 2 & 0x3f003f00u);
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
+  value[0] = f16_to_f32((unsigned short)pair);
+  value[1] = f16_to_f32((unsigned short)(pair >> 16));
+}
+
+// Four e2m3 codes in the low 24 bits, by the hardware's conversion.
+__device__ __forceinline__ void fp6x4_to_f32(unsigned codes, float* value) {
+  const unsigned bytes = fp6x4_to_bytes(codes);
+  unsigned low, high;
+  asm("cvt.rn.f16x2.e2m3x2 %0, %1;" : "=r"(low) : "h"((unsigned short)bytes));
+  asm("cvt.rn.f16x2.e2m3x2 %0, %1;" : "=r"(high) : "h"((unsigned short)(bytes >> 16)));
+  f16x2_to_f32(low, value);
+  f16x2_to_f32(high, value + 2);
+}
+
+// OCP's FP6, eight codes in 6 bytes.
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+  const unsigned long long codes = load_6_bytes(row + col / 4 * 3);
+  fp6x4_to_f32((unsigned)codes, value);
+  fp6x4_to_f32((unsigned)(codes >> 24), value + 4);
+}
+
+// 2^(code - 127), 255 is NaN (OCP MX 1.0), by the hardware's conversion.
+__device__ __forceinline__ float load_scale(const unsigned char* scale, long long at) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.ue8m0x2 %0, %1;" : "=r"(pair) : "h"((unsigned short)scale[at]));
+  return __uint_as_float(pair << 16);
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// A store of what isn't read soon: it leaves the L2 cache first.
+__device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
+  asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(at), "r"(words.word[0]), "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+               : "memory");
+}
+
+__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    stream_16_bytes(at + 4 * v, {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
+                                  __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}});
+  } // v: 16-byte vectors
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+dequant_mxfp6_e2m3_s1x32_e8m0_y_f32_c512(
+    const unsigned char* __restrict__ w,
+    const unsigned char* __restrict__ scale,
+    float* __restrict__ y,
+    long long rows) {
+  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
+  if (row >= rows || col >= kCols) return;
+
+  float value[kRun];
+  decode_run(w + row * kRowBytes, col, value);
+  const float run_scale = load_scale(scale, (row) * kScaleCols + col / kScaleBlockCols);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) value[i] *= run_scale;
+  store_run_f32(y + row * kCols + col, value);
+}
