@@ -3,7 +3,7 @@
 //   w        in   i16  [rows, 512]  row-major
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_86, a number type of the target: native, rounded once to f32, to nearest even
+//   arch     sm_86, a number type of the target: native
 //   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y

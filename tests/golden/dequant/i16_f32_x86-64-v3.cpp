@@ -3,7 +3,7 @@
 //   w        in   i16  [rows, 512]  row-major
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): native, rounded once to f32, to nearest even
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): native
 //   launch   ranges of rows, in parallel
 
 constexpr int kCols = 512;      // columns of w and y

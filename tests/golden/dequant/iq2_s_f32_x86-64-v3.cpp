@@ -3,7 +3,7 @@
 //   w        in   iq2_s  [rows, 512]  row-major, blocks of 256 elements in 82 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: codebook in the L1 cache, times the block's scale
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: entries of a codebook, read through the cache, times the block's scale
 //   launch   ranges of rows, in parallel
 
 constexpr int kCols = 512;                   // columns of w and y

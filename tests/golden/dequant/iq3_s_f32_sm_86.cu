@@ -3,7 +3,7 @@
 //   w        in   iq3_s  [rows, 512]  row-major, blocks of 256 elements in 110 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
-//   arch     sm_86, no instruction decodes iq3_s blocks: software, exact: codebook in the L1 cache, times the block's scale
+//   arch     sm_86, no instruction decodes iq3_s blocks: software, exact: entries of a codebook, read through the cache, times the block's scale
 //   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;         // columns of w and y

@@ -4,7 +4,7 @@
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
-//   arch     sm_86, no instruction decodes iq2_s blocks: software, exact: codebook in the L1 cache, times the block's scale
+//   arch     sm_86, no instruction decodes iq2_s blocks: software, exact: entries of a codebook, read through the cache, times the block's scale
 //   launch   grid (ceil(rows / 4), 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
 constexpr int kCols = 512;       // columns of w, and of each row of x

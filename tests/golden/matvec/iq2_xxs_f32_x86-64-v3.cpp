@@ -4,7 +4,7 @@
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: codebook in the L1 cache, times the block's scale
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: entries of a codebook, read through the cache, times the block's scale
 //   launch   ranges of rows, in parallel
 
 constexpr int kCols = 512;                   // columns of w, and of each row of x

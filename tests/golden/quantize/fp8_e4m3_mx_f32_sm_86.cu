@@ -1,7 +1,7 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
-//   kernel   quantize_fp8_e4m3_s1x32_e8m0_x_f32_c512, emitter version 2
+//   kernel   quantize_mxfp8_e4m3_s1x32_e8m0_x_f32_c512, emitter version 2
 //   x        in   f32  [rows, 512]  row-major
-//   w        out  fp8_e4m3  [rows, 512]  row-major
+//   w        out  mxfp8_e4m3  [rows, 512]  row-major
 //   scale    out  e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
 //   math     w = the nearest code to x / scale, ties to even, saturating; scale = 2^(floor(log2 of the largest |x|) - 8), NaN if x has one
 //   arch     sm_86, no cvt to fp8_e4m3: software, exact: rounded by one f32 addition
@@ -128,7 +128,7 @@ __device__ __forceinline__ GroupScale choose_scale(float largest) {
 __device__ __forceinline__ float scaled(float value, const GroupScale& scale) { return value * scale.inverse; }
 
 extern "C" __global__ void __launch_bounds__(kThreads)
-quantize_fp8_e4m3_s1x32_e8m0_x_f32_c512(
+quantize_mxfp8_e4m3_s1x32_e8m0_x_f32_c512(
     const float* __restrict__ x,
     unsigned char* __restrict__ w,
     unsigned char* __restrict__ scale,

@@ -1,7 +1,7 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/quantize.cpp.in.
-//   kernel   quantize_fp8_e4m3_s1x32_e8m0_x_f32_c512, emitter version 2
+//   kernel   quantize_mxfp8_e4m3_s1x32_e8m0_x_f32_c512, emitter version 2
 //   x        in   f32  [rows, 512]  row-major
-//   w        out  fp8_e4m3  [rows, 512]  row-major
+//   w        out  mxfp8_e4m3  [rows, 512]  row-major
 //   scale    out  e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
 //   math     w = the nearest code to x / scale, ties to even, saturating; scale = 2^(floor(log2 of the largest |x|) - 8), NaN if x has one
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: rounded as integers
@@ -123,7 +123,7 @@ struct Arguments {
 };
 
 extern "C" __attribute__((visibility("default"))) void
-quantize_fp8_e4m3_s1x32_e8m0_x_f32_c512(const Arguments* arguments, long long row_begin, long long row_end) {
+quantize_mxfp8_e4m3_s1x32_e8m0_x_f32_c512(const Arguments* arguments, long long row_begin, long long row_end) {
   for (long long first_row = row_begin; first_row < row_end; first_row += kBlockRows) {
     const long long end_row = first_row + kBlockRows < row_end ? first_row + kBlockRows : row_end;
     for (long long group = 0; group < kGroups; ++group) {
