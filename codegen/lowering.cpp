@@ -61,15 +61,35 @@ int block_cost(FormatId format, const Target& target) {
     case kNvfp4:
       return 26;
     case kQ8_0:
-      return 22;
+    case kQ4_1:
+    case kTQ2_0:
+      return 18;
     case kQ4_0:
+      return 20;
+    case kQ1_0:
+      return 11;
+    case kQ2_K:
+    case kQ2_0:
+      return 22;
+    case kQ5_1:
       return 23;
+    case kQ5_0:
+      return 25;
+    case kIQ4_NL:
+      return 27;
+    case kGgmlNvfp4:
+      return 28;
     case kQ4_K:
       return 26;
     case kQ5_K:
-      return 30;
     case kQ6_K:
-      return 34;
+    case kQ3_K:
+    case kIQ4_XS:
+      return 30;
+    case kTQ1_0:
+      return 31;
+    case kGgmlMxfp4:
+      return 33;
     default:
       return 0;
   }

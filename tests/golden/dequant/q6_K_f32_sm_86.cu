@@ -31,9 +31,10 @@ __device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, u
   return result;
 }
 
-// Exact: 0x4b000000 | b reads as 2^23 + b.
-__device__ __forceinline__ float byte_to_f32(unsigned word, int byte) {
-  return __uint_as_float(permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte)) - 0x1p+23f;
+// The byte less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float offset_byte_to_f32(unsigned word, int byte, int offset) {
+  const unsigned bits = permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte);
+  return __uint_as_float(bits) - (float)(0x800000 + offset);
 }
 
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
@@ -61,7 +62,7 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
   for (int i = 0; i < kRun; ++i) {
     const unsigned low_bits = (low.word[i / 4] >> low_shift) & 0x0f0f0f0fu;
     const unsigned high_bits = (high.word[i / 4] >> high_shift) & 0x03030303u;
-    value[i] = scale * (byte_to_f32(low_bits | high_bits << 4, i % 4) - 32.0f);
+    value[i] = scale * offset_byte_to_f32(low_bits | high_bits << 4, i % 4, 32);
   } // i: elements
 }
 

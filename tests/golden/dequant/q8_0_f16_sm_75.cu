@@ -31,9 +31,10 @@ __device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, u
   return result;
 }
 
-// Exact: 0x4b000000 | b reads as 2^23 + b.
-__device__ __forceinline__ float byte_to_f32(unsigned word, int byte) {
-  return __uint_as_float(permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte)) - 0x1p+23f;
+// The byte less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float offset_byte_to_f32(unsigned word, int byte, int offset) {
+  const unsigned bits = permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte);
+  return __uint_as_float(bits) - (float)(0x800000 + offset);
 }
 
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
@@ -50,7 +51,7 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
     const unsigned biased = q.word[i / 4] ^ 0x80808080u; // q + 128
-    value[i] = d * (byte_to_f32(biased, i % 4) - 128.0f);
+    value[i] = d * offset_byte_to_f32(biased, i % 4, 128);
   } // i: elements
 }
 
