@@ -1,5 +1,5 @@
-// ktjit doctor: what this machine has, what is missing and what to do, and how FP8 is lowered
-// where.
+// ktjit doctor: what this machine has, what is missing and what to do, and how each format is
+// lowered where.
 #include <algorithm>
 #include <fmt/format.h>
 #include <optional>
@@ -9,6 +9,7 @@
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
 #include "cli/exit_code.h"
+#include "cli/format_table.h"
 #include "cli/json_output.h"
 #include "cli/output.h"
 #include "cli/place.h"
@@ -35,13 +36,15 @@ struct DeviceFacts {
 
 struct NvrtcFacts {
   NvrtcCandidate candidate;
-  std::vector<std::string> targets;
+  std::vector<std::string> targets;  ///< that it compiles for
+  std::vector<std::string> serves;   ///< of them those that no library before it compiles for
 };
 
 /// How one target is served.
 struct TargetFacts {
   Target target;
   std::vector<std::string> compilers;  ///< "NVRTC 13.0 (cubin)", in the order they are asked
+  std::string route;                   ///< how kernels come to a device, in words; "" if not at all
 };
 
 struct FormatFacts {
@@ -62,6 +65,7 @@ struct Findings {
   DeviceFacts simulator;
   std::vector<NvrtcFacts> nvrtc;
   std::string llvm;
+  std::vector<std::string> llvm_serves;  ///< GPU targets that no NVRTC compiles for
   std::optional<std::string> worker;
   bool cache_enabled = true;
   cache::RootStats cache;
@@ -86,23 +90,23 @@ void find_devices(Toolchain& toolchain, Findings& findings) {
   findings.simulator = facts_of(*toolchain.open_device("sim"));
 }
 
-/// Names of the targets that a version of NVRTC compiles for, with the suffix we use.
-std::vector<std::string> targets_of(NvrtcVersion version) {
-  std::vector<std::string> names;
-  for (const CudaFacts& facts : all_cuda_facts()) {
-    const Target target = make_native_cuda_target(facts.sm);
-    if (nvrtc_serves(version, target)) names.push_back(target.name());
-  }
-  return names;
-}
-
 void find_compilers(Toolchain& toolchain, Findings& findings) {
-  for (const NvrtcCandidate& candidate : toolchain.nvrtc_candidates()) {
-    findings.nvrtc.push_back({candidate, candidate.usable() ? targets_of(candidate.version)
-                                                            : std::vector<std::string>{}});
-  }
+  for (const NvrtcCandidate& candidate : toolchain.nvrtc_candidates())
+    findings.nvrtc.push_back({candidate, {}, {}});
   findings.llvm = toolchain.llvm().name();
   if (const auto worker = toolchain.llvm().find_worker()) findings.worker = worker->string();
+  for (const CudaFacts& facts : all_cuda_facts()) {
+    const Target target = make_native_cuda_target(facts.sm);
+    bool is_served = false;
+    for (NvrtcFacts& nvrtc : findings.nvrtc) {
+      if (!nvrtc.candidate.usable() || !nvrtc_serves(nvrtc.candidate.version, target)) continue;
+      nvrtc.targets.push_back(target.name());
+      if (!is_served) nvrtc.serves.push_back(target.name());
+      is_served = true;
+    }
+    if (!is_served && findings.worker && toolchain.llvm().serves(target, ArtifactKind::kPtx))
+      findings.llvm_serves.push_back(target.name());
+  }
 }
 
 std::vector<Target> choose_doctor_targets(Toolchain& toolchain, const Findings& findings,
@@ -121,7 +125,7 @@ std::vector<Target> choose_doctor_targets(Toolchain& toolchain, const Findings& 
 }
 
 TargetFacts facts_of(Toolchain& toolchain, const Target& target, bool has_worker) {
-  TargetFacts facts{target, {}};
+  TargetFacts facts{target, {}, ""};
   std::vector<ArtifactKind> kinds = {native_artifact_kind(target)};
   if (target.is_cuda()) kinds.push_back(ArtifactKind::kPtx);
   for (ArtifactKind kind : kinds) {
@@ -129,6 +133,11 @@ TargetFacts facts_of(Toolchain& toolchain, const Target& target, bool has_worker
       if (!compiler->serves(target, kind)) continue;
       if (compiler.get() == &toolchain.llvm() && !has_worker) continue;
       facts.compilers.push_back(fmt::format("{} ({})", compiler->name(), artifact_kind_name(kind)));
+      if (facts.route.empty()) {
+        facts.route = kind == ArtifactKind::kPtx
+                          ? fmt::format("PTX by {}, linked by the driver", compiler->name())
+                          : fmt::format("machine code by {}", compiler->name());
+      }
       break;  // the others are never asked
     }
   }
@@ -200,6 +209,7 @@ Json to_json(const FormatFacts& facts) {
     targets.push_back({{"target", target.name()},
                        {"lowering", lowering.summary},
                        {"cost", cost > 0 ? Json(cost) : Json(nullptr)},
+                       {"loads", cost > 0 ? Json(lowering.loads_per_4) : Json(nullptr)},
                        {"reason", lowering.reason}});
   }
   return {{"format", facts.format.name()},
@@ -219,11 +229,14 @@ Json to_json(const Findings& findings) {
                      {"found_by", facts.candidate.found_by},
                      {"usable", facts.candidate.usable()},
                      {"problem", facts.candidate.problem},
-                     {"targets", facts.targets}});
+                     {"targets", facts.targets},
+                     {"serves", facts.serves}});
   }
   Json targets = Json::array();
   for (const TargetFacts& facts : findings.targets) {
-    targets.push_back({{"target", facts.target.name()}, {"compilers", facts.compilers}});
+    targets.push_back({{"target", facts.target.name()},
+                       {"compilers", facts.compilers},
+                       {"route", facts.route.empty() ? Json(nullptr) : Json(facts.route)}});
   }
   Json formats = Json::array();
   for (const FormatFacts& facts : findings.formats) formats.push_back(to_json(facts));
@@ -233,7 +246,10 @@ Json to_json(const Findings& findings) {
   }
   return {{"devices", devices},
           {"nvrtc", nvrtc},
-          {"llvm", {{"version", findings.llvm}, {"worker", json_or_null(findings.worker)}}},
+          {"llvm",
+           {{"version", findings.llvm},
+            {"worker", json_or_null(findings.worker)},
+            {"serves", findings.llvm_serves}}},
           {"cache",
            {{"enabled", findings.cache_enabled},
             {"path", findings.cache.path},
@@ -264,22 +280,27 @@ std::string devices_text(const Findings& findings) {
   return text;
 }
 
+std::string list_text(const std::vector<std::string>& names) {
+  return names.empty() ? "none" : fmt::format("{}", fmt::join(names, " "));
+}
+
 std::string compilers_text(const Findings& findings) {
   std::string text;
   for (const NvrtcFacts& facts : findings.nvrtc) {
     const NvrtcCandidate& candidate = facts.candidate;
     if (candidate.usable()) {
-      text += fmt::format("NVRTC  {}: {} (by {})\n       targets: {}\n", candidate.version.text(),
-                          candidate.library.string(), candidate.found_by,
-                          fmt::join(facts.targets, " "));
+      text += fmt::format("NVRTC  {}: {} (by {})\n       compiles for: {}\n       serves: {}\n",
+                          candidate.version.text(), candidate.library.string(), candidate.found_by,
+                          fmt::join(facts.targets, " "), list_text(facts.serves));
     } else {
       text += fmt::format("NVRTC  not usable: {} (by {}): {}\n", candidate.library.string(),
                           candidate.found_by, candidate.problem);
     }
   }
   if (findings.nvrtc.empty()) text += "NVRTC  none found\n";
-  return text +
-         fmt::format("LLVM   {}, worker {}\n", findings.llvm, findings.worker.value_or("missing"));
+  return text + fmt::format("LLVM   {}, worker {}\n       serves: the CPU; as PTX: {}\n",
+                            findings.llvm, findings.worker.value_or("missing"),
+                            list_text(findings.llvm_serves));
 }
 
 std::string cache_text(const Findings& findings) {
@@ -295,12 +316,11 @@ std::string cache_text(const Findings& findings) {
 }
 
 std::string targets_text(const Findings& findings) {
-  Table table({{"target"}, {"cards"}, {"compilers"}});
+  Table table({{"target"}, {"cards"}, {"kernels"}});
   for (const TargetFacts& facts : findings.targets) {
     table.add_row({facts.target.name(),
                    facts.target.is_cuda() ? std::string(get_cuda_facts(facts.target).chips) : "",
-                   facts.compilers.empty() ? "none found"
-                                           : fmt::format("{}", fmt::join(facts.compilers, ", "))});
+                   facts.route.empty() ? "no compiler found" : facts.route});
   }
   return table.to_text();
 }
@@ -328,10 +348,37 @@ std::string format_text(const FormatFacts& facts) {
   return text;
 }
 
+/// The formats that are not shown target by target: one row for each way of converting.
+std::string other_formats_text(const std::vector<FormatId>& formats,
+                               const std::vector<Target>& targets) {
+  Table table({{"format"},
+               {"targets"},
+               {"lowering"},
+               {"instructions per 4", Align::kRight},
+               {"loads", Align::kRight}});
+  for (FormatId format : formats) {
+    for (const FormatRow& row : decode_rows(format, false, targets)) {
+      table.add_row({std::string(get_format(format).name), row.targets, row.lowering,
+                     row.instructions, row.loads});
+    }
+  }
+  return table.empty() ? "" : "\n" + table.to_text();
+}
+
 void print_text(const Findings& findings) {
   std::string text = devices_text(findings) + compilers_text(findings) + cache_text(findings);
   text += "\n" + targets_text(findings);
-  for (const FormatFacts& facts : findings.formats) text += "\n" + format_text(facts);
+  std::vector<FormatId> others;
+  for (const FormatFacts& facts : findings.formats) {
+    if (findings.formats.size() > 1 && get_format(facts.format).family != FormatFamily::kFp8) {
+      others.push_back(facts.format);
+    } else {
+      text += "\n" + format_text(facts);
+    }
+  }
+  std::vector<Target> targets;
+  for (const TargetFacts& facts : findings.targets) targets.push_back(facts.target);
+  text += other_formats_text(others, targets);
   for (const Problem& problem : findings.problems) {
     text += fmt::format("\nproblem  {}\n  do     {}\n", problem.what, problem.cure);
   }
@@ -342,11 +389,7 @@ void print_text(const Findings& findings) {
 std::vector<WeightFormat> choose_formats(const SubjectOptions& options) {
   if (options.describes_tensor()) return {get_weight_format(options.format, options.scale_grid())};
   std::vector<WeightFormat> formats;
-  for (const Format& format : all_formats()) {
-    if (format.family == FormatFamily::kFp8 && codegen::is_served(format.id)) {
-      formats.push_back({format.id, std::nullopt});
-    }
-  }
+  for (FormatId id : decoded_formats()) formats.push_back({id, std::nullopt});
   return formats;
 }
 
@@ -364,19 +407,27 @@ std::string kernels_text(const Subject& subject, const Target& target) {
 int run_doctor(const Arguments& arguments) {
   SubjectOptions subject_options;
   CommonOptions common;
+  bool table = false;
   ArgumentParser parser({"doctor [--target T]... [--format F [--shape RxC]] [options]",
                          "Lists GPUs, compilers, the CPU and the kernel cache, says what is wrong "
                          "and what to do, and\n"
-                         "shows for each FP8 format (or format F) how each target converts it to "
-                         "f32, at what cost in\n"
-                         "instructions for four values, and why. Compiles nothing.\n",
+                         "shows for each format (or format F) how each target converts it to f32, "
+                         "at what cost in\n"
+                         "instructions for four values, and for FP8 why. Compiles nothing.\n",
                          exit_code_help("done, whatever was found"),
                          "ktjit doctor --target sm_86"});
   common.add_targets(parser);
   subject_options.add_description(parser);
+  parser.add_flag("table", &table,
+                  "print the table of all formats on all targets (docs/FORMATS.md), and no more");
   common.add_json(parser);
   common.add_machine(parser);
   if (!parser.parse(arguments)) return kDone;
+  if (table) {
+    if (common.json) throw UsageError("--table is Markdown: leave --json");
+    print(formats_page());
+    return kDone;
+  }
   std::optional<Subject> subject;
   if (!subject_options.shape.empty() || !subject_options.scale_block.empty()) {
     subject.emplace(subject_options);

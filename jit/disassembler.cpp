@@ -62,6 +62,7 @@ std::vector<std::filesystem::path> candidates(const Options& options) {
   if (!options.disassembler.empty()) return {options.disassembler};
   std::vector<std::filesystem::path> programs = {"nvdisasm"};
   if (!options.python_environment.empty()) {
+    programs.push_back(options.python_environment / "bin/nvdisasm");
     std::vector<std::filesystem::path> found;
     std::error_code error;
     for (const auto& entry :
@@ -153,14 +154,22 @@ std::string find_disassembler(const Options& options) {
 }
 
 std::string disassemble(const Options& options, std::span<const std::byte> cubin) {
-  const std::string program = find_disassembler(options);
   const TemporaryFile file(cubin);
-  // Leaves out the sections that hold no code.
-  const Outcome outcome = run_program(program, "--print-code", file.path());
-  if (outcome.start_error == 0 && WIFEXITED(outcome.status) && WEXITSTATUS(outcome.status) == 0)
-    return outcome.text;
-  throw ToolchainError(fmt::format("nvdisasm refused the code: {}", outcome.chatter), program,
-                       "take one at least as new as the compiler (KTJIT_NVDISASM names it)");
+  std::string refused_by, why;
+  for (const std::filesystem::path& program : candidates(options)) {
+    // The option leaves out the sections that hold no code.
+    const Outcome outcome = run_program(program.string(), "--print-code", file.path());
+    if (outcome.start_error != 0) continue;
+    if (WIFEXITED(outcome.status) && WEXITSTATUS(outcome.status) == 0) return outcome.text;
+    if (refused_by.empty()) {  // another version may know the architecture
+      refused_by = program.string();
+      why = outcome.chatter;
+    }
+  }
+  if (refused_by.empty()) find_disassembler(options);  // throws: there is none
+  throw ToolchainError(fmt::format("nvdisasm refused the code: {}", why), refused_by,
+                       "take one at least as new as the compiler, and for GPUs below sm_75 one of "
+                       "CUDA 12 (KTJIT_NVDISASM names it)");
 }
 
 }  // namespace ktjit

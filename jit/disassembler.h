@@ -14,9 +14,10 @@ namespace ktjit {
 std::string find_disassembler(const Options& options);
 
 /// SASS of a cubin. Looks for nvdisasm in Options::disassembler alone if that is set, else on the
-/// PATH, in Triton's wheel in the Python environment, and in the CUDA toolkit.
+/// PATH, in the Python environment (its bin, and Triton's wheel), and in the CUDA toolkit; the first
+/// that knows the code's architecture is taken.
 ///
-/// Errors: ToolchainError if there is none, or if it refuses the cubin.
+/// Errors: ToolchainError if there is none, or if all refuse the cubin.
 std::string disassemble(const Options& options, std::span<const std::byte> cubin);
 
 }  // namespace ktjit

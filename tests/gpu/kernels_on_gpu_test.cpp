@@ -34,7 +34,49 @@ struct GpuBench {
   }
 };
 
+/// The GPU with no compiler but Clang, whose PTX the driver compiles.
+struct ClangBench {
+  Toolchain toolchain{[] {
+                        Options options;
+                        options.cache_enabled = false;
+                        options.nvrtc = "/nonexistent";  // an explicit path: none takes its place
+                        return options;
+                      }(),
+                      [](std::string_view) {}};
+  std::unique_ptr<runtime::Device> device = toolchain.open_device("cuda");
+};
+
 }  // namespace
+
+// The checks compare with the same values bit for bit as those of NVRTC's code above, NaNs by class.
+TEST_CASE("GPU runs Clang's code with the same bits as NVRTC's") {
+  ClangBench bench;
+  for (const NvrtcCandidate& candidate : bench.toolchain.nvrtc_candidates())
+    REQUIRE_FALSE(candidate.usable());
+  const int device_sm = bench.device->native_target().sm;
+  int checked = 0;
+  for (const char* name :
+       {"sm_60", "sm_61", "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a"}) {
+    const Target target = parse_target(name, {});
+    // PTX runs on later GPUs too, but with a suffix on that one chip only.
+    if (target.suffix.empty() ? target.sm > device_sm : target.sm != device_sm) continue;
+    const test::Place place{bench.toolchain.engine(), *bench.device, target};
+    test::CheckResult result = test::check_golden_dequant(place);
+    result.merge(test::check_fp8_codes(place));
+    result.merge(test::check_fp4_codes(place));
+    result.merge(test::check_quantize(place));
+    result.merge(test::check_quantize_groups(place));
+    std::printf("Clang's %s on %s: %lld kernels, %lld values, %lld wrong\n", name,
+                bench.device->native_target().name().c_str(),
+                static_cast<long long>(result.kernels), static_cast<long long>(result.values),
+                static_cast<long long>(result.wrong));
+    INFO(name << ": " << result.first_problem);
+    CHECK(result.wrong == 0);
+    CHECK(result.values >= 6000000);
+    ++checked;
+  }
+  CHECK(checked >= 3);
+}
 
 TEST_CASE("GPU dequant equals ggml's golden vectors bit for bit") {
   GpuBench().check(test::check_golden_dequant, 360000);

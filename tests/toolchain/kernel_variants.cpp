@@ -1,5 +1,7 @@
 #include "tests/toolchain/kernel_variants.h"
 
+#include <algorithm>
+
 #include "codegen/emitter.h"
 #include "core/error.h"
 #include "tests/support/kernel_cases.h"
@@ -35,7 +37,9 @@ class Variants {
     return make_spec(op, get_format(format_).name, cols, target_);
   }
 
-  void add(const KernelSpec& spec) { specs_.push_back(spec); }
+  void add(const KernelSpec& spec) {
+    if (std::find(specs_.begin(), specs_.end(), spec) == specs_.end()) specs_.push_back(spec);
+  }
 
   void add_all() {
     const Format& facts = get_format(format_);
