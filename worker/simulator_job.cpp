@@ -13,6 +13,7 @@
 #include <llvm/Transforms/IPO/GlobalDCE.h>
 #include <llvm/Transforms/Utils/Mem2Reg.h>
 #include <memory>
+#include <optional>
 
 #include "worker/simulator_module.h"
 
@@ -101,10 +102,18 @@ std::unique_ptr<llvm::TargetMachine> make_machine() {
       target->createTargetMachine(kTriple, "x86-64", "", llvm::TargetOptions(), llvm::Reloc::PIC_));
 }
 
+/// A kernel is simulated for a moment, so little is optimised: compiling would take longer than running.
+/// Loops are not unrolled as the text asks, since checks make them long.
 void emit_object(llvm::Module& module, llvm::TargetMachine& machine, std::string& object) {
+  for (llvm::Function& function : module) {
+    for (llvm::BasicBlock& block : function) {
+      if (llvm::Instruction* end = block.getTerminator())
+        end->setMetadata(llvm::LLVMContext::MD_loop, nullptr);
+    }
+  }
   Passes passes(&machine);
   llvm::ModulePassManager optimise =
-      passes.builder().buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2);
+      passes.builder().buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O1);
   passes.run(optimise, module);
 
   llvm::SmallVector<char, 0> bytes;
