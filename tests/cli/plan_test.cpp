@@ -175,7 +175,7 @@ TEST_CASE("plan says whether a model fits") {
   const auto large =
       cli.run_json({"plan", sample, "--target", "sm_86", "--memory", "24G", "--json"});
   CHECK(large.at("targets").at(0).at("fits") == true);
-  // Two layers, two heads of 64 for keys and for values, two bytes each.
+  // Three layers, two heads of 64 for keys and for values, two bytes each.
   CHECK(large.at("targets").at(0).at("kv_cache_bytes") == 3 * 4096 * 2 * (64 + 64) * 2);
   const auto shorter =
       cli.run_json({"plan", sample, "--target", "sm_86", "--context", "100", "--json"});
