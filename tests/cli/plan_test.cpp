@@ -178,11 +178,11 @@ TEST_CASE("plan says whether a model fits") {
   const auto large =
       cli.run_json({"plan", sample, "--target", "sm_86", "--memory", "24G", "--json"});
   CHECK(large.at("targets").at(0).at("fits") == true);
-  // Four layers, two heads of 64 for keys and for values, two bytes each.
-  CHECK(large.at("targets").at(0).at("kv_cache_bytes") == 4 * 4096 * 2 * (64 + 64) * 2);
+  // Five layers, two heads of 64 for keys and for values, two bytes each.
+  CHECK(large.at("targets").at(0).at("kv_cache_bytes") == 5 * 4096 * 2 * (64 + 64) * 2);
   const auto shorter =
       cli.run_json({"plan", sample, "--target", "sm_86", "--context", "100", "--json"});
-  CHECK(shorter.at("targets").at(0).at("kv_cache_bytes") == 4 * 100 * 2 * (64 + 64) * 2);
+  CHECK(shorter.at("targets").at(0).at("kv_cache_bytes") == 5 * 100 * 2 * (64 + 64) * 2);
 }
 
 TEST_CASE("plan without a target plans for this machine") {
