@@ -115,6 +115,43 @@ TEST_CASE("run lists tensors that nothing computes with, and checks the others")
              Contains("skipped 1 tensor of format u8") && Contains("codes"));
 }
 
+TEST_CASE("run checks the sample model as a GPU's code on the simulator, and caches it") {
+  CliFixture cli;
+  if (!cli.has_worker("run on the simulator")) return;
+  const std::string sample = cli.make_sample();
+  const std::vector<std::string> run = {"run",      sample,  "--device", "sim",
+                                        "--target", "sm_86", "--json"};
+  const auto cold = cli.run_json(run);
+  CHECK(cold.at("ok") == true);
+  CHECK(cold.at("device") == "sim");
+  CHECK(cold.at("target") == "sm_86");
+  CHECK(cold.at("compiled").get<int>() > 0);
+  std::set<std::string> ops;
+  for (const auto& kernel : cold.at("kernels")) {
+    ops.insert(kernel.at("op").get<std::string>());
+    CHECK(kernel.at("ok") == true);
+  }
+  CHECK(ops == std::set<std::string>{"dequant", "matvec", "matmul"});
+
+  const auto warm = cli.run_json(run);
+  CHECK(warm.at("compiled") == 0);
+  CHECK(warm.at("workers_started") == 0);
+}
+
+TEST_CASE("the simulator runs GPUs' code only, and needs no --target") {
+  CliFixture cli;
+  if (!cli.has_worker("run on the simulator")) return;
+  const std::string sample = cli.make_sample();
+  const auto wrong = cli.run({"run", sample, "--device", "sim", "--target", "cpu"});
+  CHECK(wrong.exit_code == 2);
+  CHECK_THAT(wrong.err, Contains("the simulator does not run code for cpu"));
+  const std::string out = cli.path("y.f32");
+  const auto done = cli.run({"exec", sample, "--tensor", "blk.0.attn_v.weight", "--op", "dequant",
+                             "--device", "sim", "--out", out});
+  CHECK(done.exit_code == 0);
+  CHECK(ktjit::test::read_floats(out).size() == 128 * 256);
+}
+
 TEST_CASE("run accounts for every tensor with --all, and prints a table") {
   CliFixture cli;
   if (!cli.has_worker("run on the CPU")) return;

@@ -13,6 +13,7 @@ namespace ktjit::test {
 /// What a check tried, and what was wrong first.
 struct CheckResult {
   std::int64_t kernels = 0;
+  std::int64_t cases = 0;   ///< of dequant and products, left out ones included
   std::int64_t values = 0;  ///< compared
   std::int64_t wrong = 0;   ///< values that differ, or guard bytes that were written
   std::string first_problem;
@@ -25,6 +26,8 @@ struct Place {
   Engine& engine;
   runtime::Device& device;
   Target target;
+  /// Of the cases of dequant and products, runs the first and each `every`-th after it.
+  std::int64_t every = 1;
 };
 
 /// dequant of every golden vector to f32, f16 and bf16: bit for bit, and no byte around the result
