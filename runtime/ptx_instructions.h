@@ -82,8 +82,9 @@ struct PtxInstruction {
   bool needs_suffix = false;  ///< only targets with the suffix "a" or "f" have it
   /// Why no H200 proves the model ("sm_100a and sm_120a only"); empty: the conformance test does.
   std::string_view unproved = {};
-  /// Products of floats, whose order of additions is open: a GPU's results differ from the model's by
-  /// at most this times the sum of the magnitudes of all addends (c and the products). 0: not at all.
+  /// Products of floats, whose order of additions is open: a GPU's results differ from the model's
+  /// by at most this times the sum of the magnitudes of all addends (c and the products). 0: not at
+  /// all.
   double sum_error = 0;
 
   bool exists_on(const Target& target) const {
@@ -99,9 +100,9 @@ const PtxInstruction* find_ptx_instruction(std::string_view opcode);
 /// The form with so many result and operand slots, or nothing.
 const PtxInstruction* find_ptx_instruction(std::string_view opcode, int results, int operands);
 
-/// What one lane gets of one 8 x 8 matrix of b16: elements 2 (lane % 4) and the next of row lane / 4,
-/// the first in the low half; of that column, if transposed.
-/// `rows` are the 8 rows of 16 bytes whose addresses lanes 8 m .. 8 m + 7 gave for matrix m.
+/// What one lane gets of one 8 x 8 matrix of b16: elements 2 (lane % 4) and the next of row lane /
+/// 4, the first in the low half; of that column, if transposed. `rows` are the 8 rows of 16 bytes
+/// whose addresses lanes 8 m .. 8 m + 7 gave for matrix m.
 std::uint32_t ldmatrix_register(const std::byte* const rows[8], int lane, bool transposed);
 
 }  // namespace ktjit::runtime

@@ -5,8 +5,8 @@
 namespace ktjit::runtime::ptx {
 namespace {
 
-/// d, a, b, selector: each nibble of the selector picks one of the 8 bytes of {b, a}; its top bit asks
-/// for that byte's sign, repeated.
+/// d, a, b, selector: each nibble of the selector picks one of the 8 bytes of {b, a}; its top bit
+/// asks for that byte's sign, repeated.
 void prmt(std::uint64_t* results, const std::uint64_t* operands) {
   const std::uint64_t bytes = std::uint64_t{low32(operands[1])} << 32 | low32(operands[0]);
   const std::uint32_t selector = low32(operands[2]);

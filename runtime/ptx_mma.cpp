@@ -1,10 +1,10 @@
 // Products of small matrices by a whole warp. PTX ISA 9.0, "mma", for the shapes and for which lane
 // holds what.
 //
-// Of floats, NVIDIA leaves open in what order and how exactly the products are summed. Here products
-// are exact and summed in double, c first, then in the order of k; the sum is rounded once to f32.
-// A GPU may cut each addend at 2^-23 (f16, bf16) of the largest one and round, also in several steps;
-// sum_error bounds that, see below.
+// Of floats, NVIDIA leaves open in what order and how exactly the products are summed. Here
+// products are exact and summed in double, c first, then in the order of k; the sum is rounded once
+// to f32. A GPU may cut each addend at 2^-23 (f16, bf16) of the largest one and round, also in
+// several steps; sum_error bounds that, see below.
 #include <type_traits>
 
 #include "runtime/ptx_numbers.h"
@@ -83,8 +83,9 @@ void mma(std::uint64_t* const results[kLanes], const std::uint64_t* const operan
 /// magnitude, which is at most S, when it is aligned to it with f bits of fraction; each of at most
 /// K + 1 roundings of sums loses no more. So |d - exact| <= 2 (K + 1) 2^-f S; the model's own error
 /// is far smaller. f is 23 or more for f16 and bf16 (Fasi, Higham, Mikaitis, Pranesh, "Numerical
-/// behavior of NVIDIA tensor cores", 2021) and 12 for 8-bit floats on Hopper, where the highest 14 bits
-/// of a product are kept (DeepSeek-V3 technical report, 2024, section 3.5.2), two before the point.
+/// behavior of NVIDIA tensor cores", 2021) and 12 for 8-bit floats on Hopper, where the highest 14
+/// bits of a product are kept (DeepSeek-V3 technical report, 2024, section 3.5.2), two before the
+/// point.
 ///
 /// Makes an entry; fraction_bits is that f, 0 for integers, whose sums are exact.
 template <int Rows, int K, class A, class B>

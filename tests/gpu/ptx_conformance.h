@@ -27,11 +27,11 @@ struct PtxPlace {
   std::size_t executions = std::size_t{1} << 20;
 };
 
-/// Operands: of one 8- or 16-bit register all values; else `executions` sets, at random, with special
-/// values, and from 2^17 on with every value of the low and of the high half of the first register, or,
-/// for dp4a, with every pair of a byte of each. Equal means bit for bit, any NaN for another where PTX
-/// leaves it open, and for products of floats the table's bound; products of small whole numbers are
-/// exact.
+/// Operands: of one 8- or 16-bit register all values; else `executions` sets, at random, with
+/// special values, and from 2^17 on with every value of the low and of the high half of the first
+/// register, or, for dp4a, with every pair of a byte of each. Equal means bit for bit, any NaN for
+/// another where PTX leaves it open, and for products of floats the table's bound; products of
+/// small whole numbers are exact.
 /// REQUIRES: the target has the instruction, and the device can run its code.
 PtxCheckResult check_ptx_instruction(const runtime::PtxInstruction& entry, const PtxPlace& place);
 

@@ -38,8 +38,8 @@ std::string group(const std::vector<std::string>& parts) {
   return fmt::format("{{{}}}", fmt::join(parts, ", "));
 }
 
-/// One asm statement. Its results are in d0, d1, ..., its operands in a0, a1, ..., all but immediates,
-/// for which the value is given.
+/// One asm statement. Its results are in d0, d1, ..., its operands in a0, a1, ..., all but
+/// immediates, for which the value is given.
 class Statement {
  public:
   Statement(const PtxInstruction& entry, int immediate) : entry_(entry) {

@@ -1,5 +1,5 @@
-// The check of PTX instructions finds wrong results: on a device that executes the models themselves,
-// with one result changed.
+// The check of PTX instructions finds wrong results: on a device that executes the models
+// themselves, with one result changed.
 #include <bit>
 #include <catch2/catch.hpp>
 #include <cmath>

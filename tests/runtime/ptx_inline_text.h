@@ -13,11 +13,10 @@ struct InlineInstruction {
   int line = 0;   ///< of the text, where its asm statement begins
 };
 
-/// Every instruction of every asm statement of `text`, in order. Comments are skipped, adjacent string
-/// literals joined, escapes read. Declarations (.reg), scopes and labels are no instructions; a
-/// predicate before one is dropped.
-/// Errors: std::runtime_error with the line, for an asm statement that doesn't begin with a literal or
-/// doesn't end.
+/// Every instruction of every asm statement of `text`, in order. Comments are skipped, adjacent
+/// string literals joined, escapes read. Declarations (.reg), scopes and labels are no
+/// instructions; a predicate before one is dropped.
+/// Errors: std::runtime_error with the line, for an asm statement that lacks a literal or an end.
 std::vector<InlineInstruction> find_inline_ptx(std::string_view text);
 
 }  // namespace ktjit::test
