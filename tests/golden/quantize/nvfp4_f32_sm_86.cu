@@ -3,6 +3,7 @@
 //   x        in   f32  [rows, 512]  row-major
 //   w        out  nvfp4  [rows, 512]  row-major, blocks of 16 elements in 8 bytes
 //   scale    out  e4m3  [rows, 32]  row-major, one per 1 x 16 block of w
+//   scale    in   f32  the tensor's, in the first 4 of the 16 bytes before those
 //   math     w = the nearest code to x / scale, ties to even, saturating; scale = e4m3 of largest |x| / 6 / tensor scale, NaN if x has one
 //   arch     sm_86, no cvt to fp4_e2m1: software, exact: rounded by one f32 addition
 //   launch   grid (ceil(rows / 1) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
