@@ -370,8 +370,8 @@ void print_text(const Findings& findings) {
   text += "\n" + targets_text(findings);
   std::vector<FormatId> others;
   for (const FormatFacts& facts : findings.formats) {
-    if (findings.formats.size() > 1 && get_format(facts.format).family != FormatFamily::kFp8) {
-      others.push_back(facts.format);
+    if (findings.formats.size() > 1 && get_format(facts.format.id).family != FormatFamily::kFp8) {
+      others.push_back(facts.format.id);
     } else {
       text += "\n" + format_text(facts);
     }
