@@ -1,6 +1,7 @@
 #include "runtime/fiber.h"
 
 #include <catch2/catch.hpp>
+#include <cstdint>
 #include <vector>
 
 namespace ktjit::runtime {
@@ -9,13 +10,13 @@ namespace {
 struct Walk {
   Fiber fiber;
   std::vector<int> steps;
-  const void* stack_address = nullptr;
+  std::uintptr_t stack_address = 0;
 };
 
 void take_three_steps(void* argument) {
   auto& walk = *static_cast<Walk*>(argument);
   const int on_stack = 0;
-  walk.stack_address = &on_stack;
+  walk.stack_address = reinterpret_cast<std::uintptr_t>(&on_stack);
   for (int step = 0; step < 3; ++step) {
     walk.steps.push_back(step);
     walk.fiber.suspend();
@@ -31,8 +32,8 @@ TEST_CASE("a fibre goes on where it suspended itself, until it ends") {
   for (int step = 0; step < 3; ++step) CHECK_FALSE(walk.fiber.resume());
   CHECK(walk.fiber.resume());
   CHECK(walk.steps == std::vector<int>{0, 1, 2});
-  CHECK(walk.stack_address >= static_cast<const void*>(walk.fiber.stack_begin()));
-  CHECK(walk.stack_address < static_cast<const void*>(walk.fiber.stack_end()));
+  CHECK(walk.stack_address >= reinterpret_cast<std::uintptr_t>(walk.fiber.stack_begin()));
+  CHECK(walk.stack_address < reinterpret_cast<std::uintptr_t>(walk.fiber.stack_end()));
 }
 
 TEST_CASE("a fibre starts again after its end, and after it was abandoned") {
