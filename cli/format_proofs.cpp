@@ -51,7 +51,7 @@ constexpr std::array kProofs = {
     Proof{"all codes", "every pair of codes under every scale equals the format's definition",
           is_mx, false, kMxCodes},
     Proof{"scales", "scales of every shape and type, bit for bit", is_fp8, false, kFp8Scales},
-    Proof{"products", "matvec and matmul stay within (cols / 16 + 16) 2^-24 sum |w x|", is_any,
+    Proof{"products", "matvec and matmul stay within (cols / 16 + 16) 2^-24 sum abs(w x)", is_any,
           false, kProducts},
     Proof{"compiles", "every kind of kernel compiles without warnings for every target", is_any,
           false, kCompiles},

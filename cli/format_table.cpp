@@ -28,11 +28,44 @@ std::string range_text(double least, double most) {
   return least == most ? shown(least) : fmt::format("{} to {}", shown(least), shown(most));
 }
 
+/// Every target by name; a CPU's level changes no lowering.
+std::vector<Target> page_targets() {
+  std::vector<Target> targets;
+  for (const CudaFacts& facts : all_cuda_facts()) {
+    targets.push_back(make_cuda_target(facts.sm));
+    for (const char suffix : facts.suffixes)
+      targets.push_back(make_cuda_target(facts.sm, std::string_view(&suffix, 1)));
+  }
+  targets.push_back(make_cpu_target("native", {}));
+  return targets;
+}
+
+/// "sm_75 to sm_88, sm_90": three and more that follow each other among all targets become a range.
+std::string targets_text(const std::vector<Target>& targets) {
+  const std::vector<Target> all = page_targets();
+  const auto place_of = [&](const Target& target) {
+    return std::find(all.begin(), all.end(), target) - all.begin();
+  };
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0, end; begin < targets.size(); begin = end) {
+    end = begin + 1;
+    while (end < targets.size() && targets[end].is_cuda() &&
+           place_of(targets[end]) == place_of(targets[end - 1]) + 1)
+      ++end;
+    if (end - begin >= 3) {
+      parts.push_back(fmt::format("{} to {}", targets[begin].name(), targets[end - 1].name()));
+    } else {
+      for (std::size_t i = begin; i < end; ++i) parts.push_back(targets[i].name());
+    }
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 /// One row for each lowering, in the order in which targets come.
 std::vector<FormatRow> rows_of(std::span<const Target> targets, const FindLowering& find) {
   struct Group {
     std::string summary;
-    std::vector<std::string> targets;
+    std::vector<Target> targets;
     double least_cost, most_cost, least_loads, most_loads;
   };
   std::vector<Group> groups;
@@ -43,10 +76,10 @@ std::vector<FormatRow> rows_of(std::span<const Target> targets, const FindLoweri
       return group.summary == lowering.summary && (group.most_cost > 0) == (cost > 0);
     });
     if (same == groups.end()) {
-      groups.push_back({lowering.summary, {target.name()}, cost, cost, loads, loads});
+      groups.push_back({lowering.summary, {target}, cost, cost, loads, loads});
       continue;
     }
-    same->targets.push_back(target.name());
+    same->targets.push_back(target);
     same->least_cost = std::min(same->least_cost, cost);
     same->most_cost = std::max(same->most_cost, cost);
     same->least_loads = std::min(same->least_loads, loads);
@@ -54,7 +87,7 @@ std::vector<FormatRow> rows_of(std::span<const Target> targets, const FindLoweri
   }
   std::vector<FormatRow> rows;
   for (const Group& group : groups) {
-    rows.push_back({fmt::format("{}", fmt::join(group.targets, ", ")), group.summary,
+    rows.push_back({targets_text(group.targets), group.summary,
                     range_text(group.least_cost, group.most_cost),
                     range_text(group.least_loads, group.most_loads)});
   }
@@ -71,18 +104,6 @@ std::optional<codegen::EmittedKernel> emit_quantize(FormatId format, bool satura
   } catch (const SpecError&) {
     return std::nullopt;
   }
-}
-
-/// Every target by name; a CPU's level changes no lowering.
-std::vector<Target> page_targets() {
-  std::vector<Target> targets;
-  for (const CudaFacts& facts : all_cuda_facts()) {
-    targets.push_back(make_cuda_target(facts.sm));
-    for (const char suffix : facts.suffixes)
-      targets.push_back(make_cuda_target(facts.sm, std::string_view(&suffix, 1)));
-  }
-  targets.push_back(make_cpu_target("native", {}));
-  return targets;
 }
 
 std::string proof_keys(const Format& format, bool of_quantize) {

@@ -14,7 +14,7 @@ namespace ktjit::cli {
 
 /// Targets that convert a format alike. Texts are empty for what was not counted.
 struct FormatRow {
-  std::string targets;       ///< "sm_75, sm_80"
+  std::string targets;       ///< "sm_75, sm_80", "sm_60 to sm_88"
   std::string lowering;      ///< in words
   std::string instructions;  ///< for four elements: "26", or "25 to 27" if targets differ
   std::string loads;         ///< for four elements: "1.5"

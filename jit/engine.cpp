@@ -120,9 +120,11 @@ Compiler& Engine::get_compiler(const Target& target, ArtifactKind kind) const {
       fmt::format("no compiler makes {} for {}", artifact_kind_name(kind), target.name()),
       looked_at.empty() ? "no compiler was found" : fmt::format("{}", fmt::join(looked_at, ", ")),
       target.is_cuda() && kind != ArtifactKind::kSimulatorObject
-          ? "install NVRTC, for example the Python wheel nvidia-cuda-nvrtc-cu12 (12.9 "
-            "knows sm_60 to sm_121), or "
-            "give its path by --nvrtc or KTJIT_NVRTC"
+          ? "install NVRTC, for example the Python wheel nvidia-cuda-nvrtc-cu12 (12.9 knows sm_60 "
+            "to "
+            "sm_121 but for sm_88 and sm_110) or nvidia-cuda-nvrtc (13 knows sm_75 and up), or "
+            "give "
+            "its path by --nvrtc or KTJIT_NVRTC"
           : "build ktjit with its worker, ktjit-llvm");
 }
 
