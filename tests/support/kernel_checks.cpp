@@ -875,6 +875,7 @@ CheckResult check_quantize_groups(const Place& place) {
   // f32 scales: groups that are cut, that are smaller than a quad, and one of a whole row.
   for (FormatId format : {kFp8E4M3, kFp8E5M2, kFp8E4B15, kFp8E4M3Fnuz, kFp8E5M2Fnuz}) {
     for (FormatId x_format : {kF32, kF16, kBF16}) {
+      if (x_format != kF32 && format != kFp8E4M3) continue;
       for (const auto& [cols, group] : {std::pair<std::int64_t, std::int64_t>{512, 128},
                                         {300, 128},
                                         {77, 32},
@@ -900,7 +901,7 @@ CheckResult check_quantize_groups(const Place& place) {
   // OCP's MX formats and nvfp4, and ggml's blocks.
   const ScaleGrid mx = {1, 32, ScaleType::kE8M0};
   for (FormatId x_format : {kF32, kF16, kBF16}) {
-    for (std::int64_t cols : {32, 96, 512}) {
+    for (std::int64_t cols : {32, 160}) {
       for (FormatId format : {kFp8E4M3, kFp8E5M2, kMxfp6E2M3, kMxfp6E3M2, kMxfp4})
         check({.format = format, .grid = mx}, x_format, cols);
       for (FormatId format : {kQ8_0, kQ4_0}) check({.format = format}, x_format, cols);
