@@ -71,7 +71,8 @@ class Device {
   virtual std::string description() const = 0;
   /// The target whose code runs here best.
   virtual const Target& native_target() const = 0;
-  /// Whether artefacts of this kind for this target can be loaded here; if not, `reason` says why.
+  /// Whether artefacts of this kind for this target can be loaded here; if not, `reason`, unless it
+  /// is null, says why.
   virtual bool can_load(const Target& target, ArtifactKind kind, std::string* reason) const = 0;
 
   virtual std::size_t total_memory_bytes() const = 0;

@@ -56,8 +56,9 @@ class FakeDevice : public runtime::Device {
   std::string description() const override { return "fake GPU"; }
   const Target& native_target() const override { return target_; }
   bool can_load(const Target& target, ArtifactKind kind, std::string* reason) const override {
-    *reason = "it is a fake";
-    return kind == ArtifactKind::kPtx ? target.sm <= 90 : target.sm == 90;
+    if (reason != nullptr) *reason = "it is a fake";
+    if (kind == ArtifactKind::kPtx) return target.sm <= 90;
+    return kind == ArtifactKind::kCubin && target.sm == 90;
   }
   std::size_t total_memory_bytes() const override { return 0; }
   std::size_t free_memory_bytes() const override { return 0; }
