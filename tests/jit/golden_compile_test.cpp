@@ -57,6 +57,10 @@ TEST_CASE("Clang compiles every golden CUDA text to PTX without warnings") {
   int compiled = 0;
   for (const test::KernelCase& kernel : test::kernel_cases()) {
     if (!kernel.spec.target.is_cuda()) continue;
+    if (!toolchain.llvm().serves(kernel.spec.target, ArtifactKind::kPtx)) {
+      CHECK(kernel.spec.target.sm >= 100);  // LLVM 19 ends at sm_90a
+      continue;
+    }
     const Artifact artifact =
         toolchain.llvm().compile(request_for(kernel.spec, ArtifactKind::kPtx));
     const std::string ptx(reinterpret_cast<const char*>(artifact.bytes.data()),
