@@ -52,6 +52,32 @@ TEST_CASE("NVRTC compiles every golden CUDA text to machine code without warning
   CHECK(compiled >= 40);
 }
 
+TEST_CASE("NVRTC compiles the conversions of FP4, FP6 and E8M0 for each target that has them") {
+  Toolchain toolchain = make_toolchain();
+  int compiled = 0;
+  for (const auto& [sm, suffix] :
+       {std::pair{100, "a"}, {100, "f"}, {103, "a"}, {110, "a"}, {120, "f"}, {121, "a"}}) {
+    const Target target = make_cuda_target(sm, suffix);
+    Compiler* nvrtc = nullptr;
+    for (const auto& compiler : toolchain.engine().compilers()) {
+      if (compiler->serves(target, ArtifactKind::kCubin)) nvrtc = compiler.get();
+    }
+    if (nvrtc == nullptr) {
+      WARN("no NVRTC serves " << target.name());
+      continue;
+    }
+    for (const char* format : {"nvfp4", "mxfp6_e2m3", "mxfp6_e3m2"}) {
+      const KernelSpec spec = test::make_spec(Op::kDequant, format, 512, target);
+      const Artifact artifact = nvrtc->compile(request_for(spec, ArtifactKind::kCubin));
+      INFO(target.name() << " " << format << "\n" << artifact.log);
+      CHECK(warnings_in(artifact.log).empty());
+      CHECK(artifact.bytes.size() > 1000);
+      ++compiled;
+    }
+  }
+  if (compiled > 0) CHECK(compiled >= 9);  // NVRTC before 13 lacks some of them
+}
+
 TEST_CASE("Clang compiles every golden CUDA text to PTX without warnings") {
   Toolchain toolchain = make_toolchain();
   int compiled = 0;
