@@ -68,8 +68,7 @@ Arguments cpu_arguments(const Target& target, ArtifactKind kind) {
 std::string_view ptx_feature(const Target& target) {
   if (target.sm >= 89) return "+ptx81";  // cvt from e4m3x2 on sm_89; sm_90a itself
   if (target.sm >= 80) return "+ptx74";  // sm_87 itself, cache hints of ld.global
-  if (target.sm >= 75) return "+ptx65";  // mma.m16n8k8, ldmatrix
-  return "+ptx63";                       // shfl.sync, and activemask
+  return "+ptx65";  // abs and set of f16x2; sm_75's mma.m16n8k8 and ldmatrix; shfl.sync
 }
 
 /// The target for the front end: the text's choices are made, so where LLVM 19 doesn't know the chip,

@@ -255,10 +255,10 @@ TEST_CASE("no contraction: a product and a sum stay two roundings") {
 
 TEST_CASE("CUDA text becomes PTX for old and new architectures") {
   LlvmCompiler compiler(test_options());
-  for (const auto& [target, version] : {std::pair(make_cuda_target(60), ".version 6.3"),
-                                        {make_cuda_target(61), ".version 6.3"},
-                                        {make_cuda_target(70), ".version 6.3"},
-                                        {make_cuda_target(72), ".version 6.3"},
+  for (const auto& [target, version] : {std::pair(make_cuda_target(60), ".version 6.5"),
+                                        {make_cuda_target(61), ".version 6.5"},
+                                        {make_cuda_target(70), ".version 6.5"},
+                                        {make_cuda_target(72), ".version 6.5"},
                                         {make_cuda_target(75), ".version 6.5"},
                                         {make_cuda_target(80), ".version 7.4"},
                                         {make_cuda_target(86), ".version 7.4"},

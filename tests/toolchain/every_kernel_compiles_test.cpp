@@ -207,30 +207,33 @@ TEST_CASE("NVRTC's machine code for sm_61 has no f16 arithmetic") {
   check(compile_all(*nvrtc, kernels_for(make_cuda_target(61)), ArtifactKind::kCubin, inspect), 100);
 }
 
-TEST_CASE("ptxas accepts Clang's text for sm_61") {
+TEST_CASE("ptxas accepts Clang's text: all of sm_61's, and every kind of kernel of other targets") {
   Toolchain toolchain = test::make_toolchain();
   const std::string ptxas = find_ptxas(toolchain);
   if (ptxas.empty()) return test::skip_test("no ptxas; KTJIT_TEST_PTXAS names one");
   // CUDA 13's assembles for sm_75 and up only, which is allowed for text of an older target.
   const auto help = test::run_process({ptxas, "--help"}, test::current_environment());
-  const bool knows_sm_61 = help.out.find("'sm_61'") != std::string::npos;
-  const std::string arch = knows_sm_61 ? "sm_61" : "sm_75";
-  std::printf("%s, -arch=%s: ", ptxas.c_str(), arch.c_str());
+  const auto arch_for = [&](const Target& target) {
+    const bool is_known = help.out.find(fmt::format("'{}'", target.name())) != std::string::npos;
+    return is_known ? target.name() : "sm_75";
+  };
   std::atomic<int> next_file{0};  // names of kernels leave out the tuning
   const auto inspect = [&](const Artifact& artifact) -> std::string {
     const auto path = std::filesystem::temp_directory_path() /
                       fmt::format("ktjit-{}-{}.ptx", ::getpid(), next_file++);
     std::ofstream(path) << text_of(artifact);
     const auto result = test::run_process(
-        {ptxas, "-arch=" + arch, path.string(), "-o", "/dev/null"}, test::current_environment());
+        {ptxas, "-arch=" + arch_for(artifact.target), path.string(), "-o", "/dev/null"},
+        test::current_environment());
     std::filesystem::remove(path);
     return result.exit_code == 0 && result.err.find("warning") == std::string::npos
                ? ""
                : result.out + result.err;
   };
-  check(
-      compile_all(toolchain.llvm(), kernels_for(make_cuda_target(61)), ArtifactKind::kPtx, inspect),
-      100);
+  std::vector<KernelSpec> specs = kernels_for(make_cuda_target(61));
+  for (const KernelSpec& spec : covering_set(targets_of(toolchain.llvm(), ArtifactKind::kPtx)))
+    specs.push_back(spec);
+  check(compile_all(toolchain.llvm(), specs, ArtifactKind::kPtx, inspect), 500);
 }
 
 }  // namespace ktjit
