@@ -11,7 +11,7 @@ namespace ktjit::cli {
 
 /// One test case, by its name, and where it runs kernels.
 struct ProofTest {
-  std::string_view place;  ///< "CPU", "GPU", "compilers"
+  std::string_view place;  ///< "CPU", "simulator", "GPU", "compilers"
   std::string_view name;
 };
 

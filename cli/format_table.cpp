@@ -160,6 +160,7 @@ std::string encode_section(std::span<const Target> targets) {
   for (FormatId format : encoded_formats()) {
     const Format& facts = get_format(format);
     for (bool saturate : {true, false}) {
+      if (!emit_quantize(format, saturate, targets.front())) continue;  // it always saturates
       const std::vector<FormatRow> rows = encode_rows(format, saturate, targets);
       text += rows_text(fmt::format("{}{}", facts.name, saturate ? "" : ", not saturating"), rows,
                         proof_keys(facts, true));

@@ -96,9 +96,11 @@ constexpr std::string_view kCastBody =
 std::string scaled_body(const ScaleGrid& grid) {
   const bool has_tensor_scale = grid.type == ScaleType::kE4M3;
   return fmt::format(
-      "  for (long long first_row = row_begin; first_row < row_end; first_row += kBlockRows) {{\n"
-      "    const long long end_row = first_row + kBlockRows < row_end ? first_row + kBlockRows : "
-      "row_end;\n"
+      "  for (long long block = block_begin; block < block_end; ++block) {{\n"
+      "    const long long first_row = block * kBlockRows;\n"
+      "    const long long rows_left = arguments->rows - first_row;\n"
+      "    const long long end_row = first_row + (kBlockRows < rows_left ? kBlockRows : "
+      "rows_left);\n"
       "    for (long long group = 0; group < kGroups; ++group) {{\n"
       "      const long long first = group * kGroup;\n"
       "      const long long end = first + kGroup < kCols ? first + kGroup : kCols;\n"
@@ -109,7 +111,7 @@ std::string scaled_body(const ScaleGrid& grid) {
       "end - at));\n"
       "      }} // row: rows of this block\n"
       "      const GroupScale scale = choose_scale(largest_of(largest){});\n"
-      "      arguments->scale[{}first_row / kBlockRows * kGroups + group] = scale.stored;\n"
+      "      arguments->scale[{}block * kGroups + group] = scale.stored;\n"
       "      for (long long row = first_row; row < end_row; ++row) {{\n"
       "        for (long long at = first; at < end; at += kRun) {{\n"
       "          const F32Run value = load_x_part(arguments->x + row * kCols + at, end - at);\n"
@@ -119,7 +121,7 @@ std::string scaled_body(const ScaleGrid& grid) {
       "        }} // at: runs of this block\n"
       "      }} // row: rows of this block\n"
       "    }} // group: blocks side by side\n"
-      "  }} // first_row: blocks of this call\n",
+      "  }} // block: blocks of rows of this call\n",
       has_tensor_scale ? ", load<float>(arguments->scale)" : "",
       has_tensor_scale ? "kTensorScaleBytes + " : "");
 }
@@ -160,6 +162,8 @@ EmittedKernel emit_cpu_quantize(const KernelSpec& spec) {
   values["x_type"] = io_type(spec.x_format);
   values["scale_member"] =
       spec.scale ? fmt::format("{}* scale;\n  ", scale_c_type(spec.scale->type)) : "";
+  values["unit"] = spec.scale ? "block" : "row";
+  values["units"] = spec.scale ? "blocks of kBlockRows rows" : "rows";
   values["body"] = is_block     ? std::string(kBlockBody)
                    : spec.scale ? scaled_body(*spec.scale)
                                 : std::string(kCastBody);

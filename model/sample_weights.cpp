@@ -128,12 +128,9 @@ void fill_block(FormatId format, Block block, double deviation, Random& random) 
       store(block, 2, static_cast<std::uint16_t>(high_bits));
       return;
     }
-    case FormatId::kGgmlMxfp4: {  // a power of two, rounded up, * 0 to 6, deviation 2.9
-      int exponent = 0;
-      std::frexp(deviation / 2.9, &exponent);
-      block[0] = static_cast<std::byte>(127 + exponent);
+    case FormatId::kGgmlMxfp4:  // the nearest power of two * 0 to 6, deviation 2.9
+      block[0] = static_cast<std::byte>(127 + std::lround(std::log2(deviation / 2.9)));
       return;
-    }
     case FormatId::kF64:
       store(block, 0, weight);
       return;

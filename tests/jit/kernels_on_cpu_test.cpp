@@ -35,13 +35,16 @@ struct CpuBench {
     return result;
   }
 
-  void check(test::CheckResult (*run)(const test::Place&), std::int64_t least_values) {
-    for (const test::Place& place : places()) {
+  /// With all features every case, with fewer the first and each `every`-th: compiling takes the time.
+  void check(test::CheckResult (*run)(const test::Place&), std::int64_t least_values,
+             std::int64_t every = 1) {
+    for (test::Place& place : places()) {
+      place.every = place.target == device->native_target() ? 1 : every;
       const test::CheckResult result = run(place);
       INFO(place.target.name() << ": " << result.kernels << " kernels, " << result.values
                                << " values, " << result.first_problem);
       CHECK(result.wrong == 0);
-      CHECK(result.values >= least_values);
+      CHECK(result.values >= least_values / place.every);
     }
   }
 };
@@ -63,7 +66,9 @@ TEST_CASE("CPU decodes all 256 codes of each FP8 format") {
 TEST_CASE("CPU dequant applies scales of every shape and type") {
   CpuBench().check(test::check_scaled_dequant, 1000000);
 }
-TEST_CASE("CPU matvec stays within the f32 bound") { CpuBench().check(test::check_matvec, 10000); }
+TEST_CASE("CPU matvec stays within the f32 bound") {
+  CpuBench().check(test::check_matvec, 10000, 7);
+}
 TEST_CASE("CPU decodes all codes and scales of mxfp4 and nvfp4") {
   CpuBench().check(test::check_fp4_codes, 2 * 3 * 256 * 4096);
 }
@@ -73,7 +78,9 @@ TEST_CASE("CPU decodes every entry of every codebook") {
 TEST_CASE("CPU decodes all codes and scales of mxfp6 and mxfp8") {
   CpuBench().check(test::check_mx_codes, 3 * 256 * (2 * 1024 + 5 * 4096));
 }
-TEST_CASE("CPU matmul stays within the f32 bound") { CpuBench().check(test::check_matmul, 100000); }
+TEST_CASE("CPU matmul stays within the f32 bound") {
+  CpuBench().check(test::check_matmul, 100000, 7);
+}
 TEST_CASE("CPU products add the bias and round y once") {
   CpuBench().check(test::check_epilogues, 10000);
 }

@@ -51,6 +51,15 @@ TEST_CASE("simulated matvec stays within the f32 bound") {
 TEST_CASE("simulated GPUs decode all codes and scales of mxfp4 and nvfp4") {
   SimulatorBench().check(test::check_fp4_codes, 256 * 4096, 5);
 }
+TEST_CASE("simulated GPUs decode all codes of mxfp6 and mxfp8") {
+  SimulatorBench().check(test::check_mx_codes, 256 * 1024, 5);
+}
+TEST_CASE("simulated GPUs decode every entry of every codebook") {
+  SimulatorBench().check(test::check_codebooks, 129 * 2048, 3);
+}
+TEST_CASE("simulated dequant rounds integers and f64 once, to nearest even") {
+  SimulatorBench().check(test::check_numbers, 65536, 7);
+}
 TEST_CASE("simulated matmul stays within the f32 bound, with every kind of tensor core") {
   SimulatorBench().check(test::check_matmul, 1000, 47);
 }
@@ -60,7 +69,7 @@ TEST_CASE("simulated products add the bias and round y once") {
 TEST_CASE("simulated products propagate NaN weights, unless a scan found none") {
   SimulatorBench().check(test::check_nan_weights, 20, 3);
 }
-TEST_CASE("simulated GPUs narrow all f16 and bf16 values to FP8 bit for bit") {
+TEST_CASE("simulated GPUs narrow all f16 and bf16 values to floats of 4 to 8 bits bit for bit") {
   SimulatorBench().check(test::check_quantize, 3 * 4 * 65536);
 }
 TEST_CASE("simulated GPUs quantise groups bit for bit") {

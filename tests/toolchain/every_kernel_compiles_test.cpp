@@ -213,18 +213,22 @@ TEST_CASE("ptxas accepts Clang's text: all of sm_61's, and every kind of kernel 
   if (ptxas.empty()) return test::skip_test("no ptxas; KTJIT_TEST_PTXAS names one");
   // CUDA 13's assembles for sm_75 and up only, which is allowed for text of an older target.
   const auto help = test::run_process({ptxas, "--help"}, test::current_environment());
-  const auto arch_for = [&](const Target& target) {
-    const bool is_known = help.out.find(fmt::format("'{}'", target.name())) != std::string::npos;
-    return is_known ? target.name() : "sm_75";
+  const auto arch_for = [&](const std::string& text) -> std::string {
+    constexpr std::string_view kTarget = ".target ";
+    const std::size_t begin = text.find(kTarget) + kTarget.size();
+    const std::string name = text.substr(begin, text.find_first_of(", \n", begin) - begin);
+    const bool is_known = help.out.find(fmt::format("'{}'", name)) != std::string::npos;
+    return is_known ? name : "sm_75";
   };
   std::atomic<int> next_file{0};  // names of kernels leave out the tuning
   const auto inspect = [&](const Artifact& artifact) -> std::string {
     const auto path = std::filesystem::temp_directory_path() /
                       fmt::format("ktjit-{}-{}.ptx", ::getpid(), next_file++);
-    std::ofstream(path) << text_of(artifact);
-    const auto result = test::run_process(
-        {ptxas, "-arch=" + arch_for(artifact.target), path.string(), "-o", "/dev/null"},
-        test::current_environment());
+    const std::string text = text_of(artifact);
+    std::ofstream(path) << text;
+    const auto result =
+        test::run_process({ptxas, "-arch=" + arch_for(text), path.string(), "-o", "/dev/null"},
+                          test::current_environment());
     std::filesystem::remove(path);
     return result.exit_code == 0 && result.err.find("warning") == std::string::npos
                ? ""

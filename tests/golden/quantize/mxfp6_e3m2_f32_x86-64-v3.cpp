@@ -5,7 +5,7 @@
 //   scale    out  e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
 //   math     w = the nearest code to x / scale, ties to even, saturating; scale = 2^(floor(log2 of the largest |x|) - 4), NaN if x has one
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: rounded as integers
-//   launch   ranges of rows, in parallel
+//   launch   ranges of blocks of kBlockRows rows, in parallel
 
 constexpr int kCols = 512;                        // columns of x and w
 constexpr int kRowBytes = 384;                    // bytes of one row of w
@@ -117,9 +117,11 @@ struct Arguments {
 };
 
 extern "C" __attribute__((visibility("default"))) void
-quantize_mxfp6_e3m2_s1x32_e8m0_x_f32_c512(const Arguments* arguments, long long row_begin, long long row_end) {
-  for (long long first_row = row_begin; first_row < row_end; first_row += kBlockRows) {
-    const long long end_row = first_row + kBlockRows < row_end ? first_row + kBlockRows : row_end;
+quantize_mxfp6_e3m2_s1x32_e8m0_x_f32_c512(const Arguments* arguments, long long block_begin, long long block_end) {
+  for (long long block = block_begin; block < block_end; ++block) {
+    const long long first_row = block * kBlockRows;
+    const long long rows_left = arguments->rows - first_row;
+    const long long end_row = first_row + (kBlockRows < rows_left ? kBlockRows : rows_left);
     for (long long group = 0; group < kGroups; ++group) {
       const long long first = group * kGroup;
       const long long end = first + kGroup < kCols ? first + kGroup : kCols;
@@ -129,7 +131,7 @@ quantize_mxfp6_e3m2_s1x32_e8m0_x_f32_c512(const Arguments* arguments, long long 
           largest = larger_magnitude(largest, load_x_part(arguments->x + row * kCols + at, end - at));
       } // row: rows of this block
       const GroupScale scale = choose_scale(largest_of(largest));
-      arguments->scale[first_row / kBlockRows * kGroups + group] = scale.stored;
+      arguments->scale[block * kGroups + group] = scale.stored;
       for (long long row = first_row; row < end_row; ++row) {
         for (long long at = first; at < end; at += kRun) {
           const F32Run value = load_x_part(arguments->x + row * kCols + at, end - at);
@@ -137,5 +139,5 @@ quantize_mxfp6_e3m2_s1x32_e8m0_x_f32_c512(const Arguments* arguments, long long 
         } // at: runs of this block
       } // row: rows of this block
     } // group: blocks side by side
-  } // first_row: blocks of this call
+  } // block: blocks of rows of this call
 }
