@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "codegen/emitter.h"
+#include "jit/nvrtc_log.h"
 #include "jit/toolchain.h"
 #include "tests/support/kernel_cases.h"
 
@@ -19,11 +20,6 @@ Toolchain make_toolchain() {
 CompileRequest request_for(const KernelSpec& spec, ArtifactKind kind) {
   const codegen::EmittedKernel emitted = codegen::emit(spec);
   return {emitted.source, emitted.entry_name, spec.target, kind};
-}
-
-/// Lines of a compiler's log that speak of a warning.
-std::string warnings_in(const std::string& log) {
-  return log.find("warning") == std::string::npos ? "" : log;
 }
 
 }  // namespace
