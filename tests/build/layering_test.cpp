@@ -23,7 +23,7 @@ std::vector<SourceFile> read_tree(const fs::path& root) {
     }
     const std::string extension = it->path().extension();
     const bool wanted = extension == ".h" || extension == ".cpp" || extension == ".in" ||
-                        extension == ".cmake" || extension == ".md";
+                        extension == ".inc" || extension == ".cmake" || extension == ".md";
     if (!it->is_regular_file() || (!wanted && name != "CMakeLists.txt")) continue;
     std::ifstream stream(it->path(), std::ios::binary);
     files.push_back({it->path().lexically_relative(root).generic_string(),
