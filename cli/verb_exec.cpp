@@ -274,7 +274,7 @@ int run_exec(const Arguments& arguments) {
       "raw", po::value(&options.raw)->value_name("FILE"), "bare bytes in place of a model");
   options.subject.add_description(parser);
   parser.add_options()("scale", po::value(&options.scale)->value_name("FILE"),
-                       "scales of the raw bytes, row-major (FP8 formats)")(
+                       "scales of the raw bytes, row-major (FP8 and MX formats)")(
       "scale-out", po::value(&options.scale_out)->value_name("FILE"),
       "quantize: where the scales go")(
       "tensor-scale", po::value(&options.tensor_scale)->value_name("S"),
