@@ -15,22 +15,28 @@ std::string_view to_text(Origin origin) {
 }
 
 KernelCache::Result KernelCache::get_or_make(const CacheKey& key,
-                                             const std::function<Entry()>& make) {
+                                             const std::function<Entry()>& make,
+                                             const std::stop_token& stop) {
   Origin origin = Origin::kMemory;
-  auto [entry, made_here] = memory_.get_or_make(key, [&] {
-    if (auto found = disk_.find(key)) {
+  HeldLock lock;  // a make that fails drops it: then the next process tries
+  const auto find_or_make = [&] {
+    DiskCache::Claim claim = disk_.find_or_claim(key, stop);
+    if (claim.entry) {
       origin = Origin::kDisk;
-      return std::move(*found);
+      return std::move(*claim.entry);
     }
-    // One make per key and process. A lock across processes belongs here, followed by a second
-    // find.
+    lock = std::move(claim.lock);
     origin = Origin::kMade;
     return make();
-  });
+  };
+  auto [entry, made_here] = memory_.get_or_make(key, find_or_make, stop);
   if (!made_here) ++from_memory_;
   if (origin == Origin::kMade) {
     ++made_;
-    disk_.store(key, *entry);  // after the waiting threads were served: a sync takes milliseconds
+    disk_.count_make();
+    // After the waiting threads were served, since a sync takes milliseconds; other processes wait
+    // until the entry can be seen.
+    disk_.store(key, *entry, std::move(lock));
   }
   return {std::move(entry), origin};
 }

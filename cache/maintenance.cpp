@@ -64,7 +64,11 @@ void Maintenance::scan(const Visit& visit) {
       if (shard) scan_shard(*shard, name, visit);
     } else {
       const auto path = root_path / kLayoutFolder / name;
-      visit(*layout, {ItemKind::kStranger, "", name, path.string(), {}});
+      const bool is_beside = name == kLockFile || name == kLedgerFile;
+      const auto kind = is_beside                 ? ItemKind::kBesideEntries
+                        : is_temporary_name(name) ? ItemKind::kTemporary
+                                                  : ItemKind::kStranger;
+      visit(*layout, {kind, "", name, path.string(), {}});
     }
   }
 }
@@ -124,6 +128,8 @@ RootStats Maintenance::stats() {
         break;
       case ItemKind::kStranger:
         ++stats.strangers;
+        break;
+      case ItemKind::kBesideEntries:
         break;
     }
   };
@@ -185,6 +191,16 @@ VerifyReport Maintenance::verify() {
   return report;
 }
 
+// True if a living process uses the root. Its locks would be worth nothing without the file.
+bool Maintenance::is_locked(const FileHandle& layout) {
+  try {
+    const FileHandle file = root_.open_lock_file(layout);
+    return !files_.try_lock(file, 0, /*to the end*/ 0, LockKind::kExclusive);
+  } catch (const FileError&) {
+    return false;  // no locks here: nobody holds one
+  }
+}
+
 void Maintenance::clear_item(const FileHandle& directory, const Item& item, ClearReport& report) {
   const auto info = files_.info_at(directory, item.file_name);
   if (!info) return;
@@ -195,13 +211,15 @@ void Maintenance::clear_item(const FileHandle& directory, const Item& item, Clea
   }
   const bool temporary = item.kind == ItemKind::kTemporary;
   if (temporary && files_.now() - info->modified < kTemporaryLifetime) return;  // being written
+  if (item.file_name == kLockFile && item.shard.empty() && is_locked(directory)) return;
   try {
     if (!files_.remove_file_at(directory, item.file_name)) return;
   } catch (const FileError& error) {
     report.kept.push_back(fmt::format("{} ({})", item.path, error.what()));
     return;
   }
-  ++(temporary ? report.temporaries : report.entries);
+  if (item.kind == ItemKind::kEntry) ++report.entries;
+  if (temporary) ++report.temporaries;
   report.allocated_bytes += info->allocated_bytes;
 }
 

@@ -80,12 +80,12 @@ class Maintenance {
   /// Checks every entry and changes nothing.
   VerifyReport verify();
 
-  /// Removes our entries, our stale temporaries and the folders this leaves empty; the root stays.
-  /// Anything else stays too and is reported.
+  /// Removes our entries, the ledger, our stale temporaries and the folders this leaves empty; the
+  /// root stays, and while a process uses it the lock file. Anything else stays too and is reported.
   ClearReport clear();
 
  private:
-  enum class ItemKind { kEntry, kTemporary, kStranger };
+  enum class ItemKind { kEntry, kTemporary, kBesideEntries, kStranger };
   struct Item {
     ItemKind kind;
     std::string shard;  // "" outside of a shard
@@ -100,6 +100,7 @@ class Maintenance {
   template <typename Work>
   void guarded(Work work);
   void clear_item(const FileHandle& directory, const Item& item, ClearReport& report);
+  bool is_locked(const FileHandle& layout);
   void remove_empty_directories();
 
   FileSystem& files_;
