@@ -28,13 +28,27 @@ std::string_view cure_for(std::error_code code) {
 }  // namespace
 
 DiskCache::DiskCache(DiskCacheOptions options)
-    : files_(*options.files), warnings_(std::move(options.log)) {
+    : files_(*options.files),
+      warnings_(std::move(options.log)),
+      packs_(files_, options.read_only,
+             [this](const std::string& pack, std::optional<RejectReason> reason,
+                    const std::string& detail) { report_pack(pack, reason, detail); }) {
   if (options.writable) {
     roots_.push_back({CacheRoot(files_, std::move(*options.writable)), /*read_only=*/false});
   }
   for (RootOptions& root : options.read_only) {
     roots_.push_back({CacheRoot(files_, std::move(root)), /*read_only=*/true});
   }
+}
+
+void DiskCache::report_pack(const std::string& pack, std::optional<RejectReason> reason,
+                            const std::string& detail) {
+  if (reason) ++rejected_[static_cast<std::size_t>(*reason)];
+  const std::string name(reason ? to_text(*reason) : "not used");
+  warnings_.warn(pack + '\n' + name,
+                 reason ? fmt::format("pack of kernels '{}': an entry was not used ({}): {}", pack,
+                                      name, detail)
+                        : fmt::format("pack of kernels not used: {}", detail));
 }
 
 void DiskCache::warn(const Root& root, const std::string& reason, const std::string& problem) {
@@ -97,12 +111,13 @@ std::optional<Entry> DiskCache::find_in(const Root& root, const HashedKey& key) 
 
 std::optional<Entry> DiskCache::find(const CacheKey& key) {
   std::optional<Entry> entry;
-  if (!roots_.empty()) {
+  if (!roots_.empty() || !packs_.empty()) {
     const HashedKey hashed = key.hashed();
     for (const Root& root : roots_) {
       guarded(root, [&] { entry = find_in(root, hashed); });
       if (entry) break;
     }
+    if (!entry) entry = packs_.find(key, hashed);
   }
   ++(entry ? hits_ : misses_);
   return entry;
@@ -138,6 +153,7 @@ std::vector<StoredEntry> DiskCache::find_by_request(const KeyFields& request) {
   }
   // As in find(): a digest only finds, the fields decide.
   std::erase_if(found, [&](const StoredEntry& stored) { return stored.key.request != request; });
+  packs_.find_by_request(request, digest, found);
   return found;
 }
 
@@ -155,6 +171,7 @@ void DiskCache::store(const CacheKey& key, const Entry& entry) {
 }
 
 void DiskCache::discard(const CacheKey& key) {
+  packs_.refuse(key);
   if (roots_.empty() || roots_.front().read_only) return;
   const Root& root = roots_.front();
   guarded(root, [&] {

@@ -12,6 +12,7 @@
 #include "cache/cache_key.h"
 #include "cache/cache_root.h"
 #include "cache/entry_format.h"
+#include "cache/pack_search.h"
 #include "cache/posix_file_system.h"
 #include "cache/stored_entry.h"
 #include "cache/warn_once.h"
@@ -20,7 +21,7 @@ namespace ktjit::cache {
 
 struct DiskCacheOptions {
   std::optional<RootOptions> writable;  ///< searched first; made (0700) by the first store
-  std::vector<RootOptions> read_only;   ///< searched next, in order; expected to exist
+  std::vector<RootOptions> read_only;   ///< searched next, in order; files are packs, searched last
   LogHook log;                          ///< one warning for each root and reason
   FileSystem* files = &posix_file_system();
 };
@@ -43,7 +44,8 @@ class DiskCache {
  public:
   explicit DiskCache(DiskCacheOptions options);
 
-  /// The entry of this key, every byte of it checked, or nothing.
+  /// The entry of this key, every byte of it checked, or nothing. If only a pack has an entry of the
+  /// same request, that one, whoever compiled it.
   std::optional<Entry> find(const CacheKey& key);
 
   /// All good entries that some compiler made for this request, ordered by root, then by name.
@@ -52,7 +54,8 @@ class DiskCache {
   /// Stores an entry in place of an older or damaged one. Nothing without a writable root.
   void store(const CacheKey& key, const Entry& entry);
 
-  /// Removes the entry from the writable root, e.g. because a driver refused to load it.
+  /// Removes the entry from the writable root, e.g. because a driver refused to load it. This object
+  /// takes no entry of its request from packs any more.
   void discard(const CacheKey& key);
 
   DiskCacheStats stats() const;
@@ -68,6 +71,8 @@ class DiskCache {
   std::optional<Entry> find_in(const Root& root, const HashedKey& key);
   void find_by_request_in(const Root& root, const Digest& request, std::vector<StoredEntry>& out);
   void reject(const Root& root, RejectReason reason, const std::string& detail);
+  void report_pack(const std::string& pack, std::optional<RejectReason> reason,
+                   const std::string& detail);
   void warn(const Root& root, const std::string& reason, const std::string& problem);
   template <typename Work>
   bool guarded(const Root& root, Work work);
@@ -75,6 +80,7 @@ class DiskCache {
   FileSystem& files_;
   std::vector<Root> roots_;  // in the order of search; the writable one, if any, is the first
   WarnOnce warnings_;
+  PackSearch packs_;
   Counter hits_{0};
   Counter misses_{0};
   Counter stores_{0};
