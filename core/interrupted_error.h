@@ -10,7 +10,7 @@ namespace ktjit {
 class InterruptedError : public Error {
  public:
   /// `work` is what was stopped: "the compile of matvec_q4_K_x_f32_c4096_n1".
-  explicit InterruptedError(std::string_view work);
+  explicit InterruptedError(std::string_view work = "waiting for a kernel");
 };
 
 }  // namespace ktjit
