@@ -50,18 +50,21 @@ class Pause {
 
 DiskCache::DiskCache(DiskCacheOptions options)
     : files_(*options.files),
+      lock_time_limit_(options.lock_time_limit),
+      warnings_(std::move(options.log)),
+      packs_(files_, options.read_only,
+             [this](const std::string& pack, std::optional<RejectReason> reason,
+                    const std::string& detail) { report_pack(pack, reason, detail); }),
       roots_([&] {
         std::vector<Root> roots;
         if (options.writable) {
           roots.push_back({CacheRoot(files_, std::move(*options.writable)), /*read_only=*/false});
         }
-        for (RootOptions& root : options.read_only) {
+        for (RootOptions& root : options.read_only) {  // but for the packs, which are taken out
           roots.push_back({CacheRoot(files_, std::move(root)), /*read_only=*/true});
         }
         return roots;
       }()),
-      lock_time_limit_(options.lock_time_limit),
-      warnings_(std::move(options.log)),
       ledger_(writable_root()),
       process_(::getpid()) {
   const bool is_limited = options.max_bytes && *options.max_bytes > 0;
@@ -95,6 +98,16 @@ void DiskCache::note_process() {
   of_parent_ = stats();
   ledger_.forget_unwritten();
   process_ = process;
+}
+
+void DiskCache::report_pack(const std::string& pack, std::optional<RejectReason> reason,
+                            const std::string& detail) {
+  if (reason) ++rejected_[static_cast<std::size_t>(*reason)];
+  const std::string name(reason ? to_text(*reason) : "not used");
+  warnings_.warn(pack + '\n' + name,
+                 reason ? fmt::format("pack of kernels '{}': an entry was not used ({}): {}", pack,
+                                      name, detail)
+                        : fmt::format("pack of kernels not used: {}", detail));
 }
 
 void DiskCache::warn(const Root& root, const std::string& reason, const std::string& problem) {
@@ -169,22 +182,23 @@ DiskCache::Lookup DiskCache::look_up(const Root& root, const HashedKey& key) {
   return result;
 }
 
-// Looks into all roots.
-std::optional<Entry> DiskCache::find_hashed(const HashedKey& key, bool& was_rejected) {
+// Looks into all roots, and into packs last.
+std::optional<Entry> DiskCache::find_hashed(const CacheKey& key, const HashedKey& hashed,
+                                            bool& was_rejected) {
   for (const Root& root : roots_) {
-    Lookup found = look_up(root, key);
+    Lookup found = look_up(root, hashed);
     if (found.entry) return std::move(found.entry);
     if (!found.rejection) continue;
     was_rejected = true;
     reject(root, *found.rejection);
   }
-  return std::nullopt;
+  return packs_.find(key, hashed);
 }
 
 std::optional<Entry> DiskCache::find(const CacheKey& key) {
   note_process();
   bool was_rejected = false;
-  auto entry = roots_.empty() ? std::nullopt : find_hashed(key.hashed(), was_rejected);
+  auto entry = has_roots() ? find_hashed(key, key.hashed(), was_rejected) : std::nullopt;
   ++(entry ? hits_ : misses_);
   return entry;
 }
@@ -239,10 +253,10 @@ void DiskCache::claim(const HashedKey& key, bool was_rejected, const std::stop_t
 DiskCache::Claim DiskCache::find_or_claim(const CacheKey& key, const std::stop_token& stop) {
   note_process();
   Claim result;
-  if (!roots_.empty()) {
+  if (has_roots()) {
     const HashedKey hashed = key.hashed();
     bool was_rejected = false;
-    result.entry = find_hashed(hashed, was_rejected);
+    result.entry = find_hashed(key, hashed, was_rejected);
     if (!result.entry && upkeep_ && locks_work_) claim(hashed, was_rejected, stop, result);
   }
   ++(result.entry ? hits_ : misses_);
@@ -304,6 +318,7 @@ std::vector<StoredEntry> DiskCache::find_by_request(const KeyFields& request) {
   }
   // As in find(): a digest only finds, the fields decide.
   std::erase_if(found, [&](const StoredEntry& stored) { return stored.key.request != request; });
+  packs_.find_by_request(request, digest, found);
   return found;
 }
 
@@ -338,6 +353,7 @@ void DiskCache::count(const std::optional<Eviction>& eviction) {
 }
 
 void DiskCache::discard(const CacheKey& key) {
+  packs_.refuse(key);
   if (roots_.empty() || roots_.front().read_only) return;
   const Root& root = roots_.front();
   guarded(root, [&] {

@@ -23,6 +23,7 @@
 #include "cache/disk_cache_stats.h"
 #include "cache/entry_format.h"
 #include "cache/ledger.h"
+#include "cache/pack_search.h"
 #include "cache/posix_file_system.h"
 #include "cache/stored_entry.h"
 #include "cache/sweeper.h"
@@ -33,7 +34,7 @@ namespace ktjit::cache {
 
 struct DiskCacheOptions {
   std::optional<RootOptions> writable;  ///< searched first; made (0700) by the first store
-  std::vector<RootOptions> read_only;   ///< searched next, in order; expected to exist
+  std::vector<RootOptions> read_only;   ///< searched next, in order; files are packs, searched last
   LogHook log;                          ///< one warning for each root and reason
   FileSystem* files = &posix_file_system();
   /// Limit of the writable root, in blocks of the disk; none or 0: it grows as it likes. Entries
@@ -54,7 +55,8 @@ class DiskCache {
   /// Sweeps the writable root if this process stored something, and adds to its ledger.
   ~DiskCache();
 
-  /// The entry of this key, every byte of it checked, or nothing.
+  /// The entry of this key, every byte of it checked, or nothing. If only a pack has an entry of the
+  /// same request, that one, whoever compiled it.
   std::optional<Entry> find(const CacheKey& key);
 
   struct Claim {
@@ -76,7 +78,8 @@ class DiskCache {
   /// the entry. Nothing is stored without a writable root.
   void store(const CacheKey& key, const Entry& entry, HeldLock lock = {});
 
-  /// Removes the entry from the writable root, e.g. because a driver refused to load it.
+  /// Removes the entry from the writable root, e.g. because a driver refused to load it. This object
+  /// takes no entry of its request from packs any more.
   void discard(const CacheKey& key);
 
   /// Counts an entry that was made because of a miss.
@@ -111,7 +114,9 @@ class DiskCache {
   std::optional<FileHandle> open_shard(const Root& root, const std::string& shard);
   Lookup look_up(const Root& root, const HashedKey& key);
   Lookup try_look_up(const Root& root, const HashedKey& key);
-  std::optional<Entry> find_hashed(const HashedKey& key, bool& was_rejected);
+  bool has_roots() const { return !roots_.empty() || !packs_.empty(); }
+  std::optional<Entry> find_hashed(const CacheKey& key, const HashedKey& hashed,
+                                   bool& was_rejected);
   void claim(const HashedKey& key, bool was_rejected, const std::stop_token& stop, Claim& result);
   std::optional<bool> try_lock(LockHandle& handle, std::uint64_t byte);
   void mark_used(const Root& root, const FileHandle& shard, const EntryName& name,
@@ -122,15 +127,18 @@ class DiskCache {
   void note_process();
   Locking locking() const { return locks_work_ ? Locking::kWorks : Locking::kFails; }
   void reject(const Root& root, const Rejection& rejection);
+  void report_pack(const std::string& pack, std::optional<RejectReason> reason,
+                   const std::string& detail);
   void warn(const Root& root, const std::string& reason, const std::string& problem);
   void warn_of(const Root& root, std::error_code code, std::string_view what);
   template <typename Work>
   bool guarded(const Root& root, Work work);
 
   FileSystem& files_;
-  std::vector<Root> roots_;  // in the order of search; the writable one, if any, is the first
   std::chrono::milliseconds lock_time_limit_;
   WarnOnce warnings_;
+  PackSearch packs_;
+  std::vector<Root> roots_;  // in the order of search; the writable one, if any, is the first
   std::unique_ptr<Upkeep> upkeep_;  // only with a writable root
   Ledger ledger_;
   std::atomic<bool> locks_work_{true};

@@ -100,6 +100,11 @@ class FileSystem {
   /// Opens a new file for reading and writing. Nothing if the name is taken.
   virtual std::optional<FileHandle> create_file_at(const FileHandle& dir, const std::string& name,
                                                    std::uint32_t mode) = 0;
+  /// Opens whatever has this path for reading; links are followed. Nothing if it is absent.
+  virtual std::optional<FileHandle> open_file(const std::string& path) = 0;
+  /// Reads up to `bytes` from `offset` on, and moves nothing; 0 at the end of the file.
+  virtual std::size_t read_at(const FileHandle& file, char* to, std::size_t bytes,
+                              std::uint64_t offset) = 0;
   /// Reads up to `bytes`; 0 at the end of the file.
   virtual std::size_t read_some(const FileHandle& file, char* to, std::size_t bytes) = 0;
   /// Writes at least one of `bytes`; returns how many.

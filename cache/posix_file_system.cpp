@@ -133,6 +133,18 @@ std::optional<FileHandle> PosixFileSystem::create_file_at(const FileHandle& dir,
   fail("create", name, errno);
 }
 
+std::optional<FileHandle> PosixFileSystem::open_file(const std::string& path) {
+  return open_or_absent(*this, AT_FDCWD, path, O_RDONLY | O_NONBLOCK);
+}
+
+std::size_t PosixFileSystem::read_at(const FileHandle& file, char* to, std::size_t bytes,
+                                     std::uint64_t offset) {
+  const auto done =
+      retry([&] { return ::pread(file.descriptor(), to, bytes, static_cast<off_t>(offset)); });
+  if (done < 0) fail("read", "pack", errno);
+  return static_cast<std::size_t>(done);
+}
+
 std::size_t PosixFileSystem::read_some(const FileHandle& file, char* to, std::size_t bytes) {
   const auto done = retry([&] { return ::read(file.descriptor(), to, bytes); });
   if (done < 0) fail("read", "entry", errno);

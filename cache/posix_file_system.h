@@ -21,6 +21,9 @@ class PosixFileSystem : public FileSystem {
                                                const std::string& name) override;
   std::optional<FileHandle> create_file_at(const FileHandle& dir, const std::string& name,
                                            std::uint32_t mode) override;
+  std::optional<FileHandle> open_file(const std::string& path) override;
+  std::size_t read_at(const FileHandle& file, char* to, std::size_t bytes,
+                      std::uint64_t offset) override;
   std::size_t read_some(const FileHandle& file, char* to, std::size_t bytes) override;
   std::size_t write_some(const FileHandle& file, std::string_view bytes) override;
   void write_at(const FileHandle& file, std::uint64_t offset, std::string_view bytes) override;

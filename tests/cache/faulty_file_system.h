@@ -75,6 +75,15 @@ class FaultyFileSystem : public PosixFileSystem {
     step("create_file_at");
     return PosixFileSystem::create_file_at(dir, name, mode);
   }
+  std::optional<FileHandle> open_file(const std::string& path) override {
+    step("open_file");
+    return PosixFileSystem::open_file(path);
+  }
+  std::size_t read_at(const FileHandle& file, char* to, std::size_t bytes,
+                      std::uint64_t offset) override {
+    step("read_at");
+    return PosixFileSystem::read_at(file, to, std::min(bytes, most_bytes), offset);
+  }
   std::size_t read_some(const FileHandle& file, char* to, std::size_t bytes) override {
     step("read_some");
     return PosixFileSystem::read_some(file, to, std::min(bytes, most_bytes));
