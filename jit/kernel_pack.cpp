@@ -1,7 +1,9 @@
 #include "jit/kernel_pack.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string_view>
 
 #include "cache/pack_writer.h"
 #include "jit/artifact_entry.h"
@@ -10,9 +12,23 @@
 namespace ktjit {
 namespace {
 
+/// The log without ptxas's "Compile time = 56.277 ms".
+std::string without_times(std::string_view log) {
+  std::string result;
+  while (!log.empty()) {
+    const std::size_t end = std::min(log.find('\n'), log.size() - 1) + 1;
+    const std::string_view line = log.substr(0, end);
+    if (line.find("Compile time = ") == std::string_view::npos) result += line;
+    log.remove_prefix(end);
+  }
+  return result;
+}
+
+/// The entry without what differs each time.
 cache::EntryToPack to_packed(const BuiltKernel& built) {
   Artifact artifact = built.artifact;
-  artifact.compile_ms = 0;  // differs each time
+  artifact.compile_ms = 0;
+  artifact.log = without_times(artifact.log);
   return {built.key, to_entry(artifact, built.spec, built.emitted, built.compiler)};
 }
 
