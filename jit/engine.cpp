@@ -190,6 +190,7 @@ BuiltKernel Engine::build_for(runtime::Device& device, const KernelSpec& spec) {
 }
 
 LoadedKernel Engine::load(runtime::Device& device, const KernelSpec& spec) {
+  if (spec.dependent_launch) device.check_dependent_launch();
   BuiltKernel built = build_for(device, spec);
   std::shared_ptr<const runtime::Kernel> kernel;
   try {

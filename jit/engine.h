@@ -65,6 +65,7 @@ class Engine {
   BuiltKernel build_for(runtime::Device& device, const KernelSpec& spec);
 
   /// build_for and load. A cached artefact that the device refuses is dropped and made again, once.
+  /// Errors: also ToolchainError if the driver is too old for dependent launches and the spec asks for them.
   LoadedKernel load(runtime::Device& device, const KernelSpec& spec);
 
   /// Loads many kernels, compiling on `threads` threads (0: as many as the process may use).
