@@ -76,7 +76,7 @@ constexpr std::uint64_t kArguments[] = {1, 2, 3, 4, 5, 6, 7, 8};
 }  // namespace
 
 TEST_CASE("the counters see allocations, long strings and locks of every kind") {
-  CHECK(count_repeated([] { delete new int; }).allocations >= kLaunches);
+  CHECK(count_repeated([] { ::operator delete(::operator new(8)); }).allocations >= kLaunches);
   CHECK(count_repeated([] { std::string(64, 'x'); }).frees >= kLaunches);
   std::string longer(32, 'x');
   CHECK(count_repeated([&] { const std::string copy = longer; }).allocations >= kLaunches);
