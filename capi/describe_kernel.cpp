@@ -52,6 +52,8 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   if (desc.bias_format != nullptr) spec.bias = get_format(desc.bias_format).id;
   spec.weights_finite = desc.weights_finite != 0;
   spec.saturate = desc.non_saturating == 0;
+  spec.dependent_launch = desc.dependent_launch != 0;
+  if (desc.reserved != 0) throw SpecError("reserved", fmt::format("{}", desc.reserved), "0");
   if (spec.op == Op::kMatmul && desc.x_columns != 0) {
     spec.tuning = matmul_tuning(spec.target, desc.x_columns);
   } else if (desc.x_columns != 0) {

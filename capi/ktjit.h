@@ -173,6 +173,10 @@ typedef struct ktjit_kernel_desc {
   int32_t non_saturating;    // quantize: values beyond the largest become NaN or infinity
   int32_t alignment;         // w, x and y lie at multiples of this, a power of two; 0: 16
   const char* target;        // "sm_86", "cpu:x86-64-v3"; null: what the device runs best
+  int32_t dependent_launch;  // not 0: launches may start while the kernel ahead of them in the
+                             // stream ends, and wait for it by themselves (programmatic dependent
+                             // launch); sm_90 and up, driver of CUDA 11.8 and up
+  int32_t reserved;          // 0
 } ktjit_kernel_desc;
 KTJIT_DEFINE_INIT_(ktjit_kernel_desc)
 

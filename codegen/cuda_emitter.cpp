@@ -38,6 +38,7 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
 
   TemplateValues values = header_values(spec);
   add_common_values(spec, lowering, values);
+  add_wait(spec, values, names);
   values["y_name"] = y_name;
   values["y_type"] = io_type(spec.y_format);
   values["threads"] = fmt::format("{}", threads);
@@ -94,6 +95,7 @@ EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
   names.insert(names.end(), {"min_of", "warp_sum", fmt::format("load_run_{}", x_name)});
   TemplateValues values = header_values(spec);
   add_product_values(spec, values, names);
+  add_wait(spec, values, names);
   if (has_tail(spec) && spec.x_format != FormatId::kF32)
     names.push_back(fmt::format("{}_to_f32", x_name));
 
@@ -152,9 +154,7 @@ EmittedKernel emit_read_test(const KernelSpec& spec) {
           Lowering{LoweringKind::kNative, "", "", "native", 0}};
 }
 
-}  // namespace
-
-EmittedKernel emit_cuda(const KernelSpec& spec) {
+EmittedKernel emit_op(const KernelSpec& spec) {
   if (spec.tuning.threads % kWarpThreads != 0 || spec.tuning.threads < 0 ||
       spec.tuning.threads > 1024) {
     throw SpecError("threads", fmt::format("{}", spec.tuning.threads),
@@ -175,6 +175,16 @@ EmittedKernel emit_cuda(const KernelSpec& spec) {
     default:
       return emit_matmul(spec, lowering);
   }
+}
+
+}  // namespace
+
+EmittedKernel emit_cuda(const KernelSpec& spec) {
+  EmittedKernel emitted = emit_op(spec);
+  if (!spec.dependent_launch) return emitted;
+  emitted.launch.dependent_launch = true;
+  emitted.source = without_restrict(std::move(emitted.source));
+  return emitted;
 }
 
 }  // namespace ktjit::codegen

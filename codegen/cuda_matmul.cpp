@@ -107,6 +107,7 @@ TemplateValues matmul_values(const KernelSpec& spec, const Lowering& lowering,
   TemplateValues values = header_values(spec);
   add_common_values(spec, lowering, values);
   add_product_values(spec, values, names);
+  add_wait(spec, values, names);
   values["x_name"] = get_format(spec.x_format).name;
   values["threads"] = number(shape.threads);
   values["rows_per_cta"] = number(shape.rows_per_cta);

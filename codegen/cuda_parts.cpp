@@ -161,6 +161,35 @@ std::string load_x_statements(const KernelSpec& spec, const std::string& row_poi
       load_run, element);
 }
 
+// Why the order of work stays that of the stream. A grid launched as a dependent may be resident while the
+// grid ahead of it, its prerequisite, still runs. All its threads begin with griddepcontrol.wait, which returns
+// once the prerequisite has ended and its writes are visible (PTX ISA 9.0), and touch no memory before. So what
+// it reads has been written, and what it overwrites has been read and written for the last time, by the
+// prerequisite. By earlier grids too: the prerequisite, if it is a dependent itself, ended after its own wait,
+// which every thread of it did before anything else and before it could end. A prerequisite that is no
+// dependent, or work that is no kernel, follows the stream's own order. launch_dependents, which lets the next
+// grid become resident, says nothing of memory, so it can come at once; it comes after the wait so that
+// no more than two grids share the multiprocessors.
+//
+// The wait orders only accesses that the compiler knows may alias: __restrict__ promises that nobody
+// writes the memory while the kernel runs, which is no longer true, and lets loads (ld.global.nc) move
+// before the wait. Hence without_restrict.
+void add_wait(const KernelSpec& spec, TemplateValues& values, std::vector<std::string>& names) {
+  values["wait"] = "";
+  if (!spec.dependent_launch) return;
+  names.insert(names.end(), {"wait_for_earlier_grids", "let_next_grid_start"});
+  values["wait"] = "  wait_for_earlier_grids();\n  let_next_grid_start();\n\n";
+}
+
+std::string without_restrict(std::string text) {
+  constexpr std::string_view kRestrict = " __restrict__";
+  for (std::size_t at = text.find(kRestrict); at != std::string::npos;
+       at = text.find(kRestrict, at)) {
+    text.erase(at, kRestrict.size());
+  }
+  return text;
+}
+
 void add_product_values(const KernelSpec& spec, TemplateValues& values,
                         std::vector<std::string>& names) {
   const std::string_view y_name = get_format(spec.y_format).name;

@@ -54,6 +54,12 @@ std::string apply_scale_statements(const KernelSpec& spec, const std::string& ro
 /// Values "arch", "scale_parameter" of every kernel that decodes.
 void add_common_values(const KernelSpec& spec, const Lowering& lowering, TemplateValues& values);
 
+/// Value "wait", the first statements of a kernel, and the pieces they need, added to `names`: nothing
+/// unless the spec asks for dependent launches.
+void add_wait(const KernelSpec& spec, TemplateValues& values, std::vector<std::string>& names);
+/// The text without __restrict__, for dependent launches.
+std::string without_restrict(std::string text);
+
 /// Values "y_name", "y_type", "bias_parameter", "bias_description" of a product, and the pieces
 /// they need, added to `names`.
 void add_product_values(const KernelSpec& spec, TemplateValues& values,

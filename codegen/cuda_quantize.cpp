@@ -194,6 +194,7 @@ EmittedKernel emit_groups(const KernelSpec& spec, const Lowering& lowering,
     add_encoding_fragments(spec, lowering, whole_quads, names, variants);
   }
   TemplateValues values = common_values(spec, lowering, shape);
+  add_wait(spec, values, names);
   values["constants"] = format_constants(constants);
   values["functions"] = FragmentLibrary::of("cuda").splice(names, variants);
   values["use_values"] = is_block ? use_in_block(spec) : use_in_group(spec);
@@ -231,6 +232,7 @@ EmittedKernel emit_tiles(const KernelSpec& spec, const Lowering& lowering,
   add_encoding_fragments(spec, lowering, whole_quads, names, variants);
 
   TemplateValues values = common_values(spec, lowering, shape);
+  add_wait(spec, values, names);
   values["constants"] = format_constants(constants);
   values["functions"] = FragmentLibrary::of("cuda").splice(names, variants);
   return {fill_template(get_template("cuda/quantize_tile.cu.in"), values), kernel_name(spec), shape,
@@ -288,8 +290,10 @@ EmittedKernel emit_nan_scan(const KernelSpec& spec) {
         {"kLastNumber", fmt::format("{:#x}", last_number), "codes above it are NaNs"});
   }
   values["constants"] = format_constants(constants);
-  values["functions"] = FragmentLibrary::of("cuda").splice(
-      {"Words4", "nan_bits"}, {{"nan_bits", is_fnuz ? "minus_zero" : "above"}});
+  std::vector<std::string> names = {"Words4", "nan_bits"};
+  add_wait(spec, values, names);
+  values["functions"] =
+      FragmentLibrary::of("cuda").splice(names, {{"nan_bits", is_fnuz ? "minus_zero" : "above"}});
   return {fill_template(get_template("cuda/nan_scan.cu.in"), values), kernel_name(spec), shape,
           Lowering{LoweringKind::kNative, "", "", "native", 0}};
 }

@@ -36,16 +36,17 @@ LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n)
                     fmt::format("1 to {} x {}", most, shape.rows_per_cta));
   }
   const std::int64_t ctas = row_ctas * shape.column_tiles;
-  if (shape.x_rows_per_cta == 0)
-    return {static_cast<unsigned>(ctas), 1, shape.threads, shape.smem_bytes};
+  LaunchGrid grid{static_cast<unsigned>(ctas), 1, shape.threads, shape.smem_bytes,
+                  shape.dependent_launch};
+  if (shape.x_rows_per_cta == 0) return grid;
   constexpr std::int64_t kMaxGridY = 65535;
   const std::int64_t x_ctas = n <= 0 ? 0 : (n - 1) / shape.x_rows_per_cta + 1;
   if (x_ctas < 1 || x_ctas > kMaxGridY) {
     throw SpecError("n", fmt::format("{}", n),
                     fmt::format("1 to {} x {}", kMaxGridY, shape.x_rows_per_cta));
   }
-  return {static_cast<unsigned>(ctas), static_cast<unsigned>(x_ctas), shape.threads,
-          shape.smem_bytes};
+  grid.y = static_cast<unsigned>(x_ctas);
+  return grid;
 }
 
 }  // namespace ktjit

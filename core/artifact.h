@@ -48,6 +48,7 @@ struct LaunchShape {
   unsigned threads = 1;             ///< per CTA
   unsigned smem_bytes = 0;          ///< dynamic shared memory per CTA
   std::int64_t x_rows_per_cta = 0;  ///< matmul: rows of x, along the y dimension; 0 elsewhere
+  bool dependent_launch = false;    ///< KernelSpec::dependent_launch
 };
 
 struct LaunchGrid {
@@ -55,6 +56,8 @@ struct LaunchGrid {
   unsigned y = 1;
   unsigned threads = 1;
   unsigned smem_bytes = 0;
+  /// CUDA: may start before the kernel ahead of it in the stream has ended; the kernel itself waits.
+  bool is_dependent = false;
 };
 
 /// `n`: rows of x. Errors: SpecError if `rows` or `n` is not positive, or needs more than 2^31 - 1 CTAs

@@ -63,6 +63,12 @@ void validate_scale(const KernelSpec& spec, const Format& format) {
   }
 }
 
+constexpr int kFirstDependentSm = 90;  // PTX ISA 9.0, griddepcontrol
+
+bool can_launch_dependent(const Target& target) {
+  return target.is_cuda() && target.sm >= kFirstDependentSm;
+}
+
 /// x, its scales, bias and the number of columns of a product.
 void validate_activations(const KernelSpec& spec) {
   const std::string_view x_name = get_format(spec.x_format).name;
@@ -193,6 +199,12 @@ void validate(const KernelSpec& spec) {
     if (spec.scale && !spec.saturate)
       throw SpecError("saturate", "false", "true where scales are chosen");
   }
+  if (spec.dependent_launch && !can_launch_dependent(spec.target)) {
+    throw SpecError("dependent_launch", fmt::format("true for {}", spec.target.name()),
+                    fmt::format("false below sm_{} and on CPUs", kFirstDependentSm));
+  }
+  if (spec.dependent_launch && spec.op == Op::kReadTest)
+    throw SpecError("dependent_launch", "true", "false with read_test");
   if (spec.target.is_cuda())
     make_cuda_target(spec.target.sm, spec.target.suffix);  // refuses others
 }
@@ -228,13 +240,17 @@ std::string to_text(const KernelSpec& spec) {
        spec.tuning.rows_per_warp == 0 ? "default" : fmt::format("{}", spec.tuning.rows_per_warp));
   if (spec.op == Op::kMatmul)
     line("x_tile", spec.tuning.x_tile == 0 ? "default" : fmt::format("{}", spec.tuning.x_tile));
+  if (spec.dependent_launch) line("dependent_launch", "yes");
   line("target", spec.target.name());
   if (spec.target.is_cpu())
     line("cpu_features", fmt::format("{}", fmt::join(spec.target.cpu_features, ",")));
   return text;
 }
 
-std::string kernel_name(const KernelSpec& spec) {
+namespace {
+
+/// The name without what only changes how it is launched.
+std::string name_of_work(const KernelSpec& spec) {
   const std::string_view format = WeightFormat{spec.weight, spec.scale}.name();
   std::string scale;
   if (spec.scale) {
@@ -268,6 +284,12 @@ std::string kernel_name(const KernelSpec& spec) {
       return "read_test";
   }
   KTJIT_UNREACHABLE("a known op");
+}
+
+}  // namespace
+
+std::string kernel_name(const KernelSpec& spec) {
+  return name_of_work(spec) + (spec.dependent_launch ? "_dependent" : "");
 }
 
 }  // namespace ktjit

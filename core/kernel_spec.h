@@ -57,6 +57,9 @@ struct KernelSpec {
   /// the format has it.
   bool saturate = true;
   int x_columns = 1;  ///< matvec: 1, 2, 4 or 8; a launch may use fewer
+  /// CUDA, sm_90 and up: launches overlap the end of the kernel ahead of them in the stream (programmatic
+  /// dependent launch). Results and the order of work are as without: the kernel waits by itself.
+  bool dependent_launch = false;
   Tuning tuning;
   Target target;
 

@@ -135,6 +135,7 @@ Engine::Route Engine::route_to(runtime::Device& device, const Target& target) co
 }
 
 Engine::Wanted Engine::want_for(runtime::Device& device, const KernelSpec& spec) const {
+  if (spec.dependent_launch) device.check_dependent_launch();
   const Route route = route_to(device, spec.target);
   const ArtifactKind native = native_artifact_kind(spec.target, device);
   if (route == Route::kNative) return want(spec, native);

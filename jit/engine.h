@@ -78,7 +78,8 @@ class Engine {
 
   /// As build, with the kind that `device` can load. Where the target is another GPU's, or no
   /// compiler makes its machine code, PTX is made, the device's driver links it, and the result is cached.
-  /// Errors: also ToolchainError if the device can't run the target, with the reason.
+  /// Errors: also ToolchainError if the device can't run the target, with the reason, or if its driver
+  /// is too old for the dependent launches that the spec asks for.
   BuiltKernel build_for(runtime::Device& device, const KernelSpec& spec,
                         const std::stop_token& stop = {});
 

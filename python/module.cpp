@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "capi/ktjit.h"
 
@@ -95,6 +96,7 @@ struct Description {
   bool saturate;
   int alignment;
   std::optional<std::string> target;
+  bool dependent_launch;
 
   /// Points into this.
   ktjit_kernel_desc to_c() const {
@@ -115,17 +117,28 @@ struct Description {
     desc.non_saturating = saturate ? 0 : 1;
     desc.alignment = alignment;
     desc.target = c_str(target);
+    desc.dependent_launch = dependent_launch ? 1 : 0;
     return desc;
   }
 };
 
 class Kernel {
  public:
-  explicit Kernel(ktjit_kernel* kernel) : handle_(kernel) {}
+  explicit Kernel(ktjit_kernel* kernel) : handle_(kernel, Destroyer<ktjit_kernel_destroy>()) {}
+
+  const std::shared_ptr<ktjit_kernel>& handle() const { return handle_; }
 
   void launch(std::int64_t rows, std::int64_t n, std::uint64_t stream, std::uint64_t w,
               std::uint64_t scale, std::uint64_t x, std::uint64_t x_scale, std::uint64_t bias,
               std::uint64_t y, std::uint64_t found) const {
+    const ktjit_arguments arguments = to_arguments(w, scale, x, x_scale, bias, y, found);
+    const nb::gil_scoped_release others_run;  // the driver waits where its queue is full
+    check(ktjit_kernel_launch(handle_.get(), stream_of(stream), rows, n, &arguments));
+  }
+
+  static ktjit_arguments to_arguments(std::uint64_t w, std::uint64_t scale, std::uint64_t x,
+                                      std::uint64_t x_scale, std::uint64_t bias, std::uint64_t y,
+                                      std::uint64_t found) {
     ktjit_arguments arguments = ktjit_arguments_init();
     arguments.w = w;
     arguments.scale = scale;
@@ -134,8 +147,7 @@ class Kernel {
     arguments.bias = bias;
     arguments.y = y;
     arguments.found = found;
-    const nb::gil_scoped_release others_run;
-    check(ktjit_kernel_launch(handle_.get(), stream_of(stream), rows, n, &arguments));
+    return arguments;
   }
 
   nb::dict argument_bytes(std::int64_t rows, std::int64_t n) const {
@@ -181,7 +193,56 @@ class Kernel {
   }
 
  private:
-  std::unique_ptr<ktjit_kernel, Destroyer<ktjit_kernel_destroy>> handle_;
+  std::shared_ptr<ktjit_kernel> handle_;
+};
+
+/// Launches with all their arguments, to be queued again and again with one call from Python.
+class Prepared {
+ public:
+  /// `result` is what a call returns, `arrays` what the addresses are of: both are kept. `get_stream`
+  /// gives the stream of a call for `device_index`; null: the default stream, or the CPU.
+  Prepared(nb::object result, nb::object arrays, nb::object get_stream, nb::object device_index)
+      : result_(std::move(result)),
+        arrays_(std::move(arrays)),
+        get_stream_(std::move(get_stream)),
+        device_index_(std::move(device_index)) {}
+
+  void add(const Kernel& kernel, std::int64_t rows, std::int64_t n, std::uint64_t w,
+           std::uint64_t scale, std::uint64_t x, std::uint64_t x_scale, std::uint64_t bias,
+           std::uint64_t y, std::uint64_t found) {
+    launches_.push_back(
+        {kernel.handle(), rows, n, Kernel::to_arguments(w, scale, x, x_scale, bias, y, found)});
+  }
+
+  nb::object call() const {
+    void* stream = nullptr;
+    if (!get_stream_.is_none())
+      stream = stream_of(nb::cast<std::uint64_t>(get_stream_(device_index_)));
+    {
+      const nb::gil_scoped_release others_run;
+      for (const Launch& launch : launches_) {
+        check(ktjit_kernel_launch(launch.kernel.get(), stream, launch.rows, launch.n,
+                                  &launch.arguments));
+      }
+    }
+    return result_;
+  }
+
+  nb::object result() const { return result_; }
+
+ private:
+  struct Launch {
+    std::shared_ptr<ktjit_kernel> kernel;
+    std::int64_t rows;
+    std::int64_t n;
+    ktjit_arguments arguments;
+  };
+
+  nb::object result_;
+  nb::object arrays_;
+  nb::object get_stream_;
+  nb::object device_index_;
+  std::vector<Launch> launches_;
 };
 
 class Device {
@@ -242,7 +303,7 @@ NB_MODULE(_ktjit, module) {
              std::optional<std::string> x_format, std::int64_t x_scale_group,
              std::optional<std::string> y_format, std::optional<std::string> bias_format,
              int x_columns, bool weights_finite, bool saturate, int alignment,
-             std::optional<std::string> target) {
+             std::optional<std::string> target, bool dependent_launch) {
             new (self) Description{std::move(op),
                                    std::move(format),
                                    cols,
@@ -258,7 +319,8 @@ NB_MODULE(_ktjit, module) {
                                    weights_finite,
                                    saturate,
                                    alignment,
-                                   std::move(target)};
+                                   std::move(target),
+                                   dependent_launch};
           },
           nb::arg("op"), nb::arg("format"), nb::arg("cols"), nb::kw_only(),
           nb::arg("scale_type") = nb::none(), nb::arg("scale_block_rows") = 0,
@@ -266,14 +328,24 @@ NB_MODULE(_ktjit, module) {
           nb::arg("x_format") = nb::none(), nb::arg("x_scale_group") = 0,
           nb::arg("y_format") = nb::none(), nb::arg("bias_format") = nb::none(),
           nb::arg("x_columns") = 0, nb::arg("weights_finite") = false, nb::arg("saturate") = true,
-          nb::arg("alignment") = 0, nb::arg("target") = nb::none());
+          nb::arg("alignment") = 0, nb::arg("target") = nb::none(),
+          nb::arg("dependent_launch") = false);
 
   nb::class_<Kernel>(module, "Kernel")
       .def("launch", &Kernel::launch, nb::arg("rows"), nb::arg("n") = 1, nb::kw_only(),
            nb::arg("stream") = 0, nb::arg("w") = 0, nb::arg("scale") = 0, nb::arg("x") = 0,
            nb::arg("x_scale") = 0, nb::arg("bias") = 0, nb::arg("y") = 0, nb::arg("found") = 0)
+      // The same by position, all ten given: calls without names or defaults cost half.
+      .def("queue", &Kernel::launch)
       .def("argument_bytes", &Kernel::argument_bytes, nb::arg("rows"), nb::arg("n") = 1)
       .def("info", &Kernel::info);
+
+  nb::class_<Prepared>(module, "Prepared")
+      .def(nb::init<nb::object, nb::object, nb::object, nb::object>(), nb::arg("result").none(),
+           nb::arg("arrays").none(), nb::arg("get_stream").none(), nb::arg("device_index").none())
+      .def("add", &Prepared::add)
+      .def("__call__", &Prepared::call)
+      .def_prop_ro("result", &Prepared::result);
 
   nb::class_<Device>(module, "Device")
       .def(nb::init<const Context&, const std::string&>(), nb::arg("context"), nb::arg("name"))

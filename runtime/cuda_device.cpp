@@ -64,7 +64,7 @@ std::unique_ptr<Stream> CudaDevice::wrap_stream(void* cu_stream) {
 }
 
 CudaStream CudaDevice::borrow_stream(void* cu_stream) const {
-  return CudaStream::borrow(context_, static_cast<CuStream>(cu_stream));
+  return CudaStream::borrow(*context_, static_cast<CuStream>(cu_stream));
 }
 
 void CudaDevice::upload(Stream& stream, std::span<const std::byte> from, Buffer& to,
@@ -103,6 +103,13 @@ void CudaDevice::fill(Stream& stream, Buffer& buffer, std::byte value) {
 }
 
 Artifact CudaDevice::link_ptx(const Artifact& ptx) { return runtime::link_ptx(context_, ptx); }
+
+void CudaDevice::check_dependent_launch() const {
+  if (context_->api().launch_kernel_ex != nullptr) return;
+  throw ToolchainError("no cuLaunchKernelEx, which dependent launches need",
+                       context_->api().library,
+                       "install the driver of CUDA 11.8 or later, or leave dependent_launch out");
+}
 
 std::unique_ptr<Kernel> CudaDevice::load(const Artifact& artifact) {
   if (artifact.kind != ArtifactKind::kCubin) {

@@ -51,6 +51,8 @@ class CudaDevice final : public Device {
 
   std::optional<std::string> linker_identity() const override { return linker_identity_; }
   Artifact link_ptx(const Artifact& ptx) override;
+  /// Errors: ToolchainError for a driver older than CUDA 11.8.
+  void check_dependent_launch() const override;
   /// Takes cubins; PTX has to be linked first, so that it can be cached.
   /// Errors: DriverError if the cubin is refused, or a stream of this thread is being captured:
   /// streams made or wrapped by this device are asked, for others the driver's own refusal counts.

@@ -65,16 +65,26 @@ void CudaKernel::launch(Stream& stream, const LaunchGrid& grid,
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     pointers[i] = const_cast<std::uint64_t*>(&arguments[i]);  // the driver only reads
   }
+  const CuStream on = to_cuda_stream(stream).handle();
   const CurrentContext current(*context_);
-  const int code = context_->api().launch_kernel(function_, grid.x, grid.y, 1, grid.threads, 1, 1,
-                                                 grid.smem_bytes, to_cuda_stream(stream).handle(),
-                                                 pointers.data(), nullptr);
+  const int code = grid.is_dependent ? launch_dependent(on, grid, pointers.data())
+                                     : context_->api().launch_kernel(
+                                           function_, grid.x, grid.y, 1, grid.threads, 1, 1,
+                                           grid.smem_bytes, on, pointers.data(), nullptr);
   if (code != cu::kSuccess) [[unlikely]]
     fail_launch(code, grid);
 }
 
+int CudaKernel::launch_dependent(CuStream stream, const LaunchGrid& grid, void** arguments) const {
+  KTJIT_CHECK(context_->api().launch_kernel_ex != nullptr);  // Device::check_dependent_launch
+  CuLaunchAttribute may_overlap{.id = cu::kLaunchProgrammaticStreamSerialization, .value = 1};
+  const CuLaunchConfig config{grid.x, grid.y,          1,      grid.threads, 1,
+                              1,      grid.smem_bytes, stream, &may_overlap, 1};
+  return context_->api().launch_kernel_ex(&config, function_, arguments, nullptr);
+}
+
 void CudaKernel::fail_launch(int code, const LaunchGrid& grid) const {
-  context_->fail(code, "cuLaunchKernel",
+  context_->fail(code, grid.is_dependent ? "cuLaunchKernelEx" : "cuLaunchKernel",
                  fmt::format("launching {} with a grid of {} x {} CTAs, {} threads and {} bytes of "
                              "dynamic shared memory",
                              entry_name_, grid.x, grid.y, grid.threads, grid.smem_bytes));

@@ -16,10 +16,12 @@ class CudaStream final : public Stream {
   explicit CudaStream(std::shared_ptr<const CudaContext> context);
   /// Wraps a stream that the caller keeps and that must outlive this.
   CudaStream(std::shared_ptr<const CudaContext> context, CuStream stream);
-  /// Wraps the caller's stream for one call: allocates nothing, and loads don't ask whether it is
-  /// being captured.
-  static CudaStream borrow(std::shared_ptr<const CudaContext> context, CuStream stream) {
-    return CudaStream(std::move(context), stream, /*is_listed=*/false);
+  /// Wraps the caller's stream for one call: allocates nothing, counts no reference to the context,
+  /// which must outlive it, and loads don't ask whether the stream is being captured.
+  static CudaStream borrow(const CudaContext& context, CuStream stream) {
+    const std::shared_ptr<const CudaContext> uncounted(std::shared_ptr<const CudaContext>(),
+                                                       &context);
+    return CudaStream(uncounted, stream, /*is_listed=*/false);
   }
   ~CudaStream() override;
 

@@ -101,6 +101,10 @@ class Device {
   /// Errors: CompileError with the driver's log; InternalError where linker_identity gives nothing.
   virtual Artifact link_ptx(const Artifact& ptx);
 
+  /// Whether launches with LaunchGrid::is_dependent are served; where kernels run one after another they
+  /// are like any other. Errors: ToolchainError if they are not.
+  virtual void check_dependent_launch() const {}
+
   /// Errors: DriverError if the artefact is refused.
   virtual std::unique_ptr<Kernel> load(const Artifact& artifact) = 0;
 

@@ -115,6 +115,8 @@ const char* find_functions(void* library, DriverApi& api) {
   find("cuFuncGetAttribute", api.func_get_attribute);
   find("cuFuncSetAttribute", api.func_set_attribute);
   find("cuLaunchKernel", api.launch_kernel);
+  api.launch_kernel_ex = reinterpret_cast<decltype(api.launch_kernel_ex)>(
+      ::dlsym(library, "cuLaunchKernelEx"));  // may be missing
   find("cuLinkCreate_v2", api.link_create);
   find("cuLinkAddData_v2", api.link_add_data);
   find("cuLinkComplete", api.link_complete);

@@ -1,6 +1,7 @@
 // The CUDA driver as a table of functions: the seam to libcuda, faked in tests. Handles, functions
 // and constants are declared here, so that no CUDA header is needed.
-// Source: cuda.h of CUDA 13.0; all of it unchanged since driver 11.4, the oldest that will do.
+// Source: cuda.h of CUDA 13.0; all of it unchanged since driver 11.4, the oldest that will do, but
+// for cuLaunchKernelEx, which came with 11.8.
 #pragma once
 
 #include <cstddef>
@@ -60,6 +61,8 @@ inline constexpr unsigned kStreamNonBlocking = 1;
 inline constexpr unsigned kEventDefault = 0;
 inline constexpr int kCaptureModeThreadLocal = 1;
 inline constexpr int kCaptureStatusNone = 0;
+// CUlaunchAttributeID
+inline constexpr int kLaunchProgrammaticStreamSerialization = 6;
 // CUjit_option, CUjitInputType
 inline constexpr int kJitInfoLogBuffer = 3;
 inline constexpr int kJitInfoLogBufferBytes = 4;
@@ -68,6 +71,26 @@ inline constexpr int kJitErrorLogBufferBytes = 6;
 inline constexpr int kJitLogVerbose = 12;
 inline constexpr int kJitInputPtx = 1;
 }  // namespace cu
+
+/// CUlaunchAttribute, as far as a launch of ours has one.
+struct CuLaunchAttribute {
+  int id = cu::kLaunchProgrammaticStreamSerialization;
+  int padding = 0;
+  int value = 0;  ///< the first member of a union of 64 bytes
+  int unused[15] = {};
+};
+static_assert(sizeof(CuLaunchAttribute) == 72);
+
+/// CUlaunchConfig.
+struct CuLaunchConfig {
+  unsigned grid_x, grid_y, grid_z;
+  unsigned block_x, block_y, block_z;
+  unsigned smem_bytes;
+  CuStream stream;
+  CuLaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+static_assert(sizeof(CuLaunchConfig) == 56);
 
 /// Every function returns a CUresult, 0 for success. The member cu_x is the driver's cuX, in the
 /// version that driver_api.cpp names.
@@ -121,6 +144,9 @@ struct DriverApi {
   int (*launch_kernel)(CuFunction, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                        unsigned block_x, unsigned block_y, unsigned block_z, unsigned smem_bytes,
                        CuStream, void** arguments, void** extra) = nullptr;
+  /// Null where the driver is older than CUDA 11.8.
+  int (*launch_kernel_ex)(const CuLaunchConfig*, CuFunction, void** arguments,
+                          void** extra) = nullptr;
 
   int (*link_create)(unsigned options, int* option, void** value, CuLink*) = nullptr;
   int (*link_add_data)(CuLink, int type, void* data, std::size_t bytes, const char* name,

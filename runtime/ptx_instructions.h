@@ -23,6 +23,7 @@ enum class PtxMemoryAction {
   kCommitCopies,    ///< cp.async.commit_group
   kWaitForCopies,   ///< cp.async.wait_group: all but the newest (operand 0) groups are done
   kWaitForAll,      ///< cp.async.wait_all
+  kOrderGrids,      ///< griddepcontrol: nothing to do where one launch follows another
   kToSharedAddress  ///< cvta.to.shared: operand 0 is a generic address of shared memory
 };
 

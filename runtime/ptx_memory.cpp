@@ -1,5 +1,5 @@
 // Instructions that move memory, described for the device that does it. PTX ISA 9.0, "ld", "st",
-// "ldmatrix", "cp.async", "cvta".
+// "ldmatrix", "cp.async", "cvta", "griddepcontrol".
 #include <cstring>
 #include <deque>
 #include <string>
@@ -22,6 +22,8 @@ class MemoryTable {
     add_loads_and_stores();
     add_load_matrix();
     add_async_copies();
+    add("griddepcontrol.wait", "", "", {.action = Action::kOrderGrids}).min_sm = 90;
+    add("griddepcontrol.launch_dependents", "", "", {.action = Action::kOrderGrids}).min_sm = 90;
     add("cvta.to.shared.u64", "l", "l",
         {.action = Action::kToSharedAddress, .space = Space::kGeneric});
   }

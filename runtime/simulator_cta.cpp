@@ -309,6 +309,8 @@ class CtaRunner::Cta {
         thread.copies.clear();
         while (!thread.groups.empty()) finish_oldest_group(thread, site);
         return;
+      case PtxMemoryAction::kOrderGrids:
+        return;
       case PtxMemoryAction::kToSharedAddress:
         if (!shared_range().holds(operands[0], 0)) {
           stop(thread, site,

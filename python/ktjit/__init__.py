@@ -3,11 +3,13 @@
 ktjit.fp8   act_quant, weight_dequant, fp8_gemm, and install() to put them in the place of the
             Triton functions of those names
 ktjit.gguf  dequant and matvec of ggml's formats
+ktjit.prepare  a call that is repeated with the same arrays, at a launch's cost
 
 Both take numpy arrays and torch tensors; torch is not needed. docs/EMBEDDING.md has more.
 """
 
 from . import fp8, gguf
+from ._calls import prepare
 from ._errors import (
     ArgumentError,
     CaptureError,
@@ -41,4 +43,5 @@ __all__ = [
     "fp8",
     "gguf",
     "loaded_kernels",
+    "prepare",
 ]

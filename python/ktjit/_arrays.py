@@ -42,9 +42,11 @@ class _Numpy:
     def format_of(self, array):
         return _FORMATS.get(array.dtype.name, array.dtype.name)
 
-    def address(self, array, name):
+    def address(self, array):
+        return array.__array_interface__["data"][0]
+
+    def check_aligned(self, array, name):
         require(array.flags.aligned, f"{name} is not aligned to its elements")
-        return array.ctypes.data
 
     def is_contiguous(self, array):
         return array.flags.c_contiguous
@@ -52,8 +54,8 @@ class _Numpy:
     def device(self, array):
         return "cpu"
 
-    def stream(self, device):
-        return 0
+    def stream_getter(self, array):
+        return None, None
 
     def default_format(self):
         return "f32"
@@ -62,13 +64,7 @@ class _Numpy:
         name = np.dtype(dtype).name
         return _FORMATS.get(name, name)
 
-    def empty(self, like, shape, format):
-        return np.empty(shape, self._dtype(format))
-
-    def cast(self, array, format):
-        return array.astype(self._dtype(format))
-
-    def _dtype(self, format):
+    def dtype_of(self, format):
         if format.startswith("fp8"):
             return np.uint8
         if format == "bf16":
@@ -76,6 +72,12 @@ class _Numpy:
 
             return ml_dtypes.bfloat16
         return np.dtype(_DTYPE_NAMES[format])
+
+    def empty(self, like, shape, dtype):
+        return np.empty(shape, dtype)
+
+    def cast(self, array, format):
+        return array.astype(self.dtype_of(format))
 
 
 class _Torch:
@@ -89,15 +91,14 @@ class _Torch:
             if hasattr(torch, name)
         }
         self._formats = {dtype: format for format, dtype in self._dtypes.items()}
+        self.address = torch.Tensor.data_ptr
+        self.is_contiguous = torch.Tensor.is_contiguous
 
     def format_of(self, tensor):
         return self._formats.get(tensor.dtype) or str(tensor.dtype)
 
-    def address(self, tensor, name):
-        return tensor.data_ptr()
-
-    def is_contiguous(self, tensor):
-        return tensor.is_contiguous()
+    def check_aligned(self, tensor, name):
+        pass  # torch makes no others
 
     def device(self, tensor):
         device = tensor.device
@@ -106,8 +107,21 @@ class _Torch:
         require(device.type == "cpu", f"a tensor is on {device}, not on the CPU or a CUDA device")
         return "cpu"
 
-    def stream(self, device):
-        return 0 if device == "cpu" else self.xp.cuda.current_stream(device).cuda_stream
+    def stream_getter(self, tensor):
+        """A function that gives the current stream's handle, and its argument; None for the CPU.
+
+        torch's own short way where it has one: torch.cuda.current_stream makes an object each time.
+        """
+        if tensor.device.type != "cuda":
+            return None, None
+        raw = getattr(self.xp._C, "_cuda_getCurrentRawStream", None)
+        if raw is None:
+            current_stream = self.xp.cuda.current_stream
+
+            def raw(index):
+                return current_stream(index).cuda_stream
+
+        return raw, tensor.device.index
 
     def default_format(self):
         return self._formats[self.xp.get_default_dtype()]
@@ -115,8 +129,11 @@ class _Torch:
     def as_format(self, dtype):
         return self._formats.get(dtype) or str(dtype)
 
-    def empty(self, like, shape, format):
-        return like.new_empty(shape, dtype=self._dtypes[format])
+    def dtype_of(self, format):
+        return self._dtypes[format]
+
+    def empty(self, like, shape, dtype):
+        return like.new_empty(shape, dtype=dtype)
 
     def cast(self, tensor, format):
         return tensor.to(self._dtypes[format])
@@ -139,30 +156,7 @@ def backend_of(array, name):
     raise ArgumentError(f"{name} is a {type(array).__name__}, not a numpy array or a torch tensor")
 
 
-class Place:
-    """The device of a call's arrays, their common stream, and how they are aligned."""
-
-    def __init__(self, backend, arrays):
-        """`arrays`: name -> array, those of other kinds or devices being errors."""
-        self.device = None
-        self.addresses = {}
-        for name, array in arrays.items():
-            require(
-                backend_of(array, name) is backend,
-                f"{name} is a {type(array).__name__}, unlike the other arguments",
-            )
-            require(backend.is_contiguous(array), f"{name} must be contiguous")
-            device = backend.device(array)
-            require(
-                self.device in (None, device), f"{name} is on {device}, others are on {self.device}"
-            )
-            self.device = device
-            self.addresses[name] = backend.address(array, name)
-        self.stream = backend.stream(self.device)
-
-    def alignment(self, *names):
-        """The largest power of two, at most 16, that the addresses are multiples of."""
-        bits = 16
-        for name in names:
-            bits |= self.addresses[name]
-        return bits & -bits
+def default_dtype():
+    """torch's, if it is loaded: part of what a call without a dtype asks for."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else torch.get_default_dtype()

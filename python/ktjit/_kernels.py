@@ -27,6 +27,7 @@ class Spec(NamedTuple):
     saturate: bool = True
     alignment: int = 0
     target: Optional[str] = None
+    dependent_launch: bool = False
 
     def description(self):
         fields = self._asdict()
@@ -38,8 +39,15 @@ class Spec(NamedTuple):
 _lock = threading.RLock()
 _context = None
 _target = None
+_dependent_launch = False
 _devices = {}
 _kernels = {}
+_forget = []
+
+
+def on_configure(forget):
+    """`forget` is called when loaded kernels are to be forgotten."""
+    _forget.append(forget)
 
 
 def _worker():
@@ -75,6 +83,7 @@ def configure(
     cache_shared=None,
     cache_max_bytes=None,
     sealed=False,
+    dependent_launch=False,
 ):
     """Sets where compiled kernels are kept and which compilers are used.
 
@@ -83,9 +92,11 @@ def configure(
     several users write. `cache_max_bytes` caps `cache_dir` ("none": no cap). With `sealed` nothing
     is compiled: a kernel that is missing is an error.
     `target` ("sm_86"): GPU kernels are those of another GPU's code, to see what it would compute.
+    `dependent_launch`: GPU kernels (sm_90 and up, else a SpecError) may start while the kernel ahead of them in
+    the stream ends, and wait for it by themselves.
     Kernels that are loaded are forgotten. Without a call, everything has its default.
     """
-    global _context, _target
+    global _context, _target, _dependent_launch
     context = _ktjit.Context(
         cache_dir=None if cache_dir is None else str(cache_dir),
         cache=cache,
@@ -100,8 +111,11 @@ def configure(
     with _lock:
         _context = context
         _target = target
+        _dependent_launch = dependent_launch
         _devices.clear()
         _kernels.clear()
+        for forget in _forget:
+            forget()
 
 
 def _get_context():
@@ -131,6 +145,8 @@ def load(device_name, stream, spec):
             kernel = _kernels.get(key)
             if kernel is None:
                 wanted = spec if spec.target else spec._replace(target=_target)
+                if _dependent_launch and device_name != "cpu":
+                    wanted = wanted._replace(dependent_launch=True)
                 kernel = device(device_name).load(wanted.description(), stream)
                 _kernels[key] = kernel
     return kernel

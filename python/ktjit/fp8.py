@@ -10,10 +10,19 @@ scales of any block size are taken, and rows of b need not be a multiple of the 
 originals assert is an ktjit.ArgumentError here, which is an AssertionError.
 """
 
-from ._arrays import Place, backend_of, ceil_div, require
+from ._arrays import backend_of, ceil_div, default_dtype, require
+from ._calls import (
+    Launch,
+    Plan,
+    check_contiguous,
+    check_devices,
+    find_plan,
+    keep_plan,
+    preparable,
+)
 from ._errors import SpecError
 from ._install import install, uninstall
-from ._kernels import Spec, load
+from ._kernels import Spec
 
 __all__ = ["act_quant", "fp8_gemm", "install", "uninstall", "weight_dequant"]
 
@@ -24,6 +33,33 @@ _SCALE_TYPES = ("f32", "bf16", "e8m0")
 _IO_FORMATS = ("f32", "f16", "bf16")
 
 
+def _act_quant(sink, x, block_size=128, scale_fmt=None):
+    try:
+        key = ("act_quant", type(x), x.shape, x.dtype, x.device, block_size, scale_fmt)
+        plan = find_plan(key)
+    except AttributeError:
+        key = plan = None
+    if plan is None:
+        plan = _plan_act_quant(x, block_size, scale_fmt)
+        if plan is not None and key is not None:
+            keep_plan(key, plan)
+    backend = backend_of(x, "x") if plan is None else plan.backend
+    if not backend.is_contiguous(x):
+        check_contiguous(backend, x=x)
+    if plan is None:  # ue8m0: more than kernels
+        require(sink is None, "act_quant with scale_fmt can't be prepared")
+        return _act_quant_ue8m0(backend, x, block_size)
+    y = plan.empty(x)
+    s_shape, s_dtype = plan.extra
+    s = backend.empty(x, s_shape, s_dtype)
+    address = plan.address
+    if sink is not None:
+        sink.plan = plan
+    plan.start(sink, address(y), address(s), address(x), 0, 0)
+    return y, s
+
+
+@preparable(_act_quant)
 def act_quant(x, block_size=128, scale_fmt=None):
     """Quantises activations to e4m3, one scale for each `block_size` elements of a row.
 
@@ -32,9 +68,14 @@ def act_quant(x, block_size=128, scale_fmt=None):
     it is rounded up to a power of two.
     Errors: ArgumentError unless x is contiguous and cols a multiple of block_size.
     """
+    return _act_quant(None, x, block_size, scale_fmt)
+
+
+def _plan_act_quant(x, block_size, scale_fmt):
+    """None for scale_fmt ue8m0."""
     backend = backend_of(x, "x")
     _check_block_size(block_size)
-    require(backend.is_contiguous(x), "x must be contiguous")
+    check_contiguous(backend, x=x)
     require(x.ndim >= 1, "x must have at least one dimension")
     shape = tuple(x.shape)
     cols = shape[-1]
@@ -46,14 +87,31 @@ def act_quant(x, block_size=128, scale_fmt=None):
         backend.format_of(x) in _IO_FORMATS, f"x has type {x.dtype}, not float32, float16, bfloat16"
     )
     if scale_fmt == "ue8m0":
-        return _act_quant_ue8m0(backend, x, block_size)
+        return None
     if scale_fmt is not None:
         raise SpecError(f"scale_fmt: {scale_fmt!r}, allowed: None, 'ue8m0'")
+    return _plan_quantize(backend, x, block_size)
 
-    y = backend.empty(x, shape, _E4M3)
-    s = backend.empty(x, shape[:-1] + (cols // block_size,), "f32")
-    _quantize(backend, x, y, s, block_size)
-    return y, s
+
+def _plan_quantize(backend, x, block_size):
+    """x to e4m3, with one scale for each block_size elements; 0: without scales."""
+    check_devices(backend, x=x)
+    shape = tuple(x.shape)
+    cols = shape[-1]
+    rows = _count(x) // cols if cols else 0
+    spec = Spec(
+        "quantize",
+        _E4M3,
+        cols,
+        scale_type="f32" if block_size else None,
+        scale_block_rows=1 if block_size else 0,
+        scale_block_cols=block_size,
+        x_format=backend.format_of(x),
+    )
+    scales = None
+    if block_size:
+        scales = (shape[:-1] + (cols // block_size,), backend.dtype_of("f32"))
+    return Plan(backend, x, [Launch(spec, rows)] if rows else [], shape, _E4M3, extra=scales)
 
 
 def _act_quant_ue8m0(backend, x, block_size):
@@ -72,39 +130,38 @@ def _act_quant_ue8m0(backend, x, block_size):
     scale = xp.ldexp(one, exponent)
     scaled = groups * xp.ldexp(one, -exponent)[:, None]
 
-    y = backend.empty(x, shape, _E4M3)
-    _quantize(backend, scaled.reshape(shape), y, None, 0)
+    scaled = scaled.reshape(shape)
+    plan = _plan_quantize(backend, scaled, 0)
+    y = plan.empty(x)
+    plan.start(None, plan.address(y), 0, plan.address(scaled), 0, 0)
     return y, scale.reshape(shape[:-1] + (shape[-1] // block_size,))
 
 
-def _quantize(backend, x, y, s, block_size):
-    """Fills y, and s if it is given, with one scale for each block_size elements."""
-    cols = x.shape[-1]
-    rows = _count(x) // cols if cols else 0
-    if rows == 0:
-        return
-    arrays = {"x": x, "w": y}
-    if s is not None:
-        arrays["scale"] = s
-    place = Place(backend, arrays)
-    grouped = s is not None
-    kernel = load(
-        place.device,
-        place.stream,
-        Spec(
-            "quantize",
-            _E4M3,
-            cols,
-            scale_type="f32" if grouped else None,
-            scale_block_rows=1 if grouped else 0,
-            scale_block_cols=block_size if grouped else 0,
-            x_format=backend.format_of(x),
-            alignment=place.alignment("x", "w"),
-        ),
-    )
-    kernel.launch(rows, stream=place.stream, **place.addresses)
+def _weight_dequant(sink, x, s, block_size=128, *, dtype=None):
+    try:
+        key = (
+            "weight_dequant", type(x), x.shape, x.dtype, x.device,
+            type(s), s.shape, s.dtype, s.device, block_size, dtype, default_dtype(),
+        )  # fmt: skip
+        plan = find_plan(key)
+    except AttributeError:
+        key = plan = None
+    if plan is None:
+        plan = _plan_weight_dequant(x, s, block_size, dtype)
+        if key is not None:
+            keep_plan(key, plan)
+    backend = plan.backend
+    if not (backend.is_contiguous(x) and backend.is_contiguous(s)):
+        require(False, "x and s must be contiguous")
+    y = plan.empty(x)
+    address = plan.address
+    if sink is not None:
+        sink.plan = plan
+    plan.start(sink, address(x), address(s), 0, 0, address(y))
+    return y if plan.wanted is None else plan.finish(y)
 
 
+@preparable(_weight_dequant)
 def weight_dequant(x, s, block_size=128, *, dtype=None):
     """Multiplies the e4m3 (or e5m2) matrix x by the scales of its blocks, rounding once.
 
@@ -112,37 +169,58 @@ def weight_dequant(x, s, block_size=128, *, dtype=None):
     result [rows, cols] of `dtype`, or the default type.
     Errors: ArgumentError unless both are contiguous matrices of those shapes.
     """
+    return _weight_dequant(None, x, s, block_size, dtype=dtype)
+
+
+def _plan_weight_dequant(x, s, block_size, dtype):
     backend = backend_of(x, "x")
     _check_block_size(block_size)
     require(backend_of(s, "s") is backend, "x and s must be of one kind")
     require(backend.is_contiguous(x) and backend.is_contiguous(s), "x and s must be contiguous")
     require(x.ndim == 2 and s.ndim == 2, "x and s must have 2 dimensions")
+    check_devices(backend, x=x, s=s)
     rows, cols = x.shape
     _check_shape("s", s, (ceil_div(rows, block_size), ceil_div(cols, block_size)))
-    scale_type = _scale_type(backend, s, "s")
-    y_format, y_type = _result_formats(backend, dtype)
-
-    y = backend.empty(x, (rows, cols), y_format)
-    if rows and cols:
-        place = Place(backend, {"w": x, "scale": s, "y": y})
-        kernel = load(
-            place.device,
-            place.stream,
-            Spec(
-                "dequant",
-                _weight_format(backend, x, "x"),
-                cols,
-                scale_type=scale_type,
-                scale_block_rows=block_size,
-                scale_block_cols=block_size,
-                y_format=y_format,
-                alignment=place.alignment("w", "y"),
-            ),
-        )
-        kernel.launch(rows, stream=place.stream, **place.addresses)
-    return y if y_type == y_format else backend.cast(y, y_type)
+    y_format, wanted = _result_formats(backend, dtype)
+    spec = Spec(
+        "dequant",
+        _weight_format(backend, x, "x"),
+        cols,
+        scale_type=_scale_type(backend, s, "s"),
+        scale_block_rows=block_size,
+        scale_block_cols=block_size,
+        y_format=y_format,
+    )
+    launches = [Launch(spec, rows)] if rows and cols else []
+    return Plan(backend, x, launches, (rows, cols), y_format, wanted)
 
 
+def _fp8_gemm(sink, a, a_s, b, b_s, *, block_size=None, dtype=None):
+    try:
+        key = (
+            "fp8_gemm", type(a), a.shape, a.dtype, a.device, type(a_s), a_s.shape, a_s.dtype,
+            a_s.device, type(b), b.shape, b.dtype, b.device, type(b_s), b_s.shape, b_s.dtype,
+            b_s.device, block_size, dtype, default_dtype(),
+        )  # fmt: skip
+        plan = find_plan(key)
+    except AttributeError:
+        key = plan = None
+    if plan is None:
+        plan = _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype)
+        if key is not None:
+            keep_plan(key, plan)
+    is_contiguous = plan.backend.is_contiguous
+    if not (is_contiguous(a) and is_contiguous(a_s) and is_contiguous(b) and is_contiguous(b_s)):
+        check_contiguous(plan.backend, a=a, a_s=a_s, b=b, b_s=b_s)
+    c = plan.empty(a)
+    address = plan.address
+    if sink is not None:
+        sink.plan = plan
+    plan.start(sink, address(b), address(b_s), address(a), address(a_s), address(c))
+    return c if plan.wanted is None else plan.finish(c)
+
+
+@preparable(_fp8_gemm)
 def fp8_gemm(a, a_s, b, b_s, *, block_size=None, dtype=None):
     """c = (a * a_s) (b * b_s)^T, both of FP8 with block scales, sums of float32 quality.
 
@@ -151,11 +229,14 @@ def fp8_gemm(a, a_s, b, b_s, *, block_size=None, dtype=None):
     The block is `block_size`, or 128 where the scales' shapes allow it, else what they ask for.
     Errors: ArgumentError unless all are contiguous and their shapes agree.
     """
+    return _fp8_gemm(None, a, a_s, b, b_s, block_size=block_size, dtype=dtype)
+
+
+def _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype):
     backend = backend_of(a, "a")
-    arrays = {"x": a, "x_scale": a_s, "w": b, "scale": b_s}
     for name, array in (("a", a), ("a_s", a_s), ("b", b), ("b_s", b_s)):
         require(backend_of(array, name) is backend, "the arguments must be of one kind")
-        require(backend.is_contiguous(array), f"{name} must be contiguous")
+        check_contiguous(backend, **{name: array})
     require(a.ndim >= 1 and a_s.ndim == a.ndim, "a and a_s must have the same number of dimensions")
     require(b.ndim == 2 and b_s.ndim == 2, "b and b_s must have 2 dimensions")
     k = a.shape[-1]
@@ -165,36 +246,25 @@ def fp8_gemm(a, a_s, b, b_s, *, block_size=None, dtype=None):
         _weight_format(backend, a, "a") == _E4M3, f"a has type {a.dtype}, not e4m3 (or uint8 codes)"
     )
     require(backend.format_of(a_s) == "f32", f"a_s has type {a_s.dtype}, not float32")
+    check_devices(backend, a=a, a_s=a_s, b=b, b_s=b_s)
     block = _gemm_block(block_size, a, a_s, b, b_s)
-    scale_type = _scale_type(backend, b_s, "b_s")
-    y_format, y_type = _result_formats(backend, dtype)
-
-    shape = tuple(a.shape[:-1]) + (n,)
-    c = backend.empty(a, shape, y_format)
+    y_format, wanted = _result_formats(backend, dtype)
     m = _count(a) // k if k else 0
-    if m and n:
-        arrays["y"] = c
-        place = Place(backend, arrays)
-        kernel = load(
-            place.device,
-            place.stream,
-            Spec(
-                "matmul",
-                _weight_format(backend, b, "b"),
-                k,
-                scale_type=scale_type,
-                scale_block_rows=block,
-                scale_block_cols=block,
-                activation="afp8",
-                x_columns=_FEW_ROWS if m <= _FEW_ROWS else 0,
-                x_format=_E4M3,
-                x_scale_group=block,
-                y_format=y_format,
-                alignment=place.alignment("x", "w", "y"),
-            ),
-        )
-        kernel.launch(n, m, stream=place.stream, **place.addresses)
-    return c if y_type == y_format else backend.cast(c, y_type)
+    spec = Spec(
+        "matmul",
+        _weight_format(backend, b, "b"),
+        k,
+        scale_type=_scale_type(backend, b_s, "b_s"),
+        scale_block_rows=block,
+        scale_block_cols=block,
+        activation="afp8",
+        x_columns=_FEW_ROWS if m <= _FEW_ROWS else 0,
+        x_format=_E4M3,
+        x_scale_group=block,
+        y_format=y_format,
+    )
+    launches = [Launch(spec, n, m)] if m and n else []
+    return Plan(backend, a, launches, tuple(a.shape[:-1]) + (n,), y_format, wanted)
 
 
 def _gemm_block(block_size, a, a_s, b, b_s):
@@ -259,9 +329,9 @@ def _scale_type(backend, array, name):
 
 
 def _result_formats(backend, dtype):
-    """What the kernel writes, and what the caller gets: float64 is made from float32."""
+    """What the kernel writes, and what it is converted to, None for nothing: float64 is made from float32."""
     wanted = backend.default_format() if dtype is None else backend.as_format(dtype)
     if wanted == "f64":
         return "f32", "f64"
     require(wanted in _IO_FORMATS, f"results can't have type {wanted}")
-    return wanted, wanted
+    return wanted, None

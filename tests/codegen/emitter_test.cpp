@@ -64,6 +64,36 @@ TEST_CASE("equal specs give equal text, and different specs different entry name
   }
 }
 
+// What the compiler may not do is said by the text: see codegen/cuda_parts.cpp, add_wait.
+TEST_CASE("dependent kernel waits before anything else, and promises nothing about aliases") {
+  int kernels = 0;
+  for (const test::KernelCase& kernel : test::kernel_cases()) {
+    if (!kernel.spec.target.is_cuda() || kernel.spec.op == Op::kReadTest) continue;
+    KernelSpec spec = kernel.spec;
+    if (spec.target.sm < 90) spec.target = make_cuda_target(90);
+    spec.dependent_launch = false;
+    const EmittedKernel plain = emit(spec);
+    spec.dependent_launch = true;
+    const EmittedKernel dependent = emit(spec);
+    INFO(dependent.source);
+    CHECK(dependent.launch.dependent_launch);
+    CHECK(grid_for(dependent.launch, 1000).is_dependent);
+    CHECK_FALSE(plain.launch.dependent_launch);
+    CHECK_FALSE(grid_for(plain.launch, 1000).is_dependent);
+    CHECK_FALSE(contains(plain.source, "griddepcontrol"));
+    CHECK(contains(plain.source, "__restrict__"));
+    CHECK_FALSE(contains(dependent.source, "__restrict__"));
+    CHECK_FALSE(contains(dependent.source, "ld.global.nc"));
+    const std::size_t body = dependent.source.find(") {\n", dependent.source.find("__global__"));
+    REQUIRE(body != std::string::npos);
+    CHECK(dependent.source.substr(body).starts_with(
+        ") {\n  wait_for_earlier_grids();\n  let_next_grid_start();\n\n  "));
+    CHECK(dependent.entry_name == plain.entry_name + "_dependent");
+    ++kernels;
+  }
+  CHECK(kernels > 60);
+}
+
 TEST_CASE("a row that can't be cut into blocks is refused with the block size") {
   CHECK_THROWS_WITH(emit(test::make_spec(Op::kDequant, "q4_K", 500, make_cuda_target(86))),
                     Catch::Contains("500") && Catch::Contains("256"));

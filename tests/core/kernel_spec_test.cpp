@@ -190,6 +190,27 @@ TEST_CASE("each wrong field is refused by its name") {
   }
 }
 
+TEST_CASE("dependent launches are for sm_90 and up, and in the kernel's name and text") {
+  KernelSpec spec = fp8_matvec();
+  spec.dependent_launch = true;
+  CHECK_THROWS_WITH(validate(spec),
+                    "dependent_launch is true for sm_86, allowed: false below sm_90 and on CPUs");
+  spec.target = make_cpu_target("native", {});
+  CHECK(refused_field(spec) == "dependent_launch");
+  spec.target = make_cuda_target(89);
+  CHECK(refused_field(spec) == "dependent_launch");
+  for (const Target& target :
+       {make_cuda_target(90), make_cuda_target(90, "a"), make_cuda_target(120, "a")}) {
+    spec.target = target;
+    CHECK_NOTHROW(validate(spec));
+  }
+  CHECK(kernel_name(spec) == kernel_name(fp8_matvec()) + "_dependent");
+  CHECK(to_text(spec).find("\ndependent_launch: yes\n") != std::string::npos);
+  KernelSpec read_test = make_read_test_spec(make_cuda_target(90));
+  read_test.dependent_launch = true;
+  CHECK(refused_field(read_test) == "dependent_launch");
+}
+
 TEST_CASE("messages of validate name value and expectation") {
   KernelSpec spec = fp8_matvec();
   spec.weight = FormatId::kQ8_0;
@@ -258,6 +279,7 @@ TEST_CASE("changing any single field changes the text") {
       {"x_format", [](KernelSpec& s) { s.x_format = FormatId::kBF16; }},
       {"y_format", [](KernelSpec& s) { s.y_format = FormatId::kF16; }},
       {"x_columns", [](KernelSpec& s) { s.x_columns = 2; }},
+      {"dependent_launch", [](KernelSpec& s) { s.dependent_launch = true; }},
       {"tuning.threads", [](KernelSpec& s) { s.tuning.threads = 64; }},
       {"tuning.rows_per_warp", [](KernelSpec& s) { s.tuning.rows_per_warp = 2; }},
       {"target.sm", [](KernelSpec& s) { s.target = make_cuda_target(89); }},

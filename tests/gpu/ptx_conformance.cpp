@@ -382,6 +382,7 @@ std::vector<std::byte> expected_memory(const PtxInstruction& entry, int copy_byt
       case PtxMemoryAction::kCommitCopies:
       case PtxMemoryAction::kWaitForCopies:
       case PtxMemoryAction::kWaitForAll:
+      case PtxMemoryAction::kOrderGrids:
         std::copy_n(from, kPtxLaneBytes, to);
         break;
       case PtxMemoryAction::kToSharedAddress: {

@@ -50,6 +50,7 @@ void use_everything(const FakeDriver& driver) {
   const std::uint64_t arguments[] = {buffer->address(), 64};
   const auto launch = [&] { kernel->launch(*stream, {2, 1, 128, 0}, arguments); };
   launch();
+  kernel->launch(*stream, {2, 1, 128, 0, true}, arguments);
   const CudaGraph graph = CudaGraph::capture(*stream, launch);
   graph.launch(*stream);
   device->time_us(*stream, launch);
@@ -148,6 +149,53 @@ TEST_CASE("launch passes grid, stream and arguments on") {
     CHECK(driver.launches[0].stream != driver.launches[1].stream);
     const std::vector<std::uint64_t> many(33);
     CHECK_THROWS_AS(kernel->launch(*first, {1, 1, 32, 0}, many), InternalError);
+  }
+  check_clean(driver);
+}
+
+TEST_CASE("dependent launch goes through cuLaunchKernelEx with the attribute") {
+  FakeDriver driver;
+  {
+    const auto device = make_cuda_device(driver.api());
+    CHECK_NOTHROW(device->check_dependent_launch());
+    const auto kernel = device->load(make_artifact(ArtifactKind::kCubin));
+    const auto stream = device->make_stream();
+    const std::uint64_t arguments[] = {42, 7};
+    kernel->launch(*stream, {5, 3, 64, 128, true}, arguments);
+    kernel->launch(*stream, {5, 3, 64, 128, false}, arguments);
+    REQUIRE(driver.launches.size() == 2);
+    CHECK(driver.launches[0].is_dependent);
+    CHECK_FALSE(driver.launches[1].is_dependent);
+    for (const FakeDriver::Launch& launch : driver.launches) {
+      CHECK(launch.grid_x == 5);
+      CHECK(launch.grid_y == 3);
+      CHECK(launch.threads == 64);
+      CHECK(launch.smem_bytes == 128);
+      CHECK(launch.first_argument == 42);
+    }
+    CHECK(driver.launches[0].stream == driver.launches[1].stream);
+    driver.fail_call = driver.calls + 2;  // after cuCtxGetCurrent and cuCtxPushCurrent
+    CHECK_THROWS_WITH(kernel->launch(*stream, {5, 3, 64, 128, true}, arguments),
+                      Contains("cuLaunchKernelEx") && Contains("5 x 3"));
+  }
+  check_clean(driver);
+}
+
+TEST_CASE("driver without cuLaunchKernelEx serves no dependent launches, and says so before one") {
+  FakeDriver driver;
+  DriverApi older = *driver.api();
+  older.launch_kernel_ex = nullptr;
+  older.library = "libcuda.so.470.0";
+  {
+    const auto device = make_cuda_device(std::make_shared<const DriverApi>(older));
+    CHECK_THROWS_WITH(device->check_dependent_launch(), Contains("cuLaunchKernelEx") &&
+                                                            Contains("libcuda.so.470.0") &&
+                                                            Contains("CUDA 11.8"));
+    const auto kernel = device->load(make_artifact(ArtifactKind::kCubin));
+    const auto stream = device->make_stream();
+    const std::uint64_t arguments[] = {1};
+    CHECK_NOTHROW(kernel->launch(*stream, {1, 1, 32, 0}, arguments));
+    CHECK_THROWS_AS(kernel->launch(*stream, {1, 1, 32, 0, true}, arguments), InternalError);
   }
   check_clean(driver);
 }

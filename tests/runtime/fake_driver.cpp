@@ -313,7 +313,26 @@ int launch_kernel(CuFunction, unsigned x, unsigned y, unsigned z, unsigned block
   if (z * block_y * block_z != 1 || extra != nullptr) fake->misuse.emplace_back("launch");
   std::uint64_t first = 0;
   std::memcpy(&first, arguments[0], sizeof first);
-  fake->launches.push_back({number(stream), x, y, block_x, smem_bytes, first});
+  fake->launches.push_back({number(stream), x, y, block_x, smem_bytes, first, false});
+  return 0;
+}
+
+int launch_kernel_ex(const CuLaunchConfig* config, CuFunction, void** arguments, void** extra) {
+  KTJIT_FAKE_CALL("cuLaunchKernelEx");
+  fake->need_context("cuLaunchKernelEx");
+  if (config->grid_z * config->block_y * config->block_z != 1 || extra != nullptr)
+    fake->misuse.emplace_back("launch");
+  bool is_dependent = false;
+  for (unsigned i = 0; i < config->attribute_count; ++i) {
+    const CuLaunchAttribute& attribute = config->attributes[i];
+    if (attribute.id != cu::kLaunchProgrammaticStreamSerialization || attribute.padding != 0)
+      fake->misuse.emplace_back("launch attribute");
+    is_dependent = attribute.value != 0;
+  }
+  std::uint64_t first = 0;
+  std::memcpy(&first, arguments[0], sizeof first);
+  fake->launches.push_back({number(config->stream), config->grid_x, config->grid_y, config->block_x,
+                            config->smem_bytes, first, is_dependent});
   return 0;
 }
 
@@ -427,6 +446,7 @@ DriverApi make_table() {
   api.func_get_attribute = func_get_attribute;
   api.func_set_attribute = func_set_attribute;
   api.launch_kernel = launch_kernel;
+  api.launch_kernel_ex = launch_kernel_ex;
   api.link_create = link_create;
   api.link_add_data = link_add_data;
   api.link_complete = link_complete;

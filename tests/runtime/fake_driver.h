@@ -21,6 +21,7 @@ class FakeDriver {
     std::uintptr_t stream;
     unsigned grid_x, grid_y, threads, smem_bytes;
     std::uint64_t first_argument;
+    bool is_dependent;  ///< by cuLaunchKernelEx, allowed to overlap the kernel ahead of it
   };
 
   /// Replaces the fake that was there before.

@@ -212,6 +212,26 @@ std::vector<KernelCase> kernel_cases() {
   add(cases, "", make_spec(Op::kQuantize, "mxfp6_e2m3", 512, sm_100a));
   for (const Target& target : {sm_86, avx2})
     add(cases, "", make_spec(Op::kNanScan, "fp8_e4m3", 512, target));
+  // Dependent launches: each template once.
+  const auto add_dependent = [&](std::string_view detail, KernelSpec spec) {
+    spec.dependent_launch = true;
+    add(cases, detail, spec);
+  };
+  KernelSpec spec = make_spec(Op::kDequant, "fp8_e4m3", 512, sm_90a);
+  spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+  spec.y_format = FormatId::kBF16;
+  add_dependent("block128_dependent", spec);
+  add_dependent("dependent", make_spec(Op::kMatvec, "q4_K", 512, make_cuda_target(90)));
+  spec.op = Op::kMatmul;
+  spec.x_format = FormatId::kBF16;
+  add_dependent("block128_dependent", spec);
+  add_dependent("dependent", make_spec(Op::kMatmul, "q4_K", 512, sm_90a));
+  spec = make_spec(Op::kQuantize, "fp8_e4m3", 512, sm_90a);
+  spec.scale = ScaleGrid{1, 128, ScaleType::kF32};
+  add_dependent("group128_dependent", spec);
+  spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+  add_dependent("block128_dependent", spec);
+  add_dependent("dependent", make_spec(Op::kNanScan, "fp8_e4m3", 512, sm_90a));
   return cases;
 }
 
