@@ -1,11 +1,14 @@
 // Who may have written what is loaded.
 #include <catch2/catch.hpp>
+#include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/disk_cache.h"
+#include "cache/kernel_cache.h"
 #include "cache/trust.h"
 #include "tests/cache/cache_fixture.h"
+#include "tests/cache/fleet.h"
 
 namespace ktjit::cache::test {
 namespace {
@@ -161,6 +164,98 @@ TEST_CASE("links below the root are not followed, links to the root are") {
   fs::create_directory_symlink(temp.path() / "elsewhere", shard);
   CHECK_FALSE(DiskCache(options_for(temp.root(), log)).find(make_key()));
   CHECK(log.lines.size() == 1);
+}
+
+// A process's umask for the time of a test.
+class Umask {
+ public:
+  explicit Umask(mode_t mask) : before_(::umask(mask)) {}
+  ~Umask() { ::umask(before_); }
+
+ private:
+  mode_t before_;
+};
+
+mode_t mode_of(const fs::path& path) {
+  struct stat status{};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  return status.st_mode & 07777u;
+}
+
+TEST_CASE("in a shared root the group can read and write all that is made, whatever the umask") {
+  const Umask mask(GENERATE(077, 027, 022, 0));
+  const TempDir temp;
+  const fs::path team = temp.path() / "team";
+  fs::create_directory(team);
+  set_mode(team, 02770);  // folders below take its group, and hand it on
+  const std::string root = (team / "of" / "kernels").string();
+  Log log;
+  {
+    DiskCacheOptions options = options_for(root, log);
+    options.writable->shared = true;
+    KernelCache cache(std::move(options));
+    cache.get_or_make(make_key(), [] { return make_entry(); });
+  }
+  CHECK(log.lines.empty());
+  for (const fs::path& folder :
+       {team / "of", fs::path(root), fs::path(root) / "v1", shard_path(root, make_key())}) {
+    CAPTURE(folder);
+    CHECK(mode_of(folder) == 02770);
+  }
+  for (const fs::path& file : {fs::path(root) / "v1" / "lock", fs::path(root) / "v1" / "ledger",
+                               entry_path(root, make_key())}) {
+    CAPTURE(file);
+    CHECK(mode_of(file) == 0660);
+  }
+}
+
+TEST_CASE("a root that is not shared is the user's alone, whatever the umask") {
+  const Umask mask(GENERATE(077, 022, 0));
+  const TempDir temp;
+  Log log;
+  KernelCache(options_for(temp.root(), log)).get_or_make(make_key(), [] { return make_entry(); });
+  const fs::path root = temp.root();
+  CHECK(mode_of(root) == 0700);
+  CHECK(mode_of(root / "v1") == 0700);
+  CHECK(mode_of(root / "v1" / "lock") == 0600);
+  CHECK(mode_of(root / "v1" / "ledger") == 0600);
+}
+
+TEST_CASE("users of one group work in one shared root") {
+  if (::geteuid() != 0) {
+    WARN("not run: only root can become two users");
+    return;
+  }
+  constexpr gid_t kGroup = 54321;
+  const TempDir temp;
+  set_mode(temp.path(), 0755);
+  const fs::path team = temp.path() / "team";
+  fs::create_directory(team);
+  REQUIRE(::chown(team.c_str(), 0, kGroup) == 0);
+  set_mode(team, 02770);
+  const std::string root = (team / "kernels").string();
+  for (const uid_t user : {20001, 20002, 20003}) {
+    Fleet fleet;
+    fleet.add([&] {
+      if (::setgroups(0, nullptr) != 0 || ::setgid(kGroup) != 0 || ::setuid(user) != 0)
+        return false;
+      ::umask(077);
+      Log log;
+      DiskCacheOptions options = options_for(root, log);
+      options.writable->shared = true;
+      KernelCache cache(std::move(options));
+      const auto all = cache.get_or_make(make_key("all"), [] { return make_entry("all"); });
+      const auto own =
+          cache.get_or_make(make_key(std::to_string(user)), [] { return make_entry(); });
+      const bool is_first = user == 20001;
+      return (all.origin == Origin::kMade) == is_first && own.origin == Origin::kMade &&
+             cache.disk().stats().failed_stores == 0 && log.lines.empty();
+    });
+    fleet.start();
+    CAPTURE(user);
+    CHECK(fleet.count_succeeded() == 1);
+  }
+  CHECK(read_ledger(CacheRoot(posix_file_system(), RootOptions{root, true})).statistics.makes == 4);
 }
 
 }  // namespace
