@@ -17,6 +17,7 @@ struct Nearness {
   Match match = Match::kNothing;
   bool is_served = false;    // another compiler's, and it serves all the same
   std::size_t agreeing = 0;  // bits, the first of the important fields highest
+  std::size_t alike = 0;     // characters that begin the most important field of both
   std::size_t same_fields = 0;
 
   auto operator<=>(const Nearness&) const = default;
