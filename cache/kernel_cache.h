@@ -4,7 +4,10 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string_view>
 
 #include "cache/disk_cache.h"
@@ -35,10 +38,13 @@ class KernelCache {
   explicit KernelCache(DiskCacheOptions options) : disk_(std::move(options)) {}
 
   /// The entry of this key, from the nearest place that has it; else what `make` returns, which is
-  /// then stored.
+  /// then stored. One thread of one process that shares the writable root makes it; the others
+  /// wait and take what it made, and if it fails or dies the next of them makes.
   ///
-  /// Errors:  what `make` throws, and nothing else (see MemoryCache::get_or_make).
-  Result get_or_make(const CacheKey& key, const std::function<Entry()>& make);
+  /// Errors:  what `make` throws; Interrupted (interrupted.h) if `stop` is set while it waits for
+  ///          another thread or process. `make` has to watch its own stop token, if it has one.
+  Result get_or_make(const CacheKey& key, const std::function<Entry()>& make,
+                     const std::stop_token& stop = {});
 
   /// The entry if memory or disk has it. For callers that must not compile.
   std::optional<Result> find(const CacheKey& key);
@@ -46,6 +52,14 @@ class KernelCache {
   /// Forgets an entry that turned out to be of no use (a driver refused it), so that the next call
   /// makes it again. Entries in read-only roots stay.
   void discard(const CacheKey& key);
+
+  /// How long the work of this name took of late, in milliseconds: a mean in which later runs
+  /// count more, of this process and the ones before it that used the writable root. Nothing if it
+  /// is not known.
+  std::optional<double> remembered_cost_ms(std::string_view name);
+
+  /// Adds one run to the mean of `name`. Written to the root when the cache is destroyed.
+  void remember_cost(std::string_view name, double ms);
 
   DiskCache& disk() { return disk_; }
   KernelCacheStats stats() const;
@@ -55,6 +69,8 @@ class KernelCache {
   DiskCache disk_;
   std::atomic<std::uint64_t> from_memory_{0};
   std::atomic<std::uint64_t> made_{0};
+  std::mutex costs_mutex_;
+  std::map<std::string, double, std::less<>> costs_ms_;
 };
 
 }  // namespace ktjit::cache

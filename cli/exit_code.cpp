@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "core/interrupted_error.h"
 #include "core/kernel_error.h"
+#include "core/missing_kernel_error.h"
 #include "model/output_file.h"
 
 namespace ktjit::cli {
@@ -19,6 +21,8 @@ int exit_code_of(const std::exception& error) {
   if (is(static_cast<const InputError*>(nullptr))) return kInput;
   if (is(static_cast<const ToolchainError*>(nullptr))) return kMachine;
   if (is(static_cast<const DriverError*>(nullptr))) return kMachine;
+  if (is(static_cast<const MissingKernelError*>(nullptr))) return kMachine;
+  if (is(static_cast<const InterruptedError*>(nullptr))) return kInterrupted;
   if (is(static_cast<const KernelError*>(nullptr))) return kFailed;
   if (is(static_cast<const model::OutputError*>(nullptr))) return kFailed;
   return kOurs;

@@ -14,7 +14,7 @@ enum ExitCode : int {
   kFailed = 1,   ///< a check failed, nothing was checked, does not fit, output can't be written
   kUsage = 2,    ///< the command line
   kInput = 3,    ///< a file that was read
-  kMachine = 4,  ///< a device or a compiler is missing, or refused
+  kMachine = 4,  ///< a device or a compiler is missing, or refused; a kernel in sealed mode
   kOurs = 5,     ///< a compile error, a lost worker, a broken promise
   kInterrupted = 130,
   kBrokenPipe = 141,  ///< as if SIGPIPE had ended the program

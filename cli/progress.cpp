@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::size_t kBarCells = 24;
 constexpr std::chrono::milliseconds kDrawInterval(100);
+constexpr std::chrono::seconds kFirstLine(5);
+constexpr std::chrono::seconds kLineInterval(10);
 
 std::size_t terminal_columns() {
   constexpr std::size_t kUsual = 80;
@@ -38,8 +40,11 @@ std::string_view cut_to_width(std::string_view text, std::size_t columns) {
 
 }  // namespace
 
-Progress::Progress(std::string unit, bool enabled)
-    : unit_(std::move(unit)), enabled_(enabled && stderr_is_terminal()) {}
+Progress::Progress(std::string unit, Elsewhere elsewhere)
+    : unit_(std::move(unit)),
+      draws_(stderr_is_terminal()),
+      prints_lines_(!draws_ && elsewhere == Elsewhere::kPlainLines),
+      next_line_(Clock::now() + kFirstLine) {}
 
 Progress::~Progress() { erase(); }
 
@@ -49,26 +54,40 @@ void Progress::erase() {
 }
 
 void Progress::update(std::size_t done, std::size_t total, std::string_view name) {
-  if (!enabled_ || total == 0) return;
   const Clock::time_point now = Clock::now();
   if (!std::exchange(started_, true)) {
     start_ = now;
     done_at_start_ = done;
   }
-  if (drawn_ && done < total && now - last_draw_ < kDrawInterval) return;
-  last_draw_ = now;
-  drawn_ = true;
-
-  const std::size_t filled = kBarCells * done / total;
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = seconds > 0 ? static_cast<double>(done - done_at_start_) / seconds : 0;
-  std::string line = fmt::format("[{:#<{}}{: <{}}] {}/{} {}", "", filled, "", kBarCells - filled,
-                                 done, total, unit_);
-  if (rate > 0) {
-    line +=
-        fmt::format(", {:.1f}/s, {:.0f} s left", rate, static_cast<double>(total - done) / rate);
+  show(done, total,
+       rate > 0 ? fmt::format(", {:.1f}/s, {:.0f} s left", rate,
+                              static_cast<double>(total - done) / rate)
+                : "",
+       name);
+}
+
+void Progress::update(const BuildProgress& build) {
+  show(build.done, build.total,
+       build.seconds_left ? fmt::format(", {:.0f} s left", *build.seconds_left) : "", build.last);
+}
+
+void Progress::show(std::size_t done, std::size_t total, const std::string& pace,
+                    std::string_view name) {
+  if (total == 0) return;
+  const Clock::time_point now = Clock::now();
+  const std::string counts = fmt::format("{}/{} {}{}", done, total, unit_, pace);
+  if (prints_lines_ && now >= next_line_) {
+    next_line_ = now + kLineInterval;
+    write_stderr(counts + "\n");
   }
-  line += fmt::format("  {}", name);
+  if (!draws_ || (drawn_ && done < total && now - last_draw_ < kDrawInterval)) return;
+  last_draw_ = now;
+  drawn_ = true;
+  const std::size_t filled = kBarCells * done / total;
+  const std::string line =
+      fmt::format("[{:#<{}}{: <{}}] {}  {}", "", filled, "", kBarCells - filled, counts, name);
   write_stderr(fmt::format("\r\x1b[K{}", cut_to_width(line, terminal_columns() - 1)));
 }
 

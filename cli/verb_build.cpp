@@ -8,6 +8,7 @@
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
 #include "cli/exit_code.h"
+#include "cli/interrupt.h"
 #include "cli/json_output.h"
 #include "cli/output.h"
 #include "cli/place.h"
@@ -16,6 +17,7 @@
 #include "cli/table.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
+#include "core/interrupted_error.h"
 #include "jit/kernel_pack.h"
 #include "jit/planner.h"
 
@@ -58,19 +60,31 @@ void print_table(const std::vector<BuiltKernel>& kernels) {
 }
 
 /// Builds what `run` would load: for the device if there is one, since its driver may take part.
-std::vector<BuiltKernel> build_kernels(Engine& engine, runtime::Device* device,
-                                       const Target& target, const std::vector<KernelSpec>& specs,
-                                       int threads) {
-  Progress progress("kernels");
-  const auto on_kernel = [&](std::size_t done, std::size_t total, const BuiltKernel& last) {
-    progress.update(done, total, last.emitted.entry_name);
-  };
-  if (device == nullptr) {
-    return engine.build_all(specs, native_artifact_kind(target), threads, on_kernel);
-  }
+/// Nothing if it was interrupted, after a line that says what is kept.
+std::optional<std::vector<BuiltKernel>> build_kernels(Toolchain& toolchain, runtime::Device* device,
+                                                      const std::vector<KernelSpec>& specs,
+                                                      int threads, bool json) {
+  Engine& engine = toolchain.engine();
+  const Interrupt interrupt;
+  BuildProgress last;
   std::vector<BuiltKernel> built;
-  for (LoadedKernel& loaded : engine.load_all(*device, specs, threads, on_kernel)) {
-    built.push_back(std::move(loaded.built));
+  try {
+    Progress progress("kernels",
+                      json ? Progress::Elsewhere::kNothing : Progress::Elsewhere::kPlainLines);
+    const auto on_kernel = [&](const BuildProgress& build) {
+      last = build;
+      progress.update(build);
+    };
+    if (device == nullptr) {
+      return engine.build_all(specs, std::nullopt, threads, on_kernel, interrupt.token());
+    }
+    for (LoadedKernel& loaded :
+         engine.load_all(*device, specs, threads, on_kernel, interrupt.token())) {
+      built.push_back(std::move(loaded.built));
+    }
+  } catch (const InterruptedError&) {
+    print_to_stderr(interrupted_line(last, toolchain.options()));
+    return std::nullopt;
   }
   return built;
 }
@@ -107,7 +121,8 @@ int run_build(const Arguments& arguments) {
        "and KTJIT_CACHE_PATH take on any machine.\n",
        exit_code_help("all kernels are in the cache", "the model has no tensor with a kernel",
                       "the model is missing, damaged or something else",
-                      "no compiler for a target, or no such device"),
+                      "no compiler for a target, or no such device") +
+           "  130  interrupted; what was compiled is in the cache\n",
        "ktjit build model.gguf --target sm_86 --target sm_90a -j 16"});
   subject_options.add_model(parser);
   subject_options.add_description(parser);
@@ -133,16 +148,17 @@ int run_build(const Arguments& arguments) {
   const int threads = common.compile_threads(toolchain.options());
 
   const auto start = std::chrono::steady_clock::now();
-  std::vector<BuiltKernel> kernels;
+  std::vector<KernelSpec> specs;
   std::vector<SkippedTensor> skipped;
   for (const Target& target : targets) {
     Plan plan = make_plan(subject.model(), target);
     if (target == targets.front()) skipped = std::move(plan.skipped);
-    for (BuiltKernel& built :
-         build_kernels(toolchain.engine(), device.get(), target, plan.all_kernels(), threads)) {
-      kernels.push_back(std::move(built));
-    }
+    for (KernelSpec& spec : plan.all_kernels()) specs.push_back(std::move(spec));
   }
+  const std::optional<std::vector<BuiltKernel>> built =
+      build_kernels(toolchain, device.get(), specs, threads, common.json);
+  if (!built) return kInterrupted;
+  const std::vector<BuiltKernel>& kernels = *built;
   const double elapsed_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 
@@ -152,10 +168,10 @@ int run_build(const Arguments& arguments) {
   }
 
   std::size_t cached = 0;
-  for (const BuiltKernel& built : kernels) cached += built.from_cache() ? 1 : 0;
+  for (const BuiltKernel& kernel : kernels) cached += kernel.from_cache() ? 1 : 0;
   if (common.json) {
     Json built_json = Json::array();
-    for (const BuiltKernel& built : kernels) built_json.push_back(to_json(built));
+    for (const BuiltKernel& kernel : kernels) built_json.push_back(to_json(kernel));
     Json skipped_json = Json::array();
     for (const SkippedTensor& tensor : skipped) {
       skipped_json.push_back(

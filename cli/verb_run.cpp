@@ -1,5 +1,4 @@
 // ktjit run: the main job. Every kernel of a model on the real tensors, checked and timed.
-#include <csignal>
 #include <fmt/format.h>
 #include <map>
 #include <utility>
@@ -7,6 +6,7 @@
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
 #include "cli/exit_code.h"
+#include "cli/interrupt.h"
 #include "cli/json_output.h"
 #include "cli/output.h"
 #include "cli/place.h"
@@ -19,17 +19,6 @@
 
 namespace ktjit::cli {
 namespace {
-
-volatile std::sig_atomic_t g_interrupted = 0;  // signal handlers reach nothing but globals
-
-/// The first Ctrl-C asks the run to end after the tensor at hand, the second one kills.
-void end_early_on_interrupt() {
-  struct sigaction action{};
-  action.sa_handler = [](int) { g_interrupted = 1; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigemptyset(&action.sa_mask);
-  ::sigaction(SIGINT, &action, nullptr);
-}
 
 /// What the toolchain counted, and why the device was chosen: the report doesn't know.
 struct Circumstances {
@@ -204,21 +193,28 @@ int run_run(const Arguments& arguments) {
 
   RunReport report;
   {
-    Progress kernel_progress("kernels");
+    const Interrupt interrupt;
+    BuildProgress last_kernel;
+    Progress kernel_progress(
+        "kernels", common.json ? Progress::Elsewhere::kNothing : Progress::Elsewhere::kPlainLines);
     Progress tensor_progress("tensors");
     RunOptions options;
     options.all_tensors = all;
     options.compile_threads = common.compile_threads(toolchain.options());
-    options.on_kernel = [&](std::size_t done, std::size_t total, const BuiltKernel& last) {
-      kernel_progress.update(done, total, last.emitted.entry_name);
+    options.on_kernel = [&](const BuildProgress& build) {
+      last_kernel = build;
+      kernel_progress.update(build);
     };
     options.on_tensor = [&](std::size_t done, std::size_t total, const std::string& tensor) {
       kernel_progress.erase();
       tensor_progress.update(done, total, tensor);
     };
-    options.interrupted = [] { return g_interrupted != 0; };
-    end_early_on_interrupt();
+    options.stop = interrupt.token();
     report = run_model(toolchain.engine(), *place.device, place.target, subject.model(), options);
+    if (report.interrupted) {
+      kernel_progress.erase();
+      print_to_stderr(interrupted_line(last_kernel, toolchain.options()));
+    }
   }
   const Circumstances circumstances{subject.title(), place.reason, toolchain.workers_started(),
                                     toolchain.compiler_libraries_opened()};

@@ -1,6 +1,7 @@
 // The seam between the engine and the compilers: text in, artefact out.
 #pragma once
 
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@ struct CompileRequest {
   std::string entry_name;  ///< the extern "C" symbol
   Target target;
   ArtifactKind kind = ArtifactKind::kCubin;
+  std::stop_token stop = {};  ///< ends the compile, as soon as the compiler can be ended
 };
 
 /// Named values that, with the request, determine the artefact: prelude, flags, build ids,
@@ -34,7 +36,7 @@ class Compiler {
   /// Opens no compiler library and starts no worker, so a warm start stays cheap.
   virtual CompilerIdentity identity(const Target& target, ArtifactKind kind) const = 0;
   /// Errors: CompileError if the text is refused or the compiler dies; ToolchainError if the
-  /// compiler can't be opened or started.
+  /// compiler can't be opened or started; InterruptedError if `request.stop` asked for it.
   virtual Artifact compile(const CompileRequest& request) = 0;
 };
 

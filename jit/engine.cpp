@@ -1,12 +1,16 @@
 // Validate the spec, emit text, make the key, find or compile, store, load.
 #include "jit/engine.h"
 
-#include <exception>
+#include <algorithm>
+#include <cstdio>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <mutex>
-#include <thread>
+#include <tuple>
+#include <utility>
 
 #include "core/error.h"
+#include "core/missing_kernel_error.h"
 #include "jit/artifact_entry.h"
 #include "runtime/host_limits.h"
 
@@ -36,51 +40,22 @@ cache::KeyFields compiler_fields(const CompilerIdentity& identity) {
   return fields;
 }
 
-/// Calls `work(i)` for all i < count on up to `threads` threads, 0: as many as the process may use.
-/// Rethrows the first error at the end.
-void for_each_index(std::size_t count, int threads, const std::function<void(std::size_t)>& work) {
-  std::atomic<std::size_t> next{0};
-  std::exception_ptr error;
-  std::mutex mutex;
-  const auto run = [&] {
-    for (std::size_t i = next++; i < count; i = next++) {
-      try {
-        work(i);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!error) error = std::current_exception();
-        next = count;
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> pool;
-    const int wanted = threads > 0 ? threads : runtime::usable_threads();
-    const std::size_t extra = std::min<std::size_t>(count, static_cast<std::size_t>(wanted));
-    for (std::size_t i = 1; i < extra; ++i) pool.emplace_back(run);
-    run();
-  }
-  if (error) std::rethrow_exception(error);
+std::vector<std::string> roots_of(const cache::DiskCacheOptions& options) {
+  std::vector<std::string> roots;
+  if (options.writable) roots.push_back(options.writable->path);
+  for (const cache::RootOptions& root : options.read_only) roots.push_back(root.path);
+  return roots;
 }
 
-/// Counts finished kernels and tells the caller, one at a time.
-class ProgressCounter {
- public:
-  ProgressCounter(std::size_t total, const Engine::Progress& progress)
-      : total_(total), progress_(progress) {}
+/// "NVRTC 13.0" as 1300 and so on; 0 for other compilers.
+int nvrtc_number(const std::string& compiler) {
+  int major = 0;
+  int minor = 0;
+  if (std::sscanf(compiler.c_str(), "NVRTC %d.%d", &major, &minor) != 2) return 0;
+  return 100 * major + minor;
+}
 
-  void finish(const BuiltKernel& built) {
-    const std::lock_guard lock(mutex_);
-    ++done_;
-    if (progress_) progress_(done_, total_, built);
-  }
-
- private:
-  std::mutex mutex_;
-  std::size_t done_ = 0;
-  std::size_t total_;
-  const Engine::Progress& progress_;
-};
+constexpr std::string_view kLinkedKind = "linked cubin";
 
 }  // namespace
 
@@ -99,12 +74,17 @@ void LoadedKernel::launch(runtime::Stream& stream, std::int64_t rows,
 }
 
 Engine::Engine(std::vector<std::shared_ptr<Compiler>> compilers,
-               cache::DiskCacheOptions cache_options, std::vector<std::string> not_usable)
+               cache::DiskCacheOptions cache_options, std::vector<std::string> not_usable,
+               EngineOptions options)
     : compilers_(std::move(compilers)),
       not_usable_(std::move(not_usable)),
-      cache_(std::move(cache_options)) {}
+      options_(std::move(options)),
+      roots_(roots_of(cache_options)),
+      cache_(std::move(cache_options)),
+      pool_(options_.threads) {}
 
 Compiler* Engine::find_compiler(const Target& target, ArtifactKind kind) const {
+  if (options_.sealed) return nullptr;
   for (const std::shared_ptr<Compiler>& compiler : compilers_) {
     if (compiler->serves(target, kind)) return compiler.get();
   }
@@ -128,31 +108,16 @@ Compiler& Engine::get_compiler(const Target& target, ArtifactKind kind) const {
           : "build ktjit with its worker, ktjit-llvm");
 }
 
-BuiltKernel Engine::find_or_make(const KernelSpec& spec, codegen::EmittedKernel emitted,
-                                 ArtifactKind kind, cache::CacheKey key,
-                                 const std::string& compiler_name,
-                                 const std::function<Artifact()>& make) {
-  const auto make_entry = [&] { return to_entry(make(), spec, emitted, compiler_name); };
-  cache::KernelCache::Result result = cache_.get_or_make(key, make_entry);
-  std::optional<Artifact> artifact = to_artifact(*result.entry, kind);
-  if (!artifact) {  // whole, but not an entry that this version writes
-    cache_.discard(key);
-    result = cache_.get_or_make(key, make_entry);
-    artifact = to_artifact(*result.entry, kind);
-  }
-  KTJIT_CHECK(artifact.has_value());
-  return {spec,           std::move(emitted), *std::move(artifact), compiler_of(*result.entry),
-          std::move(key), result.origin};
-}
-
-BuiltKernel Engine::build(const KernelSpec& spec, ArtifactKind kind) {
-  codegen::EmittedKernel emitted = codegen::emit(spec);
-  Compiler& compiler = get_compiler(spec.target, kind);
-  cache::CacheKey key{request_fields(spec, emitted, artifact_kind_name(kind)),
-                      compiler_fields(compiler.identity(spec.target, kind))};
-  const CompileRequest request{emitted.source, emitted.entry_name, spec.target, kind};
-  return find_or_make(spec, std::move(emitted), kind, std::move(key), compiler.name(),
-                      [&] { return compiler.compile(request); });
+Engine::Wanted Engine::want(const KernelSpec& spec, ArtifactKind kind) const {
+  Wanted wanted;
+  wanted.spec = spec;
+  wanted.emitted = codegen::emit(spec);
+  wanted.kind = kind;
+  wanted.key.request = request_fields(spec, wanted.emitted, artifact_kind_name(kind));
+  wanted.compiler = find_compiler(spec.target, kind);
+  if (wanted.compiler != nullptr)
+    wanted.key.compiler = compiler_fields(wanted.compiler->identity(spec.target, kind));
+  return wanted;
 }
 
 cache::CacheKey Engine::key_for(const KernelSpec& spec, ArtifactKind kind) const {
@@ -169,76 +134,306 @@ Engine::Route Engine::route_to(runtime::Device& device, const Target& target) co
   const bool links = target.is_cuda() && device.linker_identity().has_value() &&
                      device.can_load(target, ArtifactKind::kPtx, &reason);
   if (links && find_compiler(target, ArtifactKind::kPtx) != nullptr) return Route::kLinked;
-  if (loads_native || links)
-    get_compiler(target, native);  // throws: the device would, no compiler does
+  if (loads_native || links) return Route::kFound;
   throw ToolchainError(
       fmt::format("{} can't run {} code: {}", device.name(), target.name(), reason),
       device.description(), "choose another --target or --device");
 }
 
-BuiltKernel Engine::build_for(runtime::Device& device, const KernelSpec& spec) {
-  if (route_to(device, spec.target) == Route::kNative)
-    return build(spec, native_artifact_kind(spec.target, device));
+Engine::Wanted Engine::want_for(runtime::Device& device, const KernelSpec& spec) const {
+  const Route route = route_to(device, spec.target);
+  const ArtifactKind native = native_artifact_kind(spec.target, device);
+  if (route == Route::kNative) return want(spec, native);
 
-  codegen::EmittedKernel emitted = codegen::emit(spec);
-  Compiler& compiler = get_compiler(spec.target, ArtifactKind::kPtx);
-  cache::CacheKey key{request_fields(spec, emitted, "linked cubin"),
-                      compiler_fields(compiler.identity(spec.target, ArtifactKind::kPtx))};
-  key.compiler.add("linker", std::string_view(*device.linker_identity()));
-  const CompileRequest request{emitted.source, emitted.entry_name, spec.target, ArtifactKind::kPtx};
-  return find_or_make(spec, std::move(emitted), ArtifactKind::kCubin, std::move(key),
-                      compiler.name() + " and the driver", [&] {
-                        const Artifact ptx = compiler.compile(request);
-                        Artifact cubin = device.link_ptx(ptx);
-                        cubin.compile_ms += ptx.compile_ms;
-                        return cubin;
-                      });
+  Wanted wanted;
+  wanted.spec = spec;
+  wanted.emitted = codegen::emit(spec);
+  wanted.kind = native;
+  wanted.linker_identity = device.linker_identity().value_or("");
+  cache::KeyFields linked = request_fields(spec, wanted.emitted, kLinkedKind);
+  if (route == Route::kFound) {
+    wanted.key.request = request_fields(spec, wanted.emitted, artifact_kind_name(native));
+    if (!wanted.linker_identity.empty()) wanted.linked_request = std::move(linked);
+    return wanted;
+  }
+  wanted.compiler = &get_compiler(spec.target, ArtifactKind::kPtx);
+  wanted.linker = &device;
+  wanted.key = {std::move(linked),
+                compiler_fields(wanted.compiler->identity(spec.target, ArtifactKind::kPtx))};
+  wanted.key.compiler.add("linker", std::string_view(wanted.linker_identity));
+  return wanted;
 }
 
-LoadedKernel Engine::load(runtime::Device& device, const KernelSpec& spec) {
-  BuiltKernel built = build_for(device, spec);
+std::optional<BuiltKernel> Engine::find(const Wanted& wanted) {
+  if (wanted.compiler == nullptr) {
+    if (auto found = find_by_request(wanted)) return found;
+    if (!options_.generic_kernel) return std::nullopt;
+    const std::optional<KernelSpec> generic = options_.generic_kernel(wanted.spec);
+    if (!generic) return std::nullopt;
+    Wanted instead = wanted;
+    instead.spec = *generic;
+    instead.emitted = codegen::emit(*generic);
+    instead.key.request =
+        request_fields(*generic, instead.emitted, artifact_kind_name(wanted.kind));
+    if (instead.linked_request)
+      instead.linked_request = request_fields(*generic, instead.emitted, kLinkedKind);
+    return find_by_request(instead);
+  }
+  const auto result = cache_.find(wanted.key);
+  if (!result) return std::nullopt;
+  std::optional<Artifact> artifact = to_artifact(*result->entry, wanted.kind);
+  if (!artifact) return std::nullopt;
+  return BuiltKernel{wanted.spec, wanted.emitted, std::move(*artifact), compiler_of(*result->entry),
+                     wanted.key,  result->origin};
+}
+
+// Smaller is better: the order of our compilers, then NVRTCs from the newest to the oldest, then
+// the rest.
+std::size_t Engine::preference(const cache::StoredEntry& entry, const Wanted& wanted) const {
+  const std::string name = compiler_of(entry.entry);
+  std::size_t rank = 0;
+  for (const std::shared_ptr<Compiler>& compiler : compilers_) {
+    const bool serves = compiler->serves(wanted.spec.target, wanted.kind) ||
+                        compiler->serves(wanted.spec.target, ArtifactKind::kPtx);
+    if (serves && name.starts_with(compiler->name())) return rank;
+    ++rank;
+  }
+  constexpr std::size_t kNewest = 100'000;
+  return rank + kNewest - static_cast<std::size_t>(std::clamp(nvrtc_number(name), 0, 99'999));
+}
+
+std::optional<BuiltKernel> Engine::find_by_request(const Wanted& wanted) {
+  std::vector<cache::StoredEntry> found = cache_.disk().find_by_request(wanted.key.request);
+  if (wanted.linked_request) {
+    for (cache::StoredEntry& entry : cache_.disk().find_by_request(*wanted.linked_request)) {
+      const std::string* linker = entry.key.compiler.find("linker");
+      if (linker != nullptr && *linker == wanted.linker_identity) found.push_back(std::move(entry));
+    }
+  }
+  std::stable_sort(found.begin(), found.end(), [&](const auto& a, const auto& b) {
+    return preference(a, wanted) < preference(b, wanted);
+  });
+  for (cache::StoredEntry& entry : found) {
+    std::optional<Artifact> artifact = to_artifact(entry.entry, wanted.kind);
+    if (!artifact) continue;
+    return BuiltKernel{wanted.spec,          wanted.emitted,
+                       std::move(*artifact), compiler_of(entry.entry),
+                       std::move(entry.key), cache::Origin::kDisk};
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> Engine::other_targets_of(const Wanted& wanted) {
+  std::vector<Target> targets;
+  if (wanted.spec.target.is_cuda()) {
+    for (const CudaFacts& facts : all_cuda_facts()) {
+      targets.push_back(make_cuda_target(facts.sm));
+      for (const char suffix : facts.suffixes)
+        targets.push_back(make_cuda_target(facts.sm, std::string(1, suffix)));
+    }
+  } else {
+    for (const char* level : {"x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"})
+      targets.push_back(make_cpu_target(level, cpu_level_features(level)));
+  }
+  std::vector<std::string> there;
+  for (const Target& target : targets) {
+    if (target == wanted.spec.target) continue;
+    Wanted other;
+    other.spec = wanted.spec;
+    other.spec.target = target;
+    other.kind = wanted.kind;
+    try {
+      other.emitted = codegen::emit(other.spec);
+    } catch (const SpecError&) {
+      continue;  // not served there
+    }
+    other.key.request = request_fields(other.spec, other.emitted, artifact_kind_name(other.kind));
+    if (find_by_request(other)) there.push_back(target.name());
+  }
+  return there;
+}
+
+void Engine::throw_missing(const Wanted& wanted) {
+  if (!options_.sealed) get_compiler(wanted.spec.target, wanted.kind);  // throws: there is none
+  throw MissingKernelError({wanted.emitted.entry_name, wanted.spec.target.name(),
+                            std::string(artifact_kind_name(wanted.kind)),
+                            wanted.key.request_digest().hex(), roots_, other_targets_of(wanted),
+                            "nothing is compiled in sealed mode"});
+}
+
+BuiltKernel Engine::make(Wanted wanted, const std::stop_token& stop) {
+  if (wanted.compiler == nullptr) throw_missing(wanted);
+  Compiler& compiler = *wanted.compiler;
+  const std::string compiler_name =
+      wanted.linker == nullptr ? compiler.name() : compiler.name() + " and the driver";
+  const auto make_entry = [&] {
+    Artifact artifact =
+        compiler.compile({wanted.emitted.source, wanted.emitted.entry_name, wanted.spec.target,
+                          wanted.linker == nullptr ? wanted.kind : ArtifactKind::kPtx, stop});
+    if (wanted.linker != nullptr) {
+      const double compile_ms = artifact.compile_ms;
+      artifact = wanted.linker->link_ptx(artifact);
+      artifact.compile_ms += compile_ms;
+    }
+    cache_.remember_cost(cost_name(wanted.spec, wanted.kind, compiler_name), artifact.compile_ms);
+    return to_entry(artifact, wanted.spec, wanted.emitted, compiler_name);
+  };
+  cache::KernelCache::Result result = cache_.get_or_make(wanted.key, make_entry, stop);
+  std::optional<Artifact> artifact = to_artifact(*result.entry, wanted.kind);
+  if (!artifact) {  // whole, but not an entry that this version writes
+    cache_.discard(wanted.key);
+    result = cache_.get_or_make(wanted.key, make_entry, stop);
+    artifact = to_artifact(*result.entry, wanted.kind);
+  }
+  KTJIT_CHECK(artifact.has_value());
+  return {std::move(wanted.spec),     std::move(wanted.emitted), *std::move(artifact),
+          compiler_of(*result.entry), std::move(wanted.key),     result.origin};
+}
+
+BuiltKernel Engine::find_or_make(Wanted wanted, const std::stop_token& stop) {
+  if (wanted.compiler == nullptr) {
+    if (auto found = find(wanted)) return std::move(*found);
+  }
+  return make(std::move(wanted), stop);
+}
+
+BuiltKernel Engine::build(const KernelSpec& spec, ArtifactKind kind, const std::stop_token& stop) {
+  return find_or_make(want(spec, kind), stop);
+}
+
+BuiltKernel Engine::build_for(runtime::Device& device, const KernelSpec& spec,
+                              const std::stop_token& stop) {
+  return find_or_make(want_for(device, spec), stop);
+}
+
+LoadedKernel Engine::load_built(runtime::Device& device, BuiltKernel built,
+                                const std::stop_token& stop) {
   std::shared_ptr<const runtime::Kernel> kernel;
   try {
     kernel = device.load(built.artifact);
   } catch (const DriverError&) {
-    if (!built.from_cache()) throw;
+    if (!built.from_cache() || options_.sealed) throw;
     cache_.discard(built.key);
-    built = build_for(device, spec);
+    built = build_for(device, built.spec, stop);
     kernel = device.load(built.artifact);
   }
   return {std::move(built), std::move(kernel)};
 }
 
-std::vector<LoadedKernel> Engine::load_all(runtime::Device& device,
-                                           std::span<const KernelSpec> specs, int threads,
-                                           const Progress& progress) {
-  std::vector<LoadedKernel> loaded(specs.size());
-  ProgressCounter counter(specs.size(), progress);
-  for_each_index(specs.size(), threads, [&](std::size_t i) {
-    loaded[i] = load(device, specs[i]);
-    counter.finish(loaded[i].built);
-  });
-  return loaded;
+LoadedKernel Engine::load(runtime::Device& device, const KernelSpec& spec,
+                          const std::stop_token& stop) {
+  return load_built(device, build_for(device, spec, stop), stop);
 }
 
-std::vector<BuiltKernel> Engine::build_all(std::span<const KernelSpec> specs, ArtifactKind kind,
-                                           int threads, const Progress& progress) {
-  std::vector<BuiltKernel> built(specs.size());
-  ProgressCounter counter(specs.size(), progress);
-  for_each_index(specs.size(), threads, [&](std::size_t i) {
-    built[i] = build(specs[i], kind);
-    counter.finish(built[i]);
+KernelFuture Engine::load_async(std::shared_ptr<runtime::Device> device, const KernelSpec& spec) {
+  runtime::Device& on = *device;
+  return pool_.submit(
+      guess_cost_ms(spec), std::move(device),
+      [this, &on, spec](const std::stop_token& stop) { return load(on, spec, stop); });
+}
+
+double Engine::estimate_cost_ms(const Wanted& wanted) {
+  if (wanted.compiler == nullptr) return 0;  // it will be refused at once
+  const std::string compiler_name = wanted.linker == nullptr
+                                        ? wanted.compiler->name()
+                                        : wanted.compiler->name() + " and the driver";
+  return cache_.remembered_cost_ms(cost_name(wanted.spec, wanted.kind, compiler_name))
+      .value_or(guess_cost_ms(wanted.spec));
+}
+
+template <class Result>
+std::vector<Result> Engine::get_all(std::span<const KernelSpec> specs, int threads,
+                                    const Progress& progress, const std::stop_token& stop,
+                                    const std::function<Wanted(const KernelSpec&)>& want_one,
+                                    const std::function<Result(BuiltKernel)>& finish) {
+  // Each spec once: firsts[k] is the place of the k-th different one, which_of[i] its k.
+  std::vector<std::size_t> firsts;
+  std::vector<std::size_t> which_of(specs.size());
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const auto same = std::find_if(firsts.begin(), firsts.end(),
+                                   [&](std::size_t first) { return specs[first] == specs[i]; });
+    which_of[i] = static_cast<std::size_t>(same - firsts.begin());
+    if (same == firsts.end()) firsts.push_back(i);
+  }
+
+  struct Miss {
+    Wanted wanted;
+    double cost_ms;
+    std::size_t which;
+  };
+  std::vector<std::optional<Result>> results(firsts.size());
+  std::vector<Miss> misses;
+  std::mutex mutex;
+  ProgressReporter reporter(firsts.size(), progress);
+  for_each_index(firsts.size(), threads > 0 ? threads : runtime::usable_threads(), stop,
+                 [&](std::size_t k) {
+                   Wanted wanted = want_one(specs[firsts[k]]);
+                   std::string name = wanted.emitted.entry_name;
+                   if (std::optional<BuiltKernel> found = find(wanted)) {
+                     results[k] = finish(std::move(*found));
+                     reporter.found(name);
+                     return;
+                   }
+                   const double cost_ms = estimate_cost_ms(wanted);
+                   const std::lock_guard lock(mutex);
+                   misses.push_back({std::move(wanted), cost_ms, k});
+                 });
+
+  std::sort(misses.begin(), misses.end(), [](const Miss& a, const Miss& b) {
+    return std::tuple(-a.cost_ms, a.which) < std::tuple(-b.cost_ms, b.which);
   });
-  return built;
+  if (!misses.empty()) {
+    double cost_ms = 0;
+    for (const Miss& miss : misses) cost_ms += miss.cost_ms;
+    const int side_by_side = compile_threads(threads);
+    reporter.start_compiles(cost_ms, side_by_side);
+    for_each_index(misses.size(), side_by_side, stop, [&](std::size_t m) {
+      const std::string name = misses[m].wanted.emitted.entry_name;
+      BuiltKernel built = make(std::move(misses[m].wanted), stop);
+      const bool cached = built.from_cache();
+      results[misses[m].which] = finish(std::move(built));
+      reporter.compiled(name, misses[m].cost_ms, cached);
+    });
+  }
+
+  std::vector<Result> all;
+  for (const std::size_t k : which_of) all.push_back(*results[k]);
+  return all;
+}
+
+std::vector<LoadedKernel> Engine::load_all(runtime::Device& device,
+                                           std::span<const KernelSpec> specs, int threads,
+                                           const Progress& progress, const std::stop_token& stop) {
+  return get_all<LoadedKernel>(
+      specs, threads, progress, stop,
+      [&](const KernelSpec& spec) { return want_for(device, spec); },
+      [&](BuiltKernel built) { return load_built(device, std::move(built), stop); });
+}
+
+std::vector<BuiltKernel> Engine::build_all(std::span<const KernelSpec> specs,
+                                           std::optional<ArtifactKind> kind, int threads,
+                                           const Progress& progress, const std::stop_token& stop) {
+  return get_all<BuiltKernel>(
+      specs, threads, progress, stop,
+      [&](const KernelSpec& spec) {
+        return want(spec, kind.value_or(native_artifact_kind(spec.target)));
+      },
+      [](BuiltKernel built) { return built; });
 }
 
 std::string Engine::describe_route(runtime::Device& device, const Target& target) const {
-  if (route_to(device, target) == Route::kNative) {
-    return fmt::format("{} code, made by {}", target.name(),
-                       get_compiler(target, native_artifact_kind(target, device)).name());
+  switch (route_to(device, target)) {
+    case Route::kNative:
+      return fmt::format("{} code, made by {}", target.name(),
+                         get_compiler(target, native_artifact_kind(target, device)).name());
+    case Route::kLinked:
+      return fmt::format("{} code as PTX made by {}, compiled for this device by the driver",
+                         target.name(), get_compiler(target, ArtifactKind::kPtx).name());
+    case Route::kFound:
+      return fmt::format("{} code from the cache and packs, {}", target.name(),
+                         options_.sealed ? "sealed" : "as no compiler here makes it");
   }
-  return fmt::format("{} code as PTX made by {}, compiled for this device by the driver",
-                     target.name(), get_compiler(target, ArtifactKind::kPtx).name());
+  KTJIT_UNREACHABLE("a known route");
 }
 
 }  // namespace ktjit

@@ -1,10 +1,11 @@
 // The main path: validate the spec, emit text, make the key, find or compile, store, load.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,7 +14,9 @@
 #include "codegen/emitter.h"
 #include "core/artifact.h"
 #include "core/kernel_spec.h"
+#include "jit/compile_schedule.h"
 #include "jit/compiler.h"
+#include "jit/kernel_future.h"
 #include "runtime/device.h"
 
 namespace ktjit {
@@ -43,21 +46,35 @@ struct LoadedKernel {
               std::int64_t n = 1) const;
 };
 
+struct EngineOptions {
+  /// Kernels come from the cache and packs alone: no compiler is opened or started, and no driver
+  /// links. They are looked up by what was asked for, whoever compiled them.
+  bool sealed = false;
+  /// Called with the spec of a kernel that is missing where nothing can compile it; the kernel of the
+  /// spec it returns, if that is there, is given in its place (BuiltKernel::spec says so). May be
+  /// called from several threads.
+  std::function<std::optional<KernelSpec>(const KernelSpec& missing)> generic_kernel;
+  int threads = 0;  ///< of load_async; 0: as many as the process may use
+};
+
 /// Threads: all members may be called from several threads; one spec is compiled once.
+///
+/// A stop token ends a call early with InterruptedError: what is done by then is kept in the cache,
+/// no further compile starts, and the one under way ends as soon as its compiler lets it.
 class Engine {
  public:
-  /// Called after each kernel of build_all: how many are done, of how many, and the last one.
-  using Progress =
-      std::function<void(std::size_t done, std::size_t total, const BuiltKernel& last)>;
+  using Progress = ProgressCallback;
 
   /// `compilers` in order of preference: the first that serves a target compiles for it.
   /// `not_usable` names compilers that were looked for in vain, with why, for messages.
   Engine(std::vector<std::shared_ptr<Compiler>> compilers, cache::DiskCacheOptions cache_options,
-         std::vector<std::string> not_usable = {});
+         std::vector<std::string> not_usable = {}, EngineOptions options = {});
 
   /// Emits a kernel and finds or makes an artefact of this kind for the spec's own target.
-  /// Errors: SpecError for the spec; ToolchainError if no compiler serves the target; CompileError.
-  BuiltKernel build(const KernelSpec& spec, ArtifactKind kind);
+  /// Where no compiler serves the target, any compiler's from the cache or a pack will do.
+  /// Errors: SpecError for the spec; ToolchainError if there is neither; CompileError. Sealed:
+  /// MissingKernelError in place of the two.
+  BuiltKernel build(const KernelSpec& spec, ArtifactKind kind, const std::stop_token& stop = {});
 
   /// The key under which build looks for the artefact. Opens no compiler.
   /// Errors: SpecError for the spec; ToolchainError if no compiler serves the target.
@@ -66,19 +83,31 @@ class Engine {
   /// As build, with the kind that `device` can load. Where the target is another GPU's, or no
   /// compiler makes its machine code, PTX is made, the device's driver links it, and the result is cached.
   /// Errors: also ToolchainError if the device can't run the target, with the reason.
-  BuiltKernel build_for(runtime::Device& device, const KernelSpec& spec);
+  BuiltKernel build_for(runtime::Device& device, const KernelSpec& spec,
+                        const std::stop_token& stop = {});
 
-  /// build_for and load. A cached artefact that the device refuses is dropped and made again, once.
-  LoadedKernel load(runtime::Device& device, const KernelSpec& spec);
+  /// build_for and load. A cached artefact that the device refuses is dropped and made again, once,
+  /// unless the engine is sealed.
+  LoadedKernel load(runtime::Device& device, const KernelSpec& spec,
+                    const std::stop_token& stop = {});
 
-  /// Loads many kernels, compiling on `threads` threads (0: as many as the process may use).
-  /// Results in the order of `specs`. Errors: the first that occurs, after the compiles under way
-  /// have ended.
+  /// Starts what load does on a thread of the engine's, the kernels that take longest first, and
+  /// returns. The device lives as long as the load or its future.
+  KernelFuture load_async(std::shared_ptr<runtime::Device> device, const KernelSpec& spec);
+
+  /// Loads many kernels: first those that the cache has, then the others, compiled slowest first on
+  /// `threads` threads (0: as many as the process may use; see compile_threads). Equal specs are
+  /// compiled and loaded once. Results in the order of `specs`.
+  /// Errors: the first that occurs, after the compiles under way have ended.
   std::vector<LoadedKernel> load_all(runtime::Device& device, std::span<const KernelSpec> specs,
-                                     int threads, const Progress& progress = {});
-  /// As load_all without a device: artefacts of `kind` for the specs' own targets.
-  std::vector<BuiltKernel> build_all(std::span<const KernelSpec> specs, ArtifactKind kind,
-                                     int threads, const Progress& progress = {});
+                                     int threads, const Progress& progress = {},
+                                     const std::stop_token& stop = {});
+  /// As load_all without a device: artefacts of `kind` for the specs' own targets; without a kind,
+  /// of each target's own (native_artifact_kind).
+  std::vector<BuiltKernel> build_all(std::span<const KernelSpec> specs,
+                                     std::optional<ArtifactKind> kind, int threads,
+                                     const Progress& progress = {},
+                                     const std::stop_token& stop = {});
 
   /// How a kernel for this target gets to this device, in words.
   /// Errors: ToolchainError if it can't, with the reason.
@@ -92,17 +121,46 @@ class Engine {
   enum class Route {
     kNative,  ///< a compiler makes what the device loads
     kLinked,  ///< a compiler makes PTX, the device's driver machine code
+    kFound,   ///< nothing here makes it: the cache or a pack has to have it
   };
+  /// A kernel that is wanted, with all that is known before it is found or made.
+  struct Wanted {
+    KernelSpec spec;
+    codegen::EmittedKernel emitted;
+    ArtifactKind kind = ArtifactKind::kCubin;  ///< of the result
+    cache::CacheKey key;                       ///< `compiler` is empty where there is none
+    Compiler* compiler = nullptr;              ///< none: it can only be found, by the request
+    runtime::Device* linker = nullptr;         ///< its driver links what the compiler makes
+    /// The request of a kernel that this device's driver linked, which will do too.
+    std::optional<cache::KeyFields> linked_request;
+    std::string linker_identity;
+  };
+  Wanted want(const KernelSpec& spec, ArtifactKind kind) const;
+  Wanted want_for(runtime::Device& device, const KernelSpec& spec) const;
+  std::optional<BuiltKernel> find(const Wanted& wanted);
+  std::optional<BuiltKernel> find_by_request(const Wanted& wanted);
+  BuiltKernel make(Wanted wanted, const std::stop_token& stop);
+  BuiltKernel find_or_make(Wanted wanted, const std::stop_token& stop);
+  LoadedKernel load_built(runtime::Device& device, BuiltKernel built, const std::stop_token& stop);
+  [[noreturn]] void throw_missing(const Wanted& wanted);
+  std::vector<std::string> other_targets_of(const Wanted& wanted);
+  std::size_t preference(const cache::StoredEntry& entry, const Wanted& wanted) const;
+  double estimate_cost_ms(const Wanted& wanted);
+  template <class Result>
+  std::vector<Result> get_all(std::span<const KernelSpec> specs, int threads,
+                              const Progress& progress, const std::stop_token& stop,
+                              const std::function<Wanted(const KernelSpec&)>& want_one,
+                              const std::function<Result(BuiltKernel)>& finish);
   Route route_to(runtime::Device& device, const Target& target) const;
   Compiler* find_compiler(const Target& target, ArtifactKind kind) const;
   Compiler& get_compiler(const Target& target, ArtifactKind kind) const;
-  BuiltKernel find_or_make(const KernelSpec& spec, codegen::EmittedKernel emitted,
-                           ArtifactKind kind, cache::CacheKey key, const std::string& compiler_name,
-                           const std::function<Artifact()>& make);
 
   std::vector<std::shared_ptr<Compiler>> compilers_;
   std::vector<std::string> not_usable_;
+  EngineOptions options_;
+  std::vector<std::string> roots_;  // of the cache, for messages
   cache::KernelCache cache_;
+  LoadPool pool_;  // the first to end
 };
 
 /// The kind of artefact that code for this target is kept as: cubin, or shared object.

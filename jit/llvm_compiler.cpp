@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/interrupted_error.h"
 #include "jit/build_id.h"
 #include "jit/clang_cuda_prelude.h"
 #include "jit/clang_options.h"
@@ -58,6 +59,10 @@ worker::Request make_request(const CompileRequest& request, std::uint64_t id) {
   return message;
 }
 
+[[noreturn]] void throw_interrupted(const CompileRequest& request) {
+  throw InterruptedError(fmt::format("the compile of {}", request.entry_name));
+}
+
 std::string join_lines(std::string first, std::string_view second) {
   if (!first.empty() && first.back() != '\n' && !second.empty()) first += '\n';
   return first.append(second);
@@ -68,7 +73,8 @@ std::string join_lines(std::string first, std::string_view second) {
 /// A worker taken from the pool, and given back unless it was lost.
 class LlvmCompiler::Lease {
  public:
-  explicit Lease(LlvmCompiler& pool) : pool_(pool), worker_(pool.acquire()) {}
+  Lease(LlvmCompiler& pool, const CompileRequest& request)
+      : pool_(pool), worker_(pool.acquire(request)) {}
   ~Lease() { pool_.release(std::move(worker_)); }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
@@ -128,13 +134,14 @@ Artifact LlvmCompiler::compile(const CompileRequest& request) {
   worker::Request message;
   WorkerProcess::Answer answer;
   {
-    Lease lease(*this);
+    Lease lease(*this, request);
     {
       const std::scoped_lock lock(mutex_);
       message = make_request(request, next_id_++);
     }
-    answer = lease.worker().ask(message, options_.timeout);
+    answer = lease.worker().ask(message, options_.timeout, request.stop);
   }
+  if (!answer.response && request.stop.stop_requested()) throw_interrupted(request);
   const bool ok = answer.response && answer.response->ok;
   std::string log = answer.response ? join_lines(answer.response->log, answer.chatter)
                                     : join_lines(answer.loss, answer.chatter);
@@ -190,9 +197,13 @@ std::filesystem::path LlvmCompiler::get_worker() const {
                        "install ktjit with its worker, or pass the worker's path");
 }
 
-std::unique_ptr<WorkerProcess> LlvmCompiler::acquire() {
+std::unique_ptr<WorkerProcess> LlvmCompiler::acquire(const CompileRequest& request) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return in_use_ < options_.max_workers; });
+  changed_.wait(lock, request.stop, [this] { return in_use_ < options_.max_workers; });
+  if (request.stop.stop_requested()) {
+    changed_.notify_one();  // the notice may have been meant for somebody who goes on
+    throw_interrupted(request);
+  }
   ++in_use_;
   while (!idle_.empty()) {
     std::unique_ptr<WorkerProcess> worker = std::move(idle_.back());

@@ -32,7 +32,8 @@ struct LlvmCompilerOptions {
 ///
 /// Errors:  CompileError if the text is refused, or the worker dies or is too slow; the next
 /// compile
-///          starts a new one. ToolchainError if there is no worker program.
+///          starts a new one. ToolchainError if there is no worker program. InterruptedError: a
+///          worker that is compiling is ended.
 /// Threads: any number; compiles beyond max_workers wait for their turn.
 class LlvmCompiler : public Compiler {
  public:
@@ -57,12 +58,12 @@ class LlvmCompiler : public Compiler {
 
   std::vector<std::filesystem::path> places() const;
   std::filesystem::path get_worker() const;
-  std::unique_ptr<WorkerProcess> acquire();
+  std::unique_ptr<WorkerProcess> acquire(const CompileRequest& request);
   void release(std::unique_ptr<WorkerProcess> worker);
 
   LlvmCompilerOptions options_;
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable_any changed_;
   std::vector<std::unique_ptr<WorkerProcess>> idle_;
   std::vector<pid_t> pids_;  ///< of workers that live
   int in_use_ = 0;           ///< leased out or being started

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/interrupted_error.h"
 #include "jit/reference_ops.h"
 #include "jit/row_sample.h"
 
@@ -390,8 +391,14 @@ RunReport run_model(Engine& engine, runtime::Device& device, const Target& targe
   report.skipped = std::move(plan.skipped);
 
   const std::vector<KernelSpec> specs = plan.all_kernels();
-  const std::vector<LoadedKernel> kernels =
-      engine.load_all(device, specs, options.compile_threads, options.on_kernel);
+  std::vector<LoadedKernel> kernels;
+  try {
+    kernels =
+        engine.load_all(device, specs, options.compile_threads, options.on_kernel, options.stop);
+  } catch (const InterruptedError&) {
+    report.interrupted = true;
+    return report;
+  }
   report.ready_ms = ms_since(start);
   for (const LoadedKernel& kernel : kernels)
     ++(kernel.built.from_cache() ? report.cache_hits : report.compiled);
@@ -412,7 +419,7 @@ RunReport run_model(Engine& engine, runtime::Device& device, const Target& targe
   if (!work.empty()) report.read_gbps = measure_read_gbps(engine, device);
 
   for (std::size_t i = 0; i < work.size(); ++i) {
-    if (options.interrupted && options.interrupted()) {
+    if (options.stop.stop_requested()) {
       report.interrupted = true;
       break;
     }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct RunOptions {
   /// Kernel progress and tensor progress, in this order; may be empty.
   Engine::Progress on_kernel;
   std::function<void(std::size_t done, std::size_t total, const std::string& tensor)> on_tensor;
-  std::function<bool()> interrupted;  ///< asked between tensors; true ends the run early
+  /// Ends the run early, while kernels are compiled or between tensors: RunReport::interrupted.
+  std::stop_token stop = {};
 };
 
 /// One kernel on one tensor.

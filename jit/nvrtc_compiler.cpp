@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/interrupted_error.h"
 #include "jit/failed_source.h"
 #include "jit/nvrtc_library.h"
 #include "jit/nvrtc_log.h"
@@ -58,7 +59,15 @@ class Program {
     program_ = runtime::UniqueHandle<NvrtcProgram, DestroyProgram>(program, DestroyProgram{&api_});
   }
 
-  NvrtcResult compile(const std::vector<std::string>& options) {
+  /// `stop` must outlive the call.
+  NvrtcResult compile(const std::vector<std::string>& options, const std::stop_token& stop) {
+    if (api_.set_flow_callback != nullptr && stop.stop_possible()) {
+      const auto is_stopped = [](void* token, void*) -> int {
+        return static_cast<const std::stop_token*>(token)->stop_requested() ? 1 : 0;
+      };
+      check(api_.set_flow_callback(program_.get(), is_stopped, const_cast<std::stop_token*>(&stop)),
+            "nvrtcSetFlowCallback");
+    }
     std::vector<const char*> texts;
     for (const std::string& option : options) texts.push_back(option.c_str());
     return api_.compile_program(program_.get(), static_cast<int>(texts.size()), texts.data());
@@ -161,6 +170,10 @@ Artifact NvrtcCompiler::compile(const CompileRequest& request) {
                                      artifact_kind_name(request.kind), request.target.name()),
                          candidate_.library.native(), nvrtc_advice());
   }
+  const auto throw_interrupted = [&] {
+    throw InterruptedError(fmt::format("the compile of {}", request.entry_name));
+  };
+  if (request.stop.stop_requested()) throw_interrupted();
   const NvrtcLibrary& library = open_library();
   check_serves(library, request.target);
 
@@ -169,9 +182,11 @@ Artifact NvrtcCompiler::compile(const CompileRequest& request) {
   const auto start = std::chrono::steady_clock::now();
   Program program(library, candidate_);
   program.create(request);
-  const NvrtcResult result = program.compile(options);
+  const NvrtcResult result = program.compile(options, request.stop);
   const std::chrono::duration<double, std::milli> elapsed =
       std::chrono::steady_clock::now() - start;
+  // Whatever it says of a compile that was cut short; one that was done by then is of use.
+  if (result != kNvrtcSuccess && request.stop.stop_requested()) throw_interrupted();
   std::string log = program.log();
 
   if (result == kNvrtcErrorBuiltinOperationFailure) {

@@ -17,6 +17,8 @@ class NvrtcLibrary;
 ///
 /// Errors:  ToolchainError if the library can't be opened, or doesn't compile for the target after
 ///          all. CompileError, with the text saved, if the text is refused.
+///          InterruptedError: NVRTC 12.8 and up asks whether to go on after its front end and some
+///          times while it optimises; an older one goes on to the end of the compile.
 /// Threads: compiles run in parallel.
 class NvrtcCompiler final : public Compiler {
  public:

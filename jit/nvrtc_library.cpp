@@ -40,6 +40,8 @@ NvrtcApi find_functions(void* library, const NvrtcCandidate& candidate) {
   find("nvrtcGetCUBIN", api.get_cubin);
   find("nvrtcGetProgramLogSize", api.get_program_log_size);
   find("nvrtcGetProgramLog", api.get_program_log);
+  api.set_flow_callback =
+      reinterpret_cast<decltype(api.set_flow_callback)>(::dlsym(library, "nvrtcSetFlowCallback"));
   return api;
 }
 

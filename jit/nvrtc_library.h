@@ -1,5 +1,5 @@
 // An opened libnvrtc: the functions we call, declared here so that no CUDA header is needed.
-// Source of names and signatures: nvrtc.h of CUDA 13.0; unchanged since 11.8.
+// Source of names and signatures: nvrtc.h of CUDA 13.0; unchanged since 11.8, where they were there.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,7 @@ using NvrtcProgram = ::_nvrtcProgram*;
 enum NvrtcResult : int {
   kNvrtcSuccess = 0,
   kNvrtcErrorBuiltinOperationFailure = 7,
+  kNvrtcErrorCancelled = 16,
 };
 
 struct NvrtcApi {
@@ -35,6 +36,9 @@ struct NvrtcApi {
   NvrtcResult (*get_cubin)(NvrtcProgram, char*) = nullptr;
   NvrtcResult (*get_program_log_size)(NvrtcProgram, std::size_t*) = nullptr;
   NvrtcResult (*get_program_log)(NvrtcProgram, char*) = nullptr;
+  /// From 12.8 on, else null. The callback returns 1 to end the compile, 0 to go on, on any thread.
+  NvrtcResult (*set_flow_callback)(NvrtcProgram, int (*callback)(void* payload, void*),
+                                   void* payload) = nullptr;
 };
 
 /// Opens a candidate and keeps it open.

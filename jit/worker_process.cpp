@@ -141,14 +141,21 @@ void WorkerProcess::greet(const std::filesystem::path& program) {
 }
 
 WorkerProcess::Answer WorkerProcess::ask(const worker::Request& request,
-                                         std::chrono::milliseconds timeout) {
+                                         std::chrono::milliseconds timeout,
+                                         const std::stop_token& stop) {
   Answer answer;
   const auto deadline = steady_clock::now() + timeout;
-  auto status = worker::write_frame(
-      socket_.get(), {worker::MessageType::kRequest, worker::encode(request)}, deadline);
   worker::Frame frame;
-  if (status == worker::FrameStatus::kOk)
-    status = worker::read_frame(socket_.get(), frame, deadline);
+  auto status = worker::FrameStatus::kClosed;
+  {
+    // Wakes the read below, and the worker ends when it sees the hang-up. No kill from here: this
+    // may run on another thread, when the process id is no longer the worker's.
+    const std::stop_callback hang_up(stop, [this] { ::shutdown(socket_.get(), SHUT_RDWR); });
+    status = worker::write_frame(
+        socket_.get(), {worker::MessageType::kRequest, worker::encode(request)}, deadline);
+    if (status == worker::FrameStatus::kOk)
+      status = worker::read_frame(socket_.get(), frame, deadline);
+  }
   if (status == worker::FrameStatus::kOk && frame.type == worker::MessageType::kResponse)
     answer.response = worker::decode_response(frame.payload);
   if (answer.response && answer.response->id != request.id) answer.response.reset();
@@ -160,7 +167,7 @@ WorkerProcess::Answer WorkerProcess::ask(const worker::Request& request,
       answer.loss =
           fmt::format("the worker gave no answer within {} ms and was ended", timeout.count());
     } else {
-      if (status != worker::FrameStatus::kClosed) kill(pid_, SIGKILL);
+      if (status != worker::FrameStatus::kClosed || stop.stop_requested()) kill(pid_, SIGKILL);
       const std::string how = end();
       answer.loss = status == worker::FrameStatus::kClosed
                         ? how

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <sys/types.h>
 
@@ -35,8 +36,9 @@ class WorkerProcess {
     std::string chatter;  ///< what LLVM wrote to the standard error output meanwhile
   };
 
-  /// Sends a request and waits for the answer.
-  Answer ask(const worker::Request& request, std::chrono::milliseconds timeout);
+  /// Sends a request and waits for the answer. A request of `stop` ends the worker.
+  Answer ask(const worker::Request& request, std::chrono::milliseconds timeout,
+             const std::stop_token& stop = {});
 
   /// Whether it can be asked: it has not died meanwhile, and this process is the one that started
   /// it (a fork shares the socket and must not use it).
