@@ -53,8 +53,8 @@ void check_replaceable(FileSystem& files, const Place& place, const std::string&
 
 }  // namespace
 
-PackWriteError::PackWriteError(const std::string& path, std::string_view problem)
-    : Error(fmt::format("{}: {}", path, problem)) {}
+PackWriteError::PackWriteError(const std::string& path, std::string problem)
+    : Error(fmt::format("{}: {}", path, problem)), problem_(std::move(problem)) {}
 
 void check_pack_target(const std::string& path, FileSystem& files) {
   try {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "cache/cache_key.h"
@@ -23,7 +22,13 @@ struct EntryToPack {
 /// A pack can't be written: the disk or the folder is at fault.
 class PackWriteError : public Error {
  public:
-  PackWriteError(const std::string& path, std::string_view problem);
+  PackWriteError(const std::string& path, std::string problem);
+
+  /// What is wrong, without the path.
+  const std::string& problem() const { return problem_; }
+
+ private:
+  std::string problem_;
 };
 
 struct PackReport {

@@ -72,7 +72,7 @@ typedef struct ktjit_context ktjit_context;
 typedef struct ktjit_options {
   size_t struct_size;
   const char* cache_dir;   // compiled kernels are kept here; default ~/.cache/ktjit
-  const char* cache_path;  // further folders that are only read, ':' between them
+  const char* cache_path;  // packs and folders that are only read, ':' between them
   int32_t cache_off;       // not 0: nothing is kept on disk
   int32_t threads;         // for compiles and for the CPU device; default: as many as allowed
   const char* nvrtc;       // libnvrtc.so or its folder; nothing else is tried then
@@ -84,6 +84,10 @@ typedef struct ktjit_options {
   // Gets warnings (a cache that can't be written, and the like), from any thread.
   void (*log)(void* log_data, const char* line);
   void* log_data;
+  const char* cache_shared;  // those of cache_dir and cache_path that several users write
+  uint64_t cache_max_bytes;  // what cache_dir may hold; default 2 GiB; UINT64_MAX: no limit
+  int32_t sealed;            // not 0: nothing is compiled, a missing kernel is an error
+  int32_t reserved;          // 0
 } ktjit_options;
 KTJIT_DEFINE_INIT_(ktjit_options)
 

@@ -1,10 +1,14 @@
 #include "cli/common_options.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fmt/format.h>
 
+#include "cache/pack_file.h"
+#include "cache/posix_file_system.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
+#include "core/error.h"
 
 namespace po = boost::program_options;
 
@@ -16,9 +20,22 @@ void CommonOptions::add_cache_dir(ArgumentParser& parser) {
       "folder of the kernel cache (default: KTJIT_CACHE_DIR, else ~/.cache/ktjit)");
 }
 
+void CommonOptions::add_from(ArgumentParser& parser) {
+  parser.add_options()("from", po::value(&from)->composing()->value_name("PATH"),
+                       "a pack or folder of compiled kernels to look in, never written; may be "
+                       "given several times (default: KTJIT_CACHE_PATH)");
+}
+
 void CommonOptions::add_machine(ArgumentParser& parser) {
   add_cache_dir(parser);
   parser.add_flag("no-cache", &no_cache, "neither read nor write the kernel cache");
+  add_from(parser);
+  parser.add_flag("sealed", &sealed,
+                  "compile nothing: a kernel that is missing is an error (default: KTJIT_SEALED)");
+  add_compilers(parser);
+}
+
+void CommonOptions::add_compilers(ArgumentParser& parser) {
   parser.add_options()("nvrtc", po::value(&nvrtc)->value_name("PATH"),
                        "libnvrtc, or the folder it is in (default: KTJIT_NVRTC, else a search)")(
       "threads", po::value(&threads)->value_name("N"),
@@ -59,7 +76,28 @@ Options CommonOptions::make_options() const {
   options.cache_dir = cache_dir;
   options.nvrtc = nvrtc;
   options.threads = threads;
-  return complete_options(options);
+  options.sealed = sealed;
+  options = complete_options(options);
+  if (from.empty()) return options;
+  if (!options.cache_enabled) {
+    throw UsageError("--from needs the cache",
+                     no_cache ? "leave out --no-cache" : "unset KTJIT_CACHE");
+  }
+  check_from(options);
+  options.cache_path.insert(options.cache_path.begin(), from.begin(), from.end());
+  return options;
+}
+
+void CommonOptions::check_from(const Options& options) const {
+  for (const std::string& path : from) {
+    std::error_code error;
+    const auto kind = std::filesystem::status(path, error).type();
+    if (kind == std::filesystem::file_type::not_found) {
+      throw InputError(path, "no such pack or folder of kernels");
+    }
+    if (kind == std::filesystem::file_type::directory) continue;
+    cache::PackFile(cache::posix_file_system(), {path, options.is_shared(path)});
+  }
 }
 
 Toolchain CommonOptions::make_toolchain() const {

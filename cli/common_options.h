@@ -12,6 +12,8 @@ namespace ktjit::cli {
 struct CommonOptions {
   std::string cache_dir;
   bool no_cache = false;
+  std::vector<std::string> from;
+  bool sealed = false;
   std::string nvrtc;
   int threads = 0;
   std::string device;
@@ -21,8 +23,11 @@ struct CommonOptions {
   bool json = false;
 
   // Each adds some options to a verb. The object must outlive the parser.
-  void add_machine(ArgumentParser& parser);    ///< --cache-dir, --no-cache, --nvrtc, --threads
+  void add_machine(
+      ArgumentParser& parser);  ///< --cache-dir, --no-cache, --from, --sealed, --nvrtc, --threads
   void add_cache_dir(ArgumentParser& parser);  ///< --cache-dir alone
+  void add_from(ArgumentParser& parser);       ///< --from, any number of times
+  void add_compilers(ArgumentParser& parser);  ///< --nvrtc, --threads
   void add_device(ArgumentParser& parser);     ///< --device
   void add_target(ArgumentParser& parser);     ///< --target, once
   void add_targets(ArgumentParser& parser);    ///< --target, any number of times
@@ -30,12 +35,16 @@ struct CommonOptions {
   void add_json(ArgumentParser& parser);       ///< --json
 
   /// The process's options: what was given here, completed from the environment.
-  /// Errors: UsageError for counts that are not positive; SpecError for a variable.
+  /// Errors: UsageError for counts that are not positive; SpecError for a variable; InputError for
+  /// a --from that is absent, or a pack that is damaged or not trusted.
   Options make_options() const;
   /// Warnings of the toolchain go to standard error as "ktjit: warning: ...".
   Toolchain make_toolchain() const;
   /// Threads for compiles: -j, else --threads, else 0: as many as the process may use.
   int compile_threads(const Options& options) const;
+
+ private:
+  void check_from(const Options& options) const;
 };
 
 }  // namespace ktjit::cli

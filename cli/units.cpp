@@ -1,12 +1,11 @@
 #include "cli/units.h"
 
 #include <array>
-#include <cctype>
 #include <charconv>
-#include <cmath>
 #include <fmt/format.h>
 
 #include "cli/exit_code.h"
+#include "jit/byte_size.h"
 
 namespace ktjit::cli {
 namespace {
@@ -46,27 +45,8 @@ std::string human_bytes(std::uint64_t bytes) {
 }
 
 std::uint64_t parse_bytes(std::string_view option, std::string_view text) {
-  const auto refuse = [&]() -> std::uint64_t {
-    throw UsageError(fmt::format("{} is '{}'", option, text), "give a size such as 24G or 512M");
-  };
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
-  if (error != std::errc() || !(value > 0) || !std::isfinite(value)) return refuse();
-  std::string_view unit(rest, static_cast<std::size_t>(end - rest));
-  if (!unit.empty()) {
-    const std::size_t power =
-        std::string_view("BKMGT").find(static_cast<char>(std::toupper(unit.front())));
-    if (power == std::string_view::npos) return refuse();
-    unit.remove_prefix(1);
-    if (!unit.empty() && (power == 0 || (unit != "B" && unit != "iB" && unit != "b"))) {
-      return refuse();
-    }
-    value *= std::pow(kStep, static_cast<double>(power));
-  }
-  constexpr double kLargest = 0x1p62;
-  if (value > kLargest) return refuse();
-  return static_cast<std::uint64_t>(value);
+  if (const auto bytes = parse_byte_size(text)) return *bytes;
+  throw UsageError(fmt::format("{} is '{}'", option, text), "give a size such as 24G or 512M");
 }
 
 Shape parse_shape(std::string_view option, std::string_view text) {

@@ -13,8 +13,7 @@ namespace ktjit::cli {
 /// "1.5 MiB", "812 B".
 std::string human_bytes(std::uint64_t bytes);
 
-/// Reads "24G", "24GiB", "24GB", "512M", "1.5T", "1000": all units are powers of 1024, as memory is
-/// sold. Errors: UsageError that names `option`.
+/// As parse_byte_size of jit/byte_size.h. Errors: UsageError that names `option`.
 std::uint64_t parse_bytes(std::string_view option, std::string_view text);
 
 struct Shape {

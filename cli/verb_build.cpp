@@ -1,5 +1,6 @@
-// ktjit build: every kernel of a model, compiled into the cache.
+// ktjit build: every kernel of a model, compiled into the cache, and perhaps into a pack.
 #include <chrono>
+#include <filesystem>
 #include <fmt/format.h>
 #include <optional>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "cli/units.h"
 #include "cli/verbs.h"
 #include "core/interrupted_error.h"
+#include "jit/kernel_pack.h"
 #include "jit/planner.h"
 
 namespace ktjit::cli {
@@ -87,18 +89,36 @@ std::optional<std::vector<BuiltKernel>> build_kernels(Toolchain& toolchain, runt
   return built;
 }
 
+/// What the pack is for: the model's file or folder without its path, or the described tensor.
+std::string pack_title(const Subject& subject) {
+  if (subject.described()) return subject.title();
+  const std::filesystem::path path =
+      std::filesystem::weakly_canonical(std::filesystem::path(subject.title()));
+  return path.filename().string();
+}
+
+Json to_json(const std::string& path, const KernelPackReport& pack) {
+  return {{"path", path},
+          {"kernels", pack.kernels},
+          {"targets", pack.targets},
+          {"bytes", pack.size_bytes}};
+}
+
 }  // namespace
 
 int run_build(const Arguments& arguments) {
   SubjectOptions subject_options;
   CommonOptions common;
+  std::string pack_path;
   ArgumentParser parser(
       {"build MODEL [options]  |  build --format F --shape RxC [options]",
        "Compiles every kernel that a model (or one tensor of format F) needs into the cache, so "
        "that\n"
        "nothing is compiled later. Needs no GPU for a --target; without one, builds what 'ktjit "
        "run'\n"
-       "loads on this machine.\n",
+       "loads on this machine. With --pack, all of them also go into one file, which 'ktjit run "
+       "--from'\n"
+       "and KTJIT_CACHE_PATH take on any machine.\n",
        exit_code_help("all kernels are in the cache", "the model has no tensor with a kernel",
                       "the model is missing, damaged or something else",
                       "no compiler for a target, or no such device") +
@@ -108,12 +128,15 @@ int run_build(const Arguments& arguments) {
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_targets(parser);
+  parser.add_options()("pack", boost::program_options::value(&pack_path)->value_name("FILE"),
+                       "write all kernels to this pack, in place of an older one");
   common.add_jobs(parser);
   common.add_json(parser);
   common.add_machine(parser);
   if (!parser.parse(arguments)) return kDone;
 
   const Subject subject(subject_options);
+  if (!pack_path.empty()) check_kernel_pack_target(pack_path);
   Toolchain toolchain = common.make_toolchain();
   std::unique_ptr<runtime::Device> device;
   if (!common.device.empty() || common.targets.empty()) {
@@ -139,6 +162,11 @@ int run_build(const Arguments& arguments) {
   const double elapsed_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 
+  std::optional<KernelPackReport> pack;
+  if (!pack_path.empty() && !kernels.empty()) {
+    pack = write_kernel_pack(pack_path, pack_title(subject), kernels);
+  }
+
   std::size_t cached = 0;
   for (const BuiltKernel& kernel : kernels) cached += kernel.from_cache() ? 1 : 0;
   if (common.json) {
@@ -155,12 +183,17 @@ int run_build(const Arguments& arguments) {
                 {"compiled", kernels.size() - cached},
                 {"cache_hits", cached},
                 {"elapsed_ms", elapsed_ms},
+                {"pack", pack ? to_json(pack_path, *pack) : Json(nullptr)},
                 {"workers_started", toolchain.workers_started()}});
   } else {
     print_table(kernels);
     print(fmt::format("{}: {} compiled, {} cached, in {:.1f} ms\n",
                       counted(kernels.size(), "kernel"), kernels.size() - cached, cached,
                       elapsed_ms));
+    if (pack) {
+      print(fmt::format("{}: {} for {}, {}\n", pack_path, counted(pack->kernels, "kernel"),
+                        fmt::join(pack->targets, ", "), human_bytes(pack->size_bytes)));
+    }
     if (!skipped.empty()) {
       print(fmt::format("{} without kernels: 'ktjit plan' says why\n",
                         counted(skipped.size(), "tensor")));

