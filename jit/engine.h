@@ -152,7 +152,10 @@ class Engine {
                               const std::function<Wanted(const KernelSpec&)>& want_one,
                               const std::function<Result(BuiltKernel)>& finish);
   Route route_to(runtime::Device& device, const Target& target) const;
+  /// The first that serves the target; null if none does.
   Compiler* find_compiler(const Target& target, ArtifactKind kind) const;
+  /// As find_compiler; null in a sealed engine.
+  Compiler* usable_compiler(const Target& target, ArtifactKind kind) const;
   Compiler& get_compiler(const Target& target, ArtifactKind kind) const;
 
   std::vector<std::shared_ptr<Compiler>> compilers_;

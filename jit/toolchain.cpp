@@ -45,6 +45,7 @@ cache::DiskCacheOptions cache_options(const Options& options,
 
 EngineOptions engine_options(const Options& options) {
   EngineOptions result;
+  result.sealed = options.sealed;
   result.threads = options.threads;
   return result;
 }
