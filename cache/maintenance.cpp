@@ -10,29 +10,26 @@
 namespace ktjit::cache {
 namespace {
 
-// An entry's file read and decoded, or what is wrong with it. Nothing if it vanished meanwhile.
-struct Checked {
-  std::optional<StoredEntry> stored;
-  std::optional<RejectReason> rejected;
-  std::string detail;
-};
-
-std::optional<Checked> check(const CacheRoot& root, const FileHandle& shard,
-                             const EntryName& name) {
-  const auto file = root.read_entry(shard, name);
-  if (!file) return std::nullopt;
-  if (file->rejected) return Checked{std::nullopt, file->rejected, file->detail};
-  auto stored = decode_stored(name, file->bytes);
-  if (const auto* reason = std::get_if<RejectReason>(&stored)) {
-    return Checked{std::nullopt, *reason, std::string(to_text(*reason))};
+// Puts what the bytes are, or why there are none, into `entry`.
+void check_into(CheckedEntry& entry, const EntryFile& file) {
+  if (file.rejected) {
+    entry.rejected = file.rejected;
+    entry.detail = file.detail;
+    return;
   }
-  return Checked{std::move(std::get<StoredEntry>(stored)), std::nullopt, {}};
+  auto stored = decode_stored(entry.name, file.bytes);
+  if (const auto* reason = std::get_if<RejectReason>(&stored)) {
+    entry.rejected = *reason;
+    entry.detail = to_text(*reason);
+  } else {
+    entry.stored = std::move(std::get<StoredEntry>(stored));
+  }
 }
 
 }  // namespace
 
 Maintenance::Maintenance(RootOptions root, FileSystem& files)
-    : files_(files), root_(files, std::move(root)) {}
+    : files_(files), options_(root), root_(files, std::move(root)) {}
 
 // Turns what this folder throws into what a caller of ktjit knows.
 template <typename Work>
@@ -89,36 +86,73 @@ void Maintenance::scan_shard(const FileHandle& shard, const std::string& shard_n
   }
 }
 
-std::vector<ListedEntry> Maintenance::list() {
-  std::vector<ListedEntry> entries;
-  const auto add = [&](const FileHandle& shard, const Item& item) {
-    if (item.kind != ItemKind::kEntry) return;
+std::optional<PackFile> Maintenance::try_open_pack() {
+  if (!is_pack_path(files_, options_.path)) return std::nullopt;
+  return PackFile(files_, options_);
+}
+
+// Entries of which `wanted` says no are not read.
+void Maintenance::visit_if(const Wanted& wanted,
+                           const std::function<void(CheckedEntry entry)>& work) {
+  const auto visit_item = [&](const FileHandle& shard, const Item& item) {
+    if (item.kind != ItemKind::kEntry || !wanted(item.name)) return;
     const auto info = files_.info_at(shard, item.file_name);
-    auto checked = check(root_, shard, item.name);
-    if (!info || !checked) return;
-    ListedEntry& entry = entries.emplace_back();
+    const auto file = root_.read_entry(shard, item.name);
+    if (!info || !file) return;  // removed since it was listed
+    CheckedEntry entry;
     entry.name = item.name;
+    entry.path = item.path;
     entry.size_bytes = info->size_bytes;
     entry.allocated_bytes = info->allocated_bytes;
     entry.modified = info->modified;
-    entry.rejected = checked->rejected;
-    if (!checked->stored) return;
-    entry.manifest = std::move(checked->stored->entry.manifest);
-    for (const Field& blob : checked->stored->entry.blobs.fields()) {
+    check_into(entry, *file);
+    work(std::move(entry));
+  };
+  guarded([&] {
+    const auto pack = try_open_pack();
+    if (!pack) return scan(visit_item);
+    for (const PackItem& item : pack->items()) {
+      if (!wanted(item.name)) continue;
+      CheckedEntry entry;
+      entry.name = item.name;
+      entry.path = pack->entry_path(item.name);
+      entry.size_bytes = entry.allocated_bytes = item.size_bytes;
+      check_into(entry, pack->read(item));
+      work(std::move(entry));
+    }
+  });
+}
+
+void Maintenance::visit(const std::function<void(CheckedEntry entry)>& work) {
+  visit_if([](const EntryName&) { return true; }, work);
+}
+
+std::vector<ListedEntry> Maintenance::list() {
+  std::vector<ListedEntry> entries;
+  visit([&](CheckedEntry checked) {
+    ListedEntry& entry = entries.emplace_back();
+    entry.name = checked.name;
+    entry.size_bytes = checked.size_bytes;
+    entry.allocated_bytes = checked.allocated_bytes;
+    entry.modified = checked.modified;
+    entry.rejected = checked.rejected;
+    if (!checked.stored) return;
+    entry.manifest = std::move(checked.stored->entry.manifest);
+    for (const Field& blob : checked.stored->entry.blobs.fields()) {
       entry.blobs.push_back({blob.name, blob.value.size()});
     }
-  };
-  guarded([&] { scan(add); });
+  });
   return entries;
 }
 
-RootStats Maintenance::stats() {
-  RootStats stats;
-  stats.path = root_.path();
-  const auto count = [&](const FileHandle& directory, const Item& item) {
+void Maintenance::count_folder(RootStats& stats) {
+  const auto directory = files_.open_directory(root_.path());
+  stats.exists = directory.has_value();
+  stats.writable = directory && files_.is_writable(*directory);
+  scan([&](const FileHandle& folder, const Item& item) {
     switch (item.kind) {
       case ItemKind::kEntry:
-        if (const auto info = files_.info_at(directory, item.file_name)) {
+        if (const auto info = files_.info_at(folder, item.file_name)) {
           ++stats.entries;
           stats.allocated_bytes += info->allocated_bytes;
         }
@@ -132,13 +166,20 @@ RootStats Maintenance::stats() {
       case ItemKind::kBesideEntries:
         break;
     }
-  };
+  });
+}
+
+RootStats Maintenance::stats() {
+  RootStats stats;
+  stats.path = root_.path();
   try {
     guarded([&] {
-      const auto directory = files_.open_directory(root_.path());
-      stats.exists = directory.has_value();
-      stats.writable = directory && files_.is_writable(*directory);
-      scan(count);
+      stats.exists = is_pack_path(files_, stats.path);
+      const auto pack = try_open_pack();
+      if (!pack) return count_folder(stats);
+      stats.pack = pack->manifest();
+      stats.entries = pack->items().size();
+      stats.allocated_bytes = pack->size_bytes();
     });
   } catch (const InputError& error) {
     stats.problem = error.what();
@@ -148,16 +189,14 @@ RootStats Maintenance::stats() {
 
 StoredEntry Maintenance::show(std::string_view prefix) {
   std::vector<EntryName> matches;
-  std::optional<Checked> checked;
-  const auto match = [&](const FileHandle& shard, const Item& item) {
-    if (item.kind != ItemKind::kEntry) return;
+  const auto is_first_match = [&](const EntryName& name) {
     const bool matched =
-        item.file_name.starts_with(prefix) || item.name.artifact.hex().starts_with(prefix);
-    if (!matched) return;
-    matches.push_back(item.name);
-    if (matches.size() == 1) checked = check(root_, shard, item.name);
+        name.file_name().starts_with(prefix) || name.artifact.hex().starts_with(prefix);
+    if (matched) matches.push_back(name);
+    return matched && matches.size() == 1;
   };
-  guarded([&] { scan(match); });
+  std::optional<CheckedEntry> entry;
+  visit_if(is_first_match, [&](CheckedEntry checked) { entry = std::move(checked); });
   if (matches.size() > 1) {
     constexpr std::size_t kNamed = 4;  // enough to see where they differ
     std::string names;
@@ -168,26 +207,20 @@ StoredEntry Maintenance::show(std::string_view prefix) {
                     fmt::format("more digits; it fits {} entries:{}{}", matches.size(), names,
                                 matches.size() > kNamed ? " ..." : ""));
   }
-  if (!checked) {
+  if (!entry) {
     throw SpecError("digest", prefix,
                     fmt::format("the start of a digest of an entry in '{}'", root_.path()));
   }
-  if (!checked->stored) throw InputError(root_.entry_path(matches.front()), checked->detail);
-  return std::move(*checked->stored);
+  if (!entry->stored) throw InputError(entry->path, entry->detail);
+  return std::move(*entry->stored);
 }
 
 VerifyReport Maintenance::verify() {
   VerifyReport report;
-  const auto verify_item = [&](const FileHandle& shard, const Item& item) {
-    if (item.kind != ItemKind::kEntry) return;
-    const auto checked = check(root_, shard, item.name);
-    if (!checked) return;
+  visit([&](const CheckedEntry& entry) {
     ++report.checked;
-    if (checked->rejected) {
-      report.damaged.push_back({item.path, *checked->rejected, checked->detail});
-    }
-  };
-  guarded([&] { scan(verify_item); });
+    if (entry.rejected) report.damaged.push_back({entry.path, *entry.rejected, entry.detail});
+  });
   return report;
 }
 

@@ -1,5 +1,5 @@
-// Looking after one root: what `ktjit cache list, stats, show, verify, clear` do. Unlike the cache
-// itself these report failures, since a person asked.
+// Looking after one root, folder or pack: what `ktjit cache list, stats, show, verify, clear` do.
+// Unlike the cache itself these report failures, since a person asked.
 #pragma once
 
 #include <chrono>
@@ -12,10 +12,23 @@
 #include <vector>
 
 #include "cache/cache_root.h"
+#include "cache/pack_file.h"
 #include "cache/posix_file_system.h"
 #include "cache/stored_entry.h"
 
 namespace ktjit::cache {
+
+/// One entry as it lies there, good or damaged.
+struct CheckedEntry {
+  EntryName name;
+  std::string path;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t allocated_bytes = 0;  ///< by blocks of the disk; in a pack, its bytes
+  std::optional<std::chrono::system_clock::time_point> modified;  ///< not in a pack
+  std::optional<StoredEntry> stored;                              ///< or:
+  std::optional<RejectReason> rejected;
+  std::string detail;  ///< only if rejected
+};
 
 struct ListedBlob {
   std::string name;
@@ -26,7 +39,7 @@ struct ListedEntry {
   EntryName name;
   std::uint64_t size_bytes = 0;
   std::uint64_t allocated_bytes = 0;
-  std::chrono::system_clock::time_point modified;
+  std::optional<std::chrono::system_clock::time_point> modified;
   std::optional<RejectReason> rejected;  ///< then manifest and blobs are empty
   nlohmann::json manifest;
   std::vector<ListedBlob> blobs;
@@ -35,7 +48,8 @@ struct ListedEntry {
 struct RootStats {
   std::string path;
   bool exists = false;
-  bool writable = false;
+  bool writable = false;  ///< never a pack
+  nlohmann::json pack;    ///< a pack's manifest; null for a folder
   std::size_t entries = 0;
   std::uint64_t allocated_bytes = 0;  ///< by blocks of the disk, entries only
   std::size_t temporaries = 0;        ///< of writers at work, or left by ones that died
@@ -66,10 +80,13 @@ class Maintenance {
  public:
   explicit Maintenance(RootOptions root, FileSystem& files = posix_file_system());
 
+  /// Reads and checks every entry, in the order of their names.
+  void visit(const std::function<void(CheckedEntry entry)>& work);
+
   /// Entries in the order of their names; every one is read and checked.
   std::vector<ListedEntry> list();
 
-  /// Counts and sizes, no entry is opened. Throws nothing: `problem` has what is wrong.
+  /// Counts and sizes, no entry is read. Throws nothing: `problem` has what is wrong.
   RootStats stats();
 
   /// The one entry whose request digest, artefact digest or file name starts with `prefix`.
@@ -82,6 +99,7 @@ class Maintenance {
 
   /// Removes our entries, the ledger, our stale temporaries and the folders this leaves empty; the
   /// root stays, and while a process uses it the lock file. Anything else stays too and is reported.
+  /// A pack is no folder: InputError.
   ClearReport clear();
 
  private:
@@ -95,6 +113,11 @@ class Maintenance {
   };
   using Visit = std::function<void(const FileHandle& directory, const Item& item)>;
 
+  using Wanted = std::function<bool(const EntryName& name)>;
+
+  std::optional<PackFile> try_open_pack();
+  void visit_if(const Wanted& wanted, const std::function<void(CheckedEntry entry)>& work);
+  void count_folder(RootStats& stats);
   void scan(const Visit& visit);
   void scan_shard(const FileHandle& shard, const std::string& shard_name, const Visit& visit);
   template <typename Work>
@@ -104,6 +127,7 @@ class Maintenance {
   void remove_empty_directories();
 
   FileSystem& files_;
+  RootOptions options_;
   CacheRoot root_;
 };
 

@@ -9,7 +9,6 @@
 #include "capi/status.h"
 
 #include "core/error.h"
-#include "runtime/host_limits.h"
 
 namespace ktjit::capi {
 namespace {
@@ -78,9 +77,7 @@ std::function<void(std::string_view)> to_log(const ktjit_options& given) {
 }  // namespace
 
 ContextState::ContextState(Options options, std::function<void(std::string_view)> log)
-    : toolchain(std::move(options), std::move(log)),
-      compile_slots(toolchain.options().threads > 0 ? toolchain.options().threads
-                                                    : runtime::usable_threads()) {}
+    : toolchain(std::move(options), std::move(log)) {}
 
 }  // namespace ktjit::capi
 

@@ -1,11 +1,10 @@
 // What the opaque handles point to. States are shared, so that handles may end in any order.
 #pragma once
 
-#include <future>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <semaphore>
 #include <string>
 
 #include "capi/ktjit.h"
@@ -22,7 +21,6 @@ struct ContextState {
   ContextState(Options options, std::function<void(std::string_view)> log);
 
   Toolchain toolchain;
-  std::counting_semaphore<> compile_slots;  ///< loads that may be under way on threads of ours
 };
 
 struct DeviceState {
@@ -42,7 +40,7 @@ struct DeviceState {
   }
 
   std::shared_ptr<ContextState> context;
-  std::unique_ptr<runtime::Device> device;
+  std::shared_ptr<runtime::Device> device;       ///< loads under way hold it too
   runtime::CudaDevice* cuda = nullptr;           ///< `device` if it is a GPU
   std::unique_ptr<runtime::Stream> host_stream;  ///< of the CPU device
   std::string name;
@@ -83,5 +81,7 @@ struct ktjit_kernel {
 };
 
 struct ktjit_future {
-  std::future<std::unique_ptr<ktjit_kernel>> result;
+  std::shared_ptr<ktjit::capi::DeviceState> device;  // outlives `load`, and its engine does
+  ktjit::KernelFuture load;
+  std::atomic<bool> taken{false};
 };

@@ -1,6 +1,5 @@
 // Kernels: emit, build, load, describe, launch.
 #include <fmt/format.h>
-#include <future>
 #include <utility>
 
 #include "capi/abi_struct.h"
@@ -27,9 +26,8 @@ KernelSpec spec_for(const DeviceState& state, const ktjit_kernel_desc* desc) {
   return to_spec(desc, state.context->toolchain, &state.device->native_target());
 }
 
-std::unique_ptr<ktjit_kernel> load(const std::shared_ptr<DeviceState>& state,
-                                   const KernelSpec& spec) {
-  LoadedKernel kernel = state->context->toolchain.engine().load(*state->device, spec);
+std::unique_ptr<ktjit_kernel> to_handle(const std::shared_ptr<DeviceState>& state,
+                                        LoadedKernel kernel) {
   // What the loader found out is more than the compiler said.
   const KernelResources found = kernel.kernel->resources();
   KernelResources& said = kernel.built.artifact.resources;
@@ -126,7 +124,8 @@ ktjit_status ktjit_kernel_load(ktjit_device* device, const ktjit_kernel_desc* de
     require(kernel, "kernel");
     const KernelSpec spec = spec_for(*device->state, desc);
     const auto known_stream = refuse_capture(*device->state, stream, spec);
-    *kernel = load(device->state, spec).release();
+    ktjit::Engine& engine = device->state->context->toolchain.engine();
+    *kernel = to_handle(device->state, engine.load(*device->state->device, spec)).release();
   });
 }
 
@@ -138,30 +137,29 @@ ktjit_status ktjit_kernel_load_async(ktjit_device* device, const ktjit_kernel_de
     require(device, "device");
     require(future, "future");
     const KernelSpec spec = spec_for(*device->state, desc);
-    auto result = std::async(std::launch::async, [state = device->state, spec] {
-      auto& slots = state->context->compile_slots;
-      slots.acquire();
-      const auto release = [&slots](void*) { slots.release(); };
-      const std::unique_ptr<void, decltype(release)> slot(&slots, release);
-      return load(state, spec);
-    });
-    *future = new ktjit_future{std::move(result)};
+    ktjit::Engine& engine = device->state->context->toolchain.engine();
+    *future = new ktjit_future{device->state, engine.load_async(device->state->device, spec)};
   });
 }
 
 int ktjit_future_is_ready(const ktjit_future* future) {
-  return future != nullptr &&
-         (!future->result.valid() ||
-          future->result.wait_for(std::chrono::seconds(0)) == std::future_status::ready);
+  return future != nullptr && future->load.is_ready();
 }
 
 ktjit_status ktjit_future_get(ktjit_future* future, ktjit_kernel** kernel) {
   return guarded([&] {
     require(future, "future");
     require(kernel, "kernel");
-    if (!future->result.valid())
+    if (future->taken.exchange(true))
       throw ktjit::SpecError("future", "one that was asked before", "one call of ktjit_future_get");
-    *kernel = future->result.get().release();
+    *kernel = to_handle(future->device, future->load.get()).release();
+  });
+}
+
+ktjit_status ktjit_future_cancel(ktjit_future* future) {
+  return guarded([&] {
+    require(future, "future");
+    future->load.cancel();
   });
 }
 

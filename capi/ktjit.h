@@ -48,7 +48,9 @@ typedef enum ktjit_status {
   KTJIT_ERROR_DRIVER = 5,     // machine: the GPU driver, or the CPU's loader, refused a call
   KTJIT_ERROR_INTERNAL = 6,   // ktjit: a condition that its own code guarantees does not hold
   KTJIT_ERROR_MEMORY = 7,     // machine: out of host memory
-  KTJIT_ERROR_CAPTURE = 8     // caller: a kernel was to be loaded while a stream is being captured
+  KTJIT_ERROR_CAPTURE = 8,    // caller: a kernel was to be loaded while a stream is being captured
+  KTJIT_ERROR_SEALED = 9,     // packs and cache: a kernel is missing, and sealed mode compiles nothing
+  KTJIT_ERROR_INTERRUPTED = 10  // caller: it was cancelled
 } ktjit_status;
 
 // KTJIT_ABI_VERSION of the loaded library. Raised only when something is taken away or changed.
@@ -201,14 +203,17 @@ KTJIT_API void ktjit_kernel_destroy(ktjit_kernel* kernel);
 typedef struct ktjit_future ktjit_future;
 
 // Starts what ktjit_kernel_load does, and returns. As many compile side by side as the context has
-// threads. Errors of the description are reported here, others by ktjit_future_get.
+// threads and the machine memory for, the kernels that take longest first. Errors of the description are reported here, others by ktjit_future_get.
 KTJIT_API ktjit_status ktjit_kernel_load_async(ktjit_device* device, const ktjit_kernel_desc* desc,
                                                ktjit_future** future);
 // 1 if ktjit_future_get would not wait.
 KTJIT_API int ktjit_future_is_ready(const ktjit_future* future);
 // Waits, and gives the kernel or the error. Only once for a future.
 KTJIT_API ktjit_status ktjit_future_get(ktjit_future* future, ktjit_kernel** kernel);
-// Waits for the load if it is still under way.
+// Asks for the load to stop, and doesn't wait: a compile under way ends as soon as its compiler lets
+// it, and ktjit_future_get then gives KTJIT_ERROR_INTERRUPTED. A load that is done stays so.
+KTJIT_API ktjit_status ktjit_future_cancel(ktjit_future* future);
+// Cancels a load that is still under way, and doesn't wait for it.
 KTJIT_API void ktjit_future_destroy(ktjit_future* future);
 
 // All strings are those of the kernel. What is not known is null, or -1.

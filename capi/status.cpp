@@ -3,6 +3,8 @@
 #include <new>
 
 #include "core/error.h"
+#include "core/interrupted_error.h"
+#include "core/missing_kernel_error.h"
 #include "runtime/driver_api.h"
 
 namespace ktjit::capi {
@@ -39,6 +41,10 @@ ktjit_status status_of(std::exception_ptr error) noexcept {
     last_error.set(e.what());
     return e.code() == runtime::cu::kErrorStreamCaptureUnsupported ? KTJIT_ERROR_CAPTURE
                                                                    : KTJIT_ERROR_DRIVER;
+  } catch (const MissingKernelError& e) {
+    return last_error.set(e.what()), KTJIT_ERROR_SEALED;
+  } catch (const InterruptedError& e) {
+    return last_error.set(e.what()), KTJIT_ERROR_INTERRUPTED;
   } catch (const std::bad_alloc&) {
     return last_error.set("out of memory"), KTJIT_ERROR_MEMORY;
   } catch (const std::exception& e) {  // InternalError, and what no one thought of
@@ -80,6 +86,10 @@ const char* ktjit_status_name(ktjit_status status) {
       return "KTJIT_ERROR_MEMORY";
     case KTJIT_ERROR_CAPTURE:
       return "KTJIT_ERROR_CAPTURE";
+    case KTJIT_ERROR_SEALED:
+      return "KTJIT_ERROR_SEALED";
+    case KTJIT_ERROR_INTERRUPTED:
+      return "KTJIT_ERROR_INTERRUPTED";
   }
   return "unknown status";
 }

@@ -32,6 +32,10 @@ void CommonOptions::add_machine(ArgumentParser& parser) {
   add_from(parser);
   parser.add_flag("sealed", &sealed,
                   "compile nothing: a kernel that is missing is an error (default: KTJIT_SEALED)");
+  add_compilers(parser);
+}
+
+void CommonOptions::add_compilers(ArgumentParser& parser) {
   parser.add_options()("nvrtc", po::value(&nvrtc)->value_name("PATH"),
                        "libnvrtc, or the folder it is in (default: KTJIT_NVRTC, else a search)")(
       "threads", po::value(&threads)->value_name("N"),

@@ -27,6 +27,7 @@ struct CommonOptions {
       ArgumentParser& parser);  ///< --cache-dir, --no-cache, --from, --sealed, --nvrtc, --threads
   void add_cache_dir(ArgumentParser& parser);  ///< --cache-dir alone
   void add_from(ArgumentParser& parser);       ///< --from, any number of times
+  void add_compilers(ArgumentParser& parser);  ///< --nvrtc, --threads
   void add_device(ArgumentParser& parser);     ///< --device
   void add_target(ArgumentParser& parser);     ///< --target, once
   void add_targets(ArgumentParser& parser);    ///< --target, any number of times

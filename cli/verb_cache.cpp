@@ -1,18 +1,26 @@
-// ktjit cache: looks after the folder of compiled kernels.
+// ktjit cache: looks after the compiled kernels that are kept, in folders and packs.
+#include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <filesystem>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <iterator>
+#include <optional>
 
 #include "cache/maintenance.h"
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
 #include "cli/exit_code.h"
+#include "cli/explain_cache.h"
 #include "cli/json_output.h"
 #include "cli/output.h"
 #include "cli/table.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
+#include "core/error.h"
+
+namespace po = boost::program_options;
 
 namespace ktjit::cli {
 namespace {
@@ -25,56 +33,85 @@ std::string text_field(const nlohmann::json& manifest, const char* name) {
   return found->is_string() ? found->get<std::string>() : found->dump();
 }
 
+std::string counted_entries(std::size_t count) {
+  return count == 1 ? "1 entry" : fmt::format("{} entries", count);
+}
+
 std::string time_text(std::chrono::system_clock::time_point time) {
   const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(seconds));
 }
 
-int show_stats(cache::Maintenance& maintenance, bool json) {
-  const cache::RootStats stats = maintenance.stats();
-  if (json) {
-    print_json({{"path", stats.path},
-                {"exists", stats.exists},
-                {"writable", stats.writable},
-                {"entries", stats.entries},
-                {"allocated_bytes", stats.allocated_bytes},
-                {"temporaries", stats.temporaries},
-                {"strangers", stats.strangers},
-                {"problem", stats.problem}});
+using Roots = std::vector<cache::RootOptions>;
+
+Json to_json(const cache::RootStats& stats) {
+  return {{"path", stats.path},
+          {"exists", stats.exists},
+          {"writable", stats.writable},
+          {"entries", stats.entries},
+          {"allocated_bytes", stats.allocated_bytes},
+          {"temporaries", stats.temporaries},
+          {"strangers", stats.strangers},
+          {"problem", stats.problem}};
+}
+
+std::string to_text(const cache::RootStats& stats, const cache::RootOptions& root, bool is_written,
+                    std::uint64_t cap) {
+  const bool is_pack = !stats.pack.is_null();
+  std::string text = fmt::format("{}{}{}\n  {}, {} on disk{}\n", stats.path,
+                                 is_pack ? ", a pack" : (is_written ? "" : ", only read"),
+                                 root.shared ? ", shared" : "", counted_entries(stats.entries),
+                                 human_bytes(stats.allocated_bytes),
+                                 !is_written          ? ""
+                                 : cap == kNoCacheCap ? ", no limit"
+                                                      : fmt::format(", of {}", human_bytes(cap)));
+  if (is_pack) {
+    text += fmt::format("  for {}: {}\n", text_field(stats.pack, "model"),
+                        fmt::join(stats.pack.value("targets", std::vector<std::string>()), ", "));
+  }
+  if (!stats.exists)
+    text += is_written ? "  not there yet: the first compile makes it\n" : "  not there\n";
+  if (is_written && stats.exists && !stats.writable)
+    text += "  not writable: nothing new is kept\n";
+  if (stats.temporaries > 0) {
+    text += fmt::format("  {} of writers at work, or dead\n",
+                        counted(stats.temporaries, "temporary file"));
+  }
+  if (stats.strangers > 0) {
+    text += fmt::format("  {} that are not ktjit's\n", counted(stats.strangers, "file"));
+  }
+  if (!stats.problem.empty()) text += fmt::format("  {}\n", stats.problem);
+  return text;
+}
+
+/// All roots in the order of search; `cap` belongs to the first one if that is written to.
+int show_stats(const Roots& roots, bool first_is_written, std::uint64_t cap, bool json) {
+  Json documents = Json::array();
+  std::string text;
+  for (const cache::RootOptions& root : roots) {
+    const cache::RootStats stats = cache::Maintenance(root).stats();
+    const bool is_written = first_is_written && documents.empty();
+    Json document = to_json(stats);
+    document["shared"] = root.shared;
+    document["role"] = is_written ? "written" : "read";
+    document["pack"] = stats.pack;
+    document["max_bytes"] = is_written && cap != kNoCacheCap ? Json(cap) : Json(nullptr);
+    documents.push_back(std::move(document));
+    text += to_text(stats, root, is_written, cap);
+  }
+  if (!json) {
+    print(text);
     return kDone;
   }
-  std::string text =
-      fmt::format("{}\n{}, {} on disk\n", stats.path,
-                  stats.entries == 1 ? "1 entry" : fmt::format("{} entries", stats.entries),
-                  human_bytes(stats.allocated_bytes));
-  if (!stats.exists) text += "not there yet: the first compile makes it\n";
-  if (stats.exists && !stats.writable) text += "not writable: nothing new is kept\n";
-  if (stats.temporaries > 0) {
-    text += counted(stats.temporaries, "temporary file") + " of writers at work, or dead\n";
-  }
-  if (stats.strangers > 0) text += counted(stats.strangers, "file") + " that are not ktjit's\n";
-  if (!stats.problem.empty()) text += stats.problem + "\n";
-  print(text);
+  // The first root's facts stand outside as well, as before there were others.
+  Json document = documents.front();
+  document["roots"] = std::move(documents);
+  print_json(document);
   return kDone;
 }
 
-int list_entries(cache::Maintenance& maintenance, bool json) {
-  const std::vector<cache::ListedEntry> entries = maintenance.list();
-  if (json) {
-    Json documents = Json::array();
-    for (const cache::ListedEntry& entry : entries) {
-      documents.push_back(
-          {{"request", entry.name.request.hex()},
-           {"artifact", entry.name.artifact.hex()},
-           {"size_bytes", entry.size_bytes},
-           {"allocated_bytes", entry.allocated_bytes},
-           {"modified", time_text(entry.modified)},
-           {"damage", entry.rejected ? Json(cache::to_text(*entry.rejected)) : Json(nullptr)},
-           {"manifest", entry.manifest}});
-    }
-    print_json({{"entries", documents}});
-    return kDone;
-  }
+int list_entries(const Roots& roots, bool json) {
+  Json documents = Json::array();
   Table table({{"entry"},
                {"kernel"},
                {"target"},
@@ -82,16 +119,32 @@ int list_entries(cache::Maintenance& maintenance, bool json) {
                {"compiler"},
                {"size", Align::kRight},
                {"modified"}});
-  for (const cache::ListedEntry& entry : entries) {
-    const std::string kernel = entry.rejected
-                                   ? fmt::format("DAMAGED: {}", cache::to_text(*entry.rejected))
-                                   : text_field(entry.manifest, "kernel");
-    table.add_row({entry.name.artifact.hex().substr(0, kShownDigits), kernel,
-                   text_field(entry.manifest, "target"), text_field(entry.manifest, "kind"),
-                   text_field(entry.manifest, "compiler"), human_bytes(entry.size_bytes),
-                   time_text(entry.modified)});
+  for (const cache::RootOptions& root : roots) {
+    for (const cache::ListedEntry& entry : cache::Maintenance(root).list()) {
+      const std::string modified = entry.modified ? time_text(*entry.modified) : "";
+      documents.push_back(
+          {{"root", root.path},
+           {"request", entry.name.request.hex()},
+           {"artifact", entry.name.artifact.hex()},
+           {"size_bytes", entry.size_bytes},
+           {"allocated_bytes", entry.allocated_bytes},
+           {"modified", entry.modified ? Json(modified) : Json(nullptr)},
+           {"damage", entry.rejected ? Json(cache::to_text(*entry.rejected)) : Json(nullptr)},
+           {"manifest", entry.manifest}});
+      const std::string kernel = entry.rejected
+                                     ? fmt::format("DAMAGED: {}", cache::to_text(*entry.rejected))
+                                     : text_field(entry.manifest, "kernel");
+      table.add_row({entry.name.artifact.hex().substr(0, kShownDigits), kernel,
+                     text_field(entry.manifest, "target"), text_field(entry.manifest, "kind"),
+                     text_field(entry.manifest, "compiler"), human_bytes(entry.size_bytes),
+                     modified});
+    }
   }
-  print(table.empty() ? "no entries\n" : table.to_text());
+  if (json) {
+    print_json({{"entries", documents}});
+  } else {
+    print(table.empty() ? "no entries\n" : table.to_text());
+  }
   return kDone;
 }
 
@@ -116,8 +169,8 @@ std::string fields_to_text(std::string_view heading, const cache::FieldList& fie
   return text;
 }
 
-int show_entry(cache::Maintenance& maintenance, const std::string& prefix, bool json) {
-  const cache::StoredEntry stored = maintenance.show(prefix);
+int show_entry(const Roots& roots, const std::string& prefix, bool json) {
+  const cache::StoredEntry stored = find_entry(roots, prefix);
   if (json) {
     Json blobs = Json::array();
     for (const cache::Field& blob : stored.entry.blobs.fields()) {
@@ -153,8 +206,13 @@ int show_entry(cache::Maintenance& maintenance, const std::string& prefix, bool 
   return kDone;
 }
 
-int verify_entries(cache::Maintenance& maintenance, bool json) {
-  const cache::VerifyReport report = maintenance.verify();
+int verify_entries(const Roots& roots, bool can_heal, bool json) {
+  cache::VerifyReport report;
+  for (const cache::RootOptions& root : roots) {
+    cache::VerifyReport more = cache::Maintenance(root).verify();
+    report.checked += more.checked;
+    std::move(more.damaged.begin(), more.damaged.end(), std::back_inserter(report.damaged));
+  }
   if (json) {
     Json damaged = Json::array();
     for (const cache::DamagedEntry& entry : report.damaged) {
@@ -169,13 +227,15 @@ int verify_entries(cache::Maintenance& maintenance, bool json) {
                         entry.detail.empty() ? "" : fmt::format(" ({})", entry.detail)));
     }
     print(fmt::format("{} checked, {} damaged{}\n", report.checked, report.damaged.size(),
-                      report.damaged.empty() ? "" : ": the next use makes them again"));
+                      report.damaged.empty() ? ""
+                      : can_heal             ? ": the next use makes them again"
+                                             : ": they are not used"));
   }
   return report.damaged.empty() ? kDone : kFailed;
 }
 
-int clear_entries(cache::Maintenance& maintenance, bool json) {
-  const cache::ClearReport report = maintenance.clear();
+int clear_entries(const cache::RootOptions& root, bool json) {
+  const cache::ClearReport report = cache::Maintenance(root).clear();
   if (json) {
     print_json({{"entries", report.entries},
                 {"temporaries", report.temporaries},
@@ -183,55 +243,130 @@ int clear_entries(cache::Maintenance& maintenance, bool json) {
                 {"kept", report.kept}});
     return kDone;
   }
-  print(fmt::format("removed {}, {}\n",
-                    report.entries == 1 ? "1 entry" : fmt::format("{} entries", report.entries),
+  print(fmt::format("removed {}, {}\n", counted_entries(report.entries),
                     human_bytes(report.allocated_bytes)));
   for (const std::string& path : report.kept) print(fmt::format("kept {}\n", path));
   return kDone;
 }
 
+/// What the actions look at, from options and environment.
+struct Places {
+  Roots written;  ///< the cache folder, or none
+  Roots read;     ///< --from, else KTJIT_CACHE_PATH
+  Roots from;     ///< --from alone
+
+  /// The cache folder. Errors: UsageError if there is none.
+  const cache::RootOptions& folder() const {
+    if (written.empty()) {
+      throw UsageError("there is no home folder to keep a cache in", "give --cache-dir");
+    }
+    return written.front();
+  }
+  /// What `list` and others look at: what --from named, else the cache folder.
+  Roots chosen() const { return from.empty() ? Roots{folder()} : from; }
+  Roots all() const {
+    Roots roots = written;
+    roots.insert(roots.end(), read.begin(), read.end());
+    return roots;
+  }
+};
+
+Places find_places(const CommonOptions& common, const Options& options) {
+  const auto root = [&options](const std::filesystem::path& path) {
+    return cache::RootOptions{path.string(), options.is_shared(path)};
+  };
+  Places places;
+  if (!options.cache_dir.empty()) places.written.push_back(root(options.cache_dir));
+  for (const auto& path : options.cache_path) places.read.push_back(root(path));
+  for (const std::string& path : common.from) places.from.push_back(root(path));
+  return places;
+}
+
 }  // namespace
 
 int run_cache(const Arguments& arguments) {
-  std::string action, prefix;
+  std::string action, first, second;
+  SubjectOptions subject;
+  ExplainOptions explain;
   CommonOptions common;
   ArgumentParser parser(
-      {"cache stats|list|show PREFIX|verify|clear [options]",
-       "Looks after the folder of compiled kernels:\n"
-       "  stats   where it is, and how much it holds\n"
-       "  list    its entries\n"
-       "  show    one entry, by the first digits of its name: what was compiled, from what, by "
-       "whom\n"
-       "  verify  read every entry, and name the damaged ones\n"
-       "  clear   remove all entries; other files in the folder stay, and are listed\n",
-       exit_code_help("done", "verify found damage", "the folder can't be read or is not trusted"),
-       "ktjit cache stats"});
+      {"cache stats|list|show|verify|explain|clear [arguments] [options]",
+       "Looks after the compiled kernels that are kept:\n"
+       "  stats             where they are, and how many\n"
+       "  list              the entries\n"
+       "  show PREFIX       one entry, by the first digits of its name: what was compiled, from "
+       "what,\n"
+       "                    by whom\n"
+       "  verify            read every entry, and name the damaged ones\n"
+       "  explain MODEL     whether its kernels are there, and if not, what differs from the "
+       "nearest\n"
+       "                    entry; also of --format F --shape RxC\n"
+       "  explain PREFIX PREFIX  how two entries differ\n"
+       "  clear             remove all entries; other files in the folder stay, and are listed\n"
+       "list, show, verify and stats look at the packs and folders of --from in place of the "
+       "cache\n"
+       "folder, explain at both.\n",
+       exit_code_help("done", "verify found damage",
+                      "a folder, a pack or the model can't be read, is damaged or not trusted",
+                      "explain: no compiler for a target"),
+       "ktjit cache explain model.gguf --target sm_86"});
   parser.add_positional("ACTION", &action);
-  parser.add_positional("PREFIX", &prefix);
+  parser.add_positional("ARGUMENT", &first);
+  parser.add_positional("ARGUMENT2", &second);
   common.add_cache_dir(parser);
+  common.add_from(parser);
   common.add_json(parser);
+  parser.add_options()("tensor", po::value(&explain.tensor)->value_name("NAME"),
+                       "explain: the kernels of this tensor of the model")(
+      "op", po::value(&explain.op)->value_name("OP"),
+      "explain: dequant, matvec, matmul, quantize or nan_scan");
+  common.add_targets(parser);
+  subject.add_description(parser);
+  common.add_compilers(parser);
   if (!parser.parse(arguments)) return kDone;
 
-  const std::vector<std::string> actions = {"stats", "list", "show", "verify", "clear"};
+  const std::vector<std::string> actions = {"stats", "list", "show", "verify", "explain", "clear"};
   if (action.empty()) throw UsageError(fmt::format("give one of {}", fmt::join(actions, ", ")));
-  if (action == "show" ? prefix.empty() : !prefix.empty()) {
-    throw UsageError(action == "show" ? "show needs the first digits of an entry's name"
-                                      : fmt::format("'{}' takes no argument", action));
+  if (std::find(actions.begin(), actions.end(), action) == actions.end()) {
+    const std::string hint = closest_name_hint(action, actions);
+    throw UsageError(
+        fmt::format("unknown action '{}'", action),
+        hint.empty() ? fmt::format("the actions are {}", fmt::join(actions, ", ")) : hint);
   }
+  const bool explains = action == "explain";
+  if (action == "show" && (first.empty() || !second.empty())) {
+    throw UsageError("show needs the first digits of an entry's name");
+  }
+  if (action != "show" && !explains && !first.empty()) {
+    throw UsageError(fmt::format("'{}' takes no argument", action));
+  }
+  const bool has_subject = subject.describes_tensor() || !subject.shape.empty() ||
+                           !explain.tensor.empty() || !explain.op.empty() ||
+                           !common.targets.empty();
+  if (has_subject && (!explains || !second.empty())) {
+    throw UsageError("--format, --tensor, --op, --target and what goes with them are for explain");
+  }
+  if (action == "clear" && !common.from.empty()) {
+    throw UsageError("what --from names is only read", "give --cache-dir");
+  }
+
   const Options options = common.make_options();
-  if (options.cache_dir.empty()) {
-    throw UsageError("there is no home folder to keep a cache in", "give --cache-dir");
+  const Places places = find_places(common, options);
+  if (action == "stats") {
+    const bool whole = common.from.empty();
+    if (whole) places.folder();
+    return show_stats(whole ? places.all() : places.from, whole, *options.cache_max_bytes,
+                      common.json);
   }
-  cache::Maintenance maintenance({options.cache_dir.string()});
-  if (action == "stats") return show_stats(maintenance, common.json);
-  if (action == "list") return list_entries(maintenance, common.json);
-  if (action == "show") return show_entry(maintenance, prefix, common.json);
-  if (action == "verify") return verify_entries(maintenance, common.json);
-  if (action == "clear") return clear_entries(maintenance, common.json);
-  const std::string hint = closest_name_hint(action, actions);
-  throw UsageError(
-      fmt::format("unknown action '{}'", action),
-      hint.empty() ? fmt::format("the actions are {}", fmt::join(actions, ", ")) : hint);
+  if (action == "list") return list_entries(places.chosen(), common.json);
+  if (action == "show") return show_entry(places.chosen(), first, common.json);
+  if (action == "verify") {
+    return verify_entries(places.chosen(), common.from.empty(), common.json);
+  }
+  if (action == "clear") return clear_entries(places.folder(), common.json);
+  if (!second.empty()) return explain_entries(first, second, places.all(), common.json);
+  subject.model = first;
+  return explain_subject(subject, explain, common, places.all());
 }
 
 }  // namespace ktjit::cli

@@ -83,8 +83,11 @@ Engine::Engine(std::vector<std::shared_ptr<Compiler>> compilers,
       cache_(std::move(cache_options)),
       pool_(options_.threads) {}
 
+Compiler* Engine::usable_compiler(const Target& target, ArtifactKind kind) const {
+  return options_.sealed ? nullptr : find_compiler(target, kind);
+}
+
 Compiler* Engine::find_compiler(const Target& target, ArtifactKind kind) const {
-  if (options_.sealed) return nullptr;
   for (const std::shared_ptr<Compiler>& compiler : compilers_) {
     if (compiler->serves(target, kind)) return compiler.get();
   }
@@ -114,20 +117,26 @@ Engine::Wanted Engine::want(const KernelSpec& spec, ArtifactKind kind) const {
   wanted.emitted = codegen::emit(spec);
   wanted.kind = kind;
   wanted.key.request = request_fields(spec, wanted.emitted, artifact_kind_name(kind));
-  wanted.compiler = find_compiler(spec.target, kind);
+  wanted.compiler = usable_compiler(spec.target, kind);
   if (wanted.compiler != nullptr)
     wanted.key.compiler = compiler_fields(wanted.compiler->identity(spec.target, kind));
   return wanted;
+}
+
+cache::CacheKey Engine::key_for(const KernelSpec& spec, ArtifactKind kind) const {
+  const codegen::EmittedKernel emitted = codegen::emit(spec);
+  return {request_fields(spec, emitted, artifact_kind_name(kind)),
+          compiler_fields(get_compiler(spec.target, kind).identity(spec.target, kind))};
 }
 
 Engine::Route Engine::route_to(runtime::Device& device, const Target& target) const {
   const ArtifactKind native = native_artifact_kind(target, device);
   std::string reason;
   const bool loads_native = device.can_load(target, native, &reason);
-  if (loads_native && find_compiler(target, native) != nullptr) return Route::kNative;
+  if (loads_native && usable_compiler(target, native) != nullptr) return Route::kNative;
   const bool links = target.is_cuda() && device.linker_identity().has_value() &&
                      device.can_load(target, ArtifactKind::kPtx, &reason);
-  if (links && find_compiler(target, ArtifactKind::kPtx) != nullptr) return Route::kLinked;
+  if (links && usable_compiler(target, ArtifactKind::kPtx) != nullptr) return Route::kLinked;
   if (loads_native || links) return Route::kFound;
   throw ToolchainError(
       fmt::format("{} can't run {} code: {}", device.name(), target.name(), reason),

@@ -76,6 +76,10 @@ class Engine {
   /// MissingKernelError in place of the two.
   BuiltKernel build(const KernelSpec& spec, ArtifactKind kind, const std::stop_token& stop = {});
 
+  /// The key under which build looks for the artefact. Opens no compiler.
+  /// Errors: SpecError for the spec; ToolchainError if no compiler serves the target.
+  cache::CacheKey key_for(const KernelSpec& spec, ArtifactKind kind) const;
+
   /// As build, with the kind that `device` can load. Where the target is another GPU's, or no
   /// compiler makes its machine code, PTX is made, the device's driver links it, and the result is cached.
   /// Errors: also ToolchainError if the device can't run the target, with the reason, or if its driver
@@ -149,7 +153,10 @@ class Engine {
                               const std::function<Wanted(const KernelSpec&)>& want_one,
                               const std::function<Result(BuiltKernel)>& finish);
   Route route_to(runtime::Device& device, const Target& target) const;
+  /// The first that serves the target; null if none does.
   Compiler* find_compiler(const Target& target, ArtifactKind kind) const;
+  /// As find_compiler; null in a sealed engine.
+  Compiler* usable_compiler(const Target& target, ArtifactKind kind) const;
   Compiler& get_compiler(const Target& target, ArtifactKind kind) const;
 
   std::vector<std::shared_ptr<Compiler>> compilers_;

@@ -43,6 +43,13 @@ cache::DiskCacheOptions cache_options(const Options& options,
   return result;
 }
 
+EngineOptions engine_options(const Options& options) {
+  EngineOptions result;
+  result.sealed = options.sealed;
+  result.threads = options.threads;
+  return result;
+}
+
 /// The ordinal of "cuda" (0) or "cuda:2"; nothing for other names.
 std::optional<int> cuda_ordinal(std::string_view name) {
   if (name == "cuda") return 0;
@@ -95,7 +102,7 @@ Toolchain::Toolchain(Options options, std::function<void(std::string_view)> log)
   llvm_ = std::make_shared<LlvmCompiler>(llvm_options);
   compilers.push_back(llvm_);
   engine_ = std::make_unique<Engine>(std::move(compilers), cache_options(options_, std::move(log)),
-                                     std::move(not_usable));
+                                     std::move(not_usable), engine_options(options_));
 }
 
 std::unique_ptr<runtime::Device> Toolchain::open_device(const std::string& name) {

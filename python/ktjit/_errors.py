@@ -1,5 +1,7 @@
 """Errors, one class per party that has to act; the message is that of the C interface."""
 
+import builtins
+
 
 class Error(RuntimeError):
     """Base of everything ktjit raises."""
@@ -44,6 +46,14 @@ class CaptureError(Error):
     """A kernel was to be loaded while a CUDA graph is being captured; load it before."""
 
 
+class MissingKernelError(Error):
+    """A kernel is in no cache and no pack, and sealed mode compiles nothing."""
+
+
+class InterruptedError(Error, builtins.InterruptedError):
+    """It was cancelled."""
+
+
 # By ktjit_status.
 _CLASSES = {
     1: SpecError,
@@ -54,6 +64,8 @@ _CLASSES = {
     6: InternalError,
     7: OutOfMemoryError,
     8: CaptureError,
+    9: MissingKernelError,
+    10: InterruptedError,
 }
 
 

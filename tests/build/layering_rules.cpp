@@ -44,6 +44,7 @@ const std::vector<FolderRule> kFolderRules = {
     {"cli/",
      {"cli/", "jit/", "core/", "model/", "cache/cache_key.h", "cache/field_list.h",
       "cache/kernel_cache.h", "cache/disk_cache.h", "cache/cache_root.h", "cache/maintenance.h",
+      "cache/nearest_entry.h",
       "cache/pack_file.h", "cache/posix_file_system.h",
       "codegen/emitter.h", "codegen/instruction_counts.h", "codegen/lowering.h",
       "runtime/device.h", "runtime/host_cpu.h"},

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <fmt/format.h>
 #include <fstream>
 #include <set>
 #include <string>
@@ -231,6 +232,34 @@ TEST_CASE("an interrupted run is exit code 130") {
   const auto report = nlohmann::json::parse(result.out);
   CHECK(report.at("interrupted") == true);
   CHECK(report.at("ok") == false);
+}
+
+TEST_CASE("an interrupted build says what is kept, leaves nothing half done, and can go on") {
+  CliFixture cli;
+  if (!cli.has_worker("build interrupted")) return;
+  const std::string sample = cli.make_sample();
+  const auto interrupt_at_first_entry = [&](pid_t pid) {
+    for (int i = 0; i < 3000 && cache_entries(cli).empty(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ::kill(pid, SIGINT);
+  };
+  const std::vector<std::string> command = {KTJIT_CLI_PATH, "build", sample, "--target",
+                                            "cpu",          "-j",    "2"};
+  const auto result = ktjit::test::run_process(command, cli.environment, interrupt_at_first_entry);
+  INFO(result.err);
+  REQUIRE(result.exit_code == 130);
+  const std::size_t kept = cache_entries(cli).size();
+  CHECK(kept >= 1);
+  CHECK_THAT(result.err, Contains(fmt::format("interrupted: {} of ", kept)) &&
+                             Contains("kernels are in the cache"));
+  for (const auto& file : std::filesystem::recursive_directory_iterator(cli.cache_folder())) {
+    INFO(file.path());
+    CHECK(file.path().filename().string().find("tmp") == std::string::npos);
+  }
+  const auto report = cli.run_json({"build", sample, "--target", "cpu", "--json"});
+  CHECK(report.at("cache_hits") == kept);
+  CHECK(report.at("compiled").get<std::size_t>() + kept == report.at("kernels").size());
 }
 
 TEST_CASE("build fills the cache for run") {

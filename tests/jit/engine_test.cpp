@@ -2,94 +2,18 @@
 #include "jit/engine.h"
 
 #include <algorithm>
-#include <atomic>
 #include <catch2/catch.hpp>
 
 #include "core/error.h"
+#include "tests/jit/fake_toolchain.h"
 #include "tests/jit/scratch_folder.h"
 #include "tests/support/kernel_cases.h"
 
 namespace ktjit {
 namespace {
 
-/// "Compiles" to the target's name and counts.
-class FakeCompiler : public Compiler {
- public:
-  std::string version = "1";
-  bool makes_cubins = true;
-  std::atomic<int> compiles{0};
-
-  std::string name() const override { return "fake " + version; }
-  bool serves(const Target& target, ArtifactKind kind) const override {
-    return target.sm != 61 && (makes_cubins || kind != ArtifactKind::kCubin);
-  }
-  CompilerIdentity identity(const Target&, ArtifactKind) const override {
-    return {{"compiler", name()}};
-  }
-  Artifact compile(const CompileRequest& request) override {
-    ++compiles;
-    Artifact artifact;
-    artifact.kind = request.kind;
-    artifact.entry_name = request.entry_name;
-    const std::string text = request.target.name();
-    for (char c : text) artifact.bytes.push_back(static_cast<std::byte>(c));
-    artifact.resources.registers = 40;
-    artifact.compile_ms = 1.5;
-    artifact.log = "fine";
-    return artifact;
-  }
-};
-
-class FakeKernel : public runtime::Kernel {
- public:
-  void launch(runtime::Stream&, const LaunchGrid&, std::span<const std::uint64_t>) const override {}
-  KernelResources resources() const override { return {}; }
-};
-
-/// A GPU of compute capability 9.0 that only remembers what it was given.
-class FakeDevice : public runtime::Device {
- public:
-  int refuse_next_loads = 0;
-  int links = 0;
-
-  std::string name() const override { return "cuda:0"; }
-  std::string description() const override { return "fake GPU"; }
-  const Target& native_target() const override { return target_; }
-  bool can_load(const Target& target, ArtifactKind kind, std::string* reason) const override {
-    if (reason != nullptr) *reason = "it is a fake";
-    if (kind == ArtifactKind::kPtx) return target.sm <= 90;
-    return kind == ArtifactKind::kCubin && target.sm == 90;
-  }
-  std::size_t total_memory_bytes() const override { return 0; }
-  std::size_t free_memory_bytes() const override { return 0; }
-  std::size_t last_level_cache_bytes() const override { return 0; }
-  std::unique_ptr<runtime::Buffer> allocate(std::size_t) override { return nullptr; }
-  std::unique_ptr<runtime::Buffer> try_borrow(std::span<const std::byte>) override {
-    return nullptr;
-  }
-  std::unique_ptr<runtime::Stream> make_stream() override { return nullptr; }
-  void upload(runtime::Stream&, std::span<const std::byte>, runtime::Buffer&,
-              std::size_t) override {}
-  void download(runtime::Stream&, const runtime::Buffer&, std::size_t,
-                std::span<std::byte>) override {}
-  void fill(runtime::Stream&, runtime::Buffer&, std::byte) override {}
-  std::optional<std::string> linker_identity() const override { return "driver 1"; }
-  Artifact link_ptx(const Artifact& ptx) override {
-    ++links;
-    Artifact cubin = ptx;
-    cubin.kind = ArtifactKind::kCubin;
-    return cubin;
-  }
-  std::unique_ptr<runtime::Kernel> load(const Artifact&) override {
-    if (refuse_next_loads-- > 0)
-      throw DriverError("cuModuleLoadData", 200, "CUDA_ERROR_INVALID_IMAGE", name(), "a test");
-    return std::make_unique<FakeKernel>();
-  }
-  double time_us(runtime::Stream&, const std::function<void()>&) override { return 0; }
-
- private:
-  Target target_ = make_cuda_target(90, "a");
-};
+using test::FakeCompiler;
+using test::FakeDevice;
 
 struct Bench {
   test::ScratchFolder folder;
@@ -215,14 +139,14 @@ TEST_CASE("many kernels load on several threads, results in order, progress coun
     specs.push_back(test::make_spec(Op::kMatvec, "q8_0", 32 * i, make_cuda_target(90, "a")));
   }
   std::vector<std::size_t> seen;
-  const auto loaded = engine.load_all(bench.device, specs, 4,
-                                      [&](std::size_t done, std::size_t total, const BuiltKernel&) {
-                                        CHECK(total == 20);
-                                        seen.push_back(done);
-                                      });
+  const auto loaded = engine.load_all(bench.device, specs, 4, [&](const BuildProgress& build) {
+    CHECK(build.total == 20);
+    CHECK(build.cached == 0);
+    seen.push_back(build.done);
+  });
   REQUIRE(loaded.size() == 20);
   for (std::size_t i = 0; i < loaded.size(); ++i) CHECK(loaded[i].built.spec == specs[i]);
-  CHECK(seen.size() == 20);
+  CHECK(seen.size() == 21);  // once before the first compile
   CHECK(std::is_sorted(seen.begin(), seen.end()));
   CHECK(bench.compiler->compiles == 20);
 }

@@ -19,6 +19,7 @@
 #include <xmmintrin.h>
 
 #include "core/error.h"
+#include "core/interrupted_error.h"
 #include "jit/clang_cuda_prelude.h"
 #include "runtime/cpu_device.h"
 #include "tests/jit/scratch_folder.h"
@@ -390,6 +391,78 @@ TEST_CASE("a compile that takes too long is ended") {
              }),
              Contains("no answer within 300 ms"));
   CHECK_NOTHROW(compiler.compile(square_request(v3_target())));
+}
+
+TEST_CASE("a compile that is stopped ends its worker, and the next one starts another") {
+  LlvmCompiler compiler(test_options());
+  std::stop_source stop;
+  bool was_interrupted = false;
+  std::thread compile([&] {
+    try {
+      compiler.compile(
+          {kSlowSource, "slow", v3_target(), ArtifactKind::kSharedObject, stop.get_token()});
+    } catch (const InterruptedError&) {
+      was_interrupted = true;
+    }
+  });
+  while (compiler.worker_pids().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const pid_t worker = compiler.worker_pids().at(0);
+  stop.request_stop();
+  compile.join();
+  CHECK(was_interrupted);
+  CHECK(compiler.worker_pids().empty());
+  CHECK(kill(worker, 0) != 0);  // reaped, not left
+  CHECK_NOTHROW(compiler.compile(square_request(v3_target())));
+  CHECK(compiler.workers_started() == 2);
+}
+
+TEST_CASE("who waits for a worker can be stopped, and the others go on") {
+  LlvmCompilerOptions options = test_options();
+  options.max_workers = 1;
+  LlvmCompiler compiler(options);
+  std::stop_source stop_slow;
+  std::stop_source stop_waiting;
+  std::atomic<int> interrupted = 0;
+  const auto compile_until_stopped = [&](CompileRequest request) {
+    try {
+      compiler.compile(request);
+    } catch (const InterruptedError&) {
+      ++interrupted;
+    }
+  };
+  std::thread slow([&] {
+    compile_until_stopped(
+        {kSlowSource, "slow", v3_target(), ArtifactKind::kSharedObject, stop_slow.get_token()});
+  });
+  while (compiler.worker_pids().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::thread waiting([&] {
+    CompileRequest request = square_request(v3_target());
+    request.stop = stop_waiting.get_token();
+    compile_until_stopped(request);
+  });
+  bool third_is_done = false;
+  std::thread third([&] {
+    compiler.compile(square_request(v3_target()));
+    third_is_done = true;
+  });
+  stop_waiting.request_stop();
+  waiting.join();
+  CHECK(interrupted == 1);
+  stop_slow.request_stop();
+  slow.join();
+  third.join();
+  CHECK(interrupted == 2);
+  CHECK(third_is_done);
+}
+
+TEST_CASE("a stop before a compile starts no worker") {
+  LlvmCompiler compiler(test_options());
+  std::stop_source stop;
+  stop.request_stop();
+  CompileRequest request = square_request(v3_target());
+  request.stop = stop.get_token();
+  CHECK_THROWS_AS(compiler.compile(request), InterruptedError);
+  CHECK(compiler.workers_started() == 0);
 }
 
 TEST_CASE("several threads compile at once on a bounded number of workers") {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/interrupted_error.h"
 #include "jit/nvrtc_library.h"
 #include "jit/nvrtc_log.h"
 #include "tests/jit/scratch_folder.h"
@@ -67,6 +68,14 @@ extern "C" __global__ void copy(const float* x, float* y, long long n) {
   if (i < n) y[i] = tile[threadIdx.x & 63];
 }
 )";
+
+/// Keeps the optimiser busy for seconds: a chain of branches and loads that it can't shorten.
+std::string slow_text() {
+  std::string text = "extern \"C\" __global__ void slow(float* y, int k) {\n  float v = y[0];\n";
+  for (int i = 0; i < 250; ++i)
+    text += fmt::format("  if (v > y[k + {0}]) v = v * y[{0}] + y[k * {0}];\n", i);
+  return text + "  y[threadIdx.x] = v;\n}\n";
+}
 
 CompileRequest copy_request(const std::string& target, ArtifactKind kind = ArtifactKind::kCubin) {
   return {kCopy, "copy", parse_target(target, {}), kind};
@@ -286,6 +295,41 @@ TEST_CASE("library that can't be opened is a toolchain error, each time") {
 }
 
 // Not part of the usual run: jit_tests "[timing]"
+TEST_CASE("a compile that is stopped before it begins opens no library") {
+  NvrtcCompiler compiler(usable_candidates().front());
+  std::stop_source stop;
+  stop.request_stop();
+  CompileRequest request = copy_request("sm_86");
+  request.stop = stop.get_token();
+  CHECK_THROWS_AS(compiler.compile(request), InterruptedError);
+  CHECK_FALSE(compiler.is_open());
+}
+
+TEST_CASE("a compile under way is stopped by every NVRTC that can be") {
+  constexpr NvrtcVersion kFirstThatStops = {12, 8};
+  for (const NvrtcCandidate& candidate : usable_candidates()) {
+    INFO(candidate.library.native());
+    NvrtcCompiler compiler(candidate);
+    compiler.compile(copy_request("sm_86"));
+    std::stop_source stop;
+    const CompileRequest request = {slow_text(), "slow", parse_target("sm_86", {}),
+                                    ArtifactKind::kCubin, stop.get_token()};
+    bool was_interrupted = false;
+    std::thread compile([&] {
+      try {
+        compiler.compile(request);
+      } catch (const InterruptedError&) {
+        was_interrupted = true;
+      }
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // likely in the compile by then
+    stop.request_stop();
+    compile.join();
+    if (candidate.version >= kFirstThatStops) CHECK(was_interrupted);
+    CHECK_NOTHROW(compiler.compile(copy_request("sm_86")));
+  }
+}
+
 TEST_CASE("time of the first compile in a process and of later ones", "[.][timing]") {
   for (const NvrtcCandidate& candidate : usable_candidates()) {
     NvrtcCompiler compiler(candidate);

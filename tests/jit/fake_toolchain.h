@@ -1,0 +1,99 @@
+// A compiler and a GPU that only remember what they were asked for.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "core/error.h"
+#include "jit/compiler.h"
+#include "runtime/device.h"
+
+namespace ktjit::test {
+
+/// "Compiles" to the target's name and counts.
+class FakeCompiler : public Compiler {
+ public:
+  std::string version = "1";
+  bool makes_cubins = true;
+  std::atomic<int> compiles{0};
+  std::function<void(const CompileRequest&)> on_compile;  ///< called first, may throw
+  std::function<double(const CompileRequest&)> compile_ms_of;
+
+  std::string name() const override { return "fake " + version; }
+  bool serves(const Target& target, ArtifactKind kind) const override {
+    return target.sm != 61 && (makes_cubins || kind != ArtifactKind::kCubin);
+  }
+  CompilerIdentity identity(const Target&, ArtifactKind) const override {
+    return {{"compiler", name()}};
+  }
+  Artifact compile(const CompileRequest& request) override {
+    ++compiles;
+    if (on_compile) on_compile(request);
+    Artifact artifact;
+    artifact.kind = request.kind;
+    artifact.entry_name = request.entry_name;
+    const std::string text = request.target.name();
+    for (char c : text) artifact.bytes.push_back(static_cast<std::byte>(c));
+    artifact.resources.registers = 40;
+    artifact.compile_ms = compile_ms_of ? compile_ms_of(request) : 1.5;
+    artifact.log = "fine";
+    return artifact;
+  }
+};
+
+class FakeKernel : public runtime::Kernel {
+ public:
+  void launch(runtime::Stream&, const LaunchGrid&, std::span<const std::uint64_t>) const override {}
+  KernelResources resources() const override { return {}; }
+};
+
+/// A GPU of compute capability 9.0 that only remembers what it was given.
+class FakeDevice : public runtime::Device {
+ public:
+  int refuse_next_loads = 0;
+  int links = 0;
+
+  std::string name() const override { return "cuda:0"; }
+  std::string description() const override { return "fake GPU"; }
+  const Target& native_target() const override { return target_; }
+  bool can_load(const Target& target, ArtifactKind kind, std::string* reason) const override {
+    if (reason != nullptr) *reason = "it is a fake";
+    if (kind == ArtifactKind::kPtx) return target.sm <= 90;
+    return kind == ArtifactKind::kCubin && target.sm == 90;
+  }
+  std::size_t total_memory_bytes() const override { return 0; }
+  std::size_t free_memory_bytes() const override { return 0; }
+  std::size_t last_level_cache_bytes() const override { return 0; }
+  std::unique_ptr<runtime::Buffer> allocate(std::size_t) override { return nullptr; }
+  std::unique_ptr<runtime::Buffer> try_borrow(std::span<const std::byte>) override {
+    return nullptr;
+  }
+  std::unique_ptr<runtime::Stream> make_stream() override { return nullptr; }
+  void upload(runtime::Stream&, std::span<const std::byte>, runtime::Buffer&,
+              std::size_t) override {}
+  void download(runtime::Stream&, const runtime::Buffer&, std::size_t,
+                std::span<std::byte>) override {}
+  void fill(runtime::Stream&, runtime::Buffer&, std::byte) override {}
+  std::optional<std::string> linker_identity() const override { return "driver 1"; }
+  Artifact link_ptx(const Artifact& ptx) override {
+    ++links;
+    Artifact cubin = ptx;
+    cubin.kind = ArtifactKind::kCubin;
+    return cubin;
+  }
+  std::unique_ptr<runtime::Kernel> load(const Artifact&) override {
+    if (refuse_next_loads-- > 0)
+      throw DriverError("cuModuleLoadData", 200, "CUDA_ERROR_INVALID_IMAGE", name(), "a test");
+    return std::make_unique<FakeKernel>();
+  }
+  double time_us(runtime::Stream&, const std::function<void()>&) override { return 0; }
+
+ private:
+  Target target_ = make_cuda_target(90, "a");
+};
+
+}  // namespace ktjit::test
