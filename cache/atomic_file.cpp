@@ -48,13 +48,14 @@ class TemporaryGuard {
 }  // namespace
 
 void write_atomically(FileSystem& files, const FileHandle& dir, const std::string& name,
-                      std::string_view bytes, std::uint32_t mode) {
+                      std::string_view bytes, std::uint32_t mode, const WriteOptions& options) {
   const std::string temporary = make_temporary_name(files);
   const auto file = files.create_file_at(dir, temporary, mode);
   if (!file) throw FileError("create " + temporary, EEXIST);
   TemporaryGuard guard(files, dir, temporary);
   while (!bytes.empty()) bytes.remove_prefix(files.write_some(*file, bytes));
-  files.sync(*file);
+  if (options.exact_mode) files.set_mode(*file, mode);
+  if (options.sync) files.sync(*file);
   files.rename_at(dir, temporary, name);
   guard.renamed();
 }

@@ -4,7 +4,9 @@
 #include <filesystem>
 #include <fmt/format.h>
 
+#include "cache/atomic_file.h"
 #include "cache/entry_format.h"
+#include "cache/stamp.h"
 #include "cache/trust.h"
 
 namespace ktjit::cache {
@@ -54,42 +56,146 @@ std::optional<FileHandle> CacheRoot::open_shard(const FileHandle& layout,
   return open_trusted(layout, shard, join(join(path(), kLayoutFolder), shard));
 }
 
+std::string CacheRoot::layout_path(const std::string& name) const {
+  return join(join(path(), kLayoutFolder), name);
+}
+
+// Gives the group of a shared root access to a folder of ours. Another user's is as that user left
+// it, and a bit that hands the group on stays.
+void CacheRoot::share(const FileHandle& directory) const {
+  if (!options_.shared) return;
+  const FileInfo info = files_.info(directory);
+  const std::uint32_t mode = info.mode | directory_mode();
+  if (mode != info.mode && info.owner == files_.user()) files_.set_mode(directory, mode);
+}
+
+void CacheRoot::make_directory(const std::string& path) const {
+  if (!files_.make_directory(path, directory_mode())) return;
+  if (const auto made = files_.open_directory(path)) share(*made);
+}
+
 void CacheRoot::make_with_parents(const std::string& path) const {
   try {
-    files_.make_directory(path, directory_mode());
+    make_directory(path);
   } catch (const FileError& error) {
     const std::string parent = std::filesystem::path(path).parent_path().string();
     const bool parent_is_absent = error.code() == std::errc::no_such_file_or_directory;
     if (!parent_is_absent || parent.empty() || parent == path) throw;
     make_with_parents(parent);
-    files_.make_directory(path, directory_mode());
+    make_directory(path);
   }
 }
 
 FileHandle CacheRoot::open_or_make(const FileHandle& parent, const std::string& name,
                                    const std::string& path) const {
-  if (auto directory = open_trusted(parent, name, path)) return std::move(*directory);
-  files_.make_directory_at(parent, name, directory_mode());  // another process may be first: fine
-  if (auto directory = open_trusted(parent, name, path)) return std::move(*directory);
-  throw FileError("open " + path, ENOENT);
+  auto directory = open_trusted(parent, name, path);
+  if (!directory) {
+    files_.make_directory_at(parent, name, directory_mode());  // another process may be first: fine
+    directory = open_trusted(parent, name, path);
+  }
+  if (!directory) throw FileError("open " + path, ENOENT);
+  share(*directory);
+  return std::move(*directory);
 }
 
-FileHandle CacheRoot::make_shard(const std::string& shard) const {
+FileHandle CacheRoot::make_layout() const {
   auto root = open();
   if (!root) {
     make_with_parents(path());
     root = open();
   }
   if (!root) throw FileError("open " + path(), ENOENT);
-  const std::string layout_path = join(path(), kLayoutFolder);
-  const FileHandle layout = open_or_make(*root, kLayoutFolder, layout_path);
-  return open_or_make(layout, shard, join(layout_path, shard));
+  return open_or_make(*root, kLayoutFolder, join(path(), kLayoutFolder));
+}
+
+FileHandle CacheRoot::make_shard(const std::string& shard) const {
+  return open_or_make(make_layout(), shard, layout_path(shard));
+}
+
+// A file of ours beside the shards, before it is used.
+FileHandle CacheRoot::checked_file(FileHandle file, const std::string& path) const {
+  const FileInfo info = files_.info(file);
+  if (info.kind != FileKind::kFile) {
+    throw TrustError(path, {"is not a regular file", fmt::format("run: rm -r '{}'", path)});
+  }
+  if (const auto problem = trust_problem(path, info, files_.user(), options_.shared)) {
+    throw TrustError(path, *problem);
+  }
+  return file;
+}
+
+FileHandle CacheRoot::open_lock_file(const FileHandle& layout) const {
+  auto file = files_.open_for_update_at(layout, kLockFile);
+  if (!file) {
+    file = files_.create_file_at(layout, kLockFile, file_mode());
+    if (file && options_.shared) files_.set_mode(*file, file_mode());
+  }
+  if (!file) file = files_.open_for_update_at(layout, kLockFile);  // another process was first
+  if (!file) throw FileError("open " + layout_path(kLockFile), ENOENT);
+  return checked_file(std::move(*file), layout_path(kLockFile));
+}
+
+std::optional<FileHandle> CacheRoot::try_open_lock_file(const FileHandle& layout) const {
+  try {
+    return open_lock_file(layout);
+  } catch (const FileError& error) {
+    const std::error_code code = error.code();
+    if (code != std::errc::permission_denied && code != std::errc::read_only_file_system &&
+        code != std::errc::operation_not_permitted) {
+      throw;
+    }
+  }
+  auto file = files_.open_file_at(layout, kLockFile);
+  if (!file) return std::nullopt;
+  return checked_file(std::move(*file), layout_path(kLockFile));
+}
+
+std::string CacheRoot::read_all(const FileHandle& file, std::size_t bytes) const {
+  std::string content(bytes, '\0');
+  std::size_t done = 0;
+  while (done < content.size()) {
+    const std::size_t more = files_.read_some(file, content.data() + done, content.size() - done);
+    if (more == 0) break;
+    done += more;
+  }
+  content.resize(done);  // shorter only if the file is
+  return content;
+}
+
+std::optional<std::string> CacheRoot::read_file(const FileHandle& layout, const std::string& name,
+                                                std::size_t most_bytes) const {
+  auto opened = files_.open_file_at(layout, name);
+  if (!opened) return std::nullopt;
+  const FileHandle file = checked_file(std::move(*opened), layout_path(name));
+  const std::uint64_t bytes = files_.info(file).size_bytes;
+  if (bytes > most_bytes) return std::nullopt;
+  return read_all(file, bytes);
+}
+
+void CacheRoot::write_file(const FileHandle& directory, const std::string& name,
+                           std::string_view bytes, bool sync) const {
+  write_atomically(files_, directory, name, bytes, file_mode(), {options_.shared, sync});
+}
+
+std::optional<std::chrono::sys_seconds> CacheRoot::read_stamp(const FileHandle& shard,
+                                                              const std::string& file_name) const {
+  const auto file = files_.open_file_at(shard, file_name);
+  if (!file) return std::nullopt;
+  return stamp_of(read_all(*file, kHeaderBytes));
+}
+
+void CacheRoot::write_stamp(const FileHandle& shard, const std::string& file_name,
+                            std::chrono::sys_seconds used) const {
+  const auto file = files_.open_for_update_at(shard, file_name);
+  // The file may have been replaced since it was read, by another version of ktjit even.
+  if (!file || !stamp_of(read_all(*file, kHeaderBytes))) return;
+  files_.write_at(*file, kStampAt, encode_stamp(used));
 }
 
 std::optional<EntryFile> CacheRoot::read_entry(const FileHandle& shard,
                                                const EntryName& name) const {
   try {
-    return try_read_entry(shard, name);
+    return once_more_if_stale([&] { return try_read_entry(shard, name); });
   } catch (const FileError& error) {
     const bool is_link = error.code() == std::errc::too_many_symbolic_link_levels;
     const auto reason = is_link ? RejectReason::kNotAFile : RejectReason::kReadFailed;
@@ -113,17 +219,7 @@ std::optional<EntryFile> CacheRoot::try_read_entry(const FileHandle& shard,
     return rejected(RejectReason::kBadSizes,
                     fmt::format("'{}' has {} bytes", entry_path(name), info.size_bytes));
   }
-  EntryFile result;
-  result.bytes.resize(info.size_bytes);
-  std::size_t done = 0;
-  while (done < result.bytes.size()) {
-    const std::size_t more =
-        files_.read_some(*file, result.bytes.data() + done, result.bytes.size() - done);
-    if (more == 0) break;
-    done += more;
-  }
-  result.bytes.resize(done);  // shorter only if the file was cut meanwhile: the decoder says so
-  return result;
+  return EntryFile{read_all(*file, info.size_bytes), std::nullopt, {}};
 }
 
 }  // namespace ktjit::cache

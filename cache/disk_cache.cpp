@@ -1,11 +1,15 @@
 #include "cache/disk_cache.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <exception>
 #include <fmt/format.h>
+#include <thread>
+#include <unistd.h>
 
-#include "cache/atomic_file.h"
 #include "cache/entry_name.h"
+#include "cache/interrupted.h"
+#include "cache/stamp.h"
 #include "cache/trust.h"
 
 namespace ktjit::cache {
@@ -22,8 +26,25 @@ std::string_view cure_for(std::error_code code) {
       code == std::errc::operation_not_permitted || code == std::errc::not_a_directory) {
     return "choose a cache folder that you can write to";
   }
+  if (code == std::errc::no_lock_available || code == std::errc::function_not_supported ||
+      code == std::errc::operation_not_supported) {
+    return "choose a cache folder on a file system with locks";
+  }
   return "check the folder, or choose another";
 }
+
+// The pause between two tries for a lock, of which the longest bounds how late a waiter notices.
+class Pause {
+ public:
+  void sleep() {
+    std::this_thread::sleep_for(next_);
+    next_ = std::min(next_ * 3 / 2, kLongest);
+  }
+
+ private:
+  static constexpr std::chrono::microseconds kLongest{10000};
+  std::chrono::microseconds next_{1000};
+};
 
 }  // namespace
 
@@ -32,13 +53,51 @@ DiskCache::DiskCache(DiskCacheOptions options)
       warnings_(std::move(options.log)),
       packs_(files_, options.read_only,
              [this](const std::string& pack, std::optional<RejectReason> reason,
-                    const std::string& detail) { report_pack(pack, reason, detail); }) {
-  if (options.writable) {
-    roots_.push_back({CacheRoot(files_, std::move(*options.writable)), /*read_only=*/false});
+                    const std::string& detail) { report_pack(pack, reason, detail); }),
+      roots_([&] {
+        std::vector<Root> roots;
+        if (options.writable) {
+          roots.push_back({CacheRoot(files_, std::move(*options.writable)), /*read_only=*/false});
+        }
+        for (RootOptions& root : options.read_only) {
+          roots.push_back({CacheRoot(files_, std::move(root)), /*read_only=*/true});
+        }
+        return roots;
+      }()),
+      lock_time_limit_(options.lock_time_limit),
+      ledger_(writable_root()),
+      process_(::getpid()) {
+  const bool is_limited = options.max_bytes && *options.max_bytes > 0;
+  if (const CacheRoot* root = writable_root()) {
+    upkeep_.reset(new Upkeep{UseLocks(*root),
+                             Sweeper(*root, is_limited ? *options.max_bytes : kNoSizeLimit)});
   }
-  for (RootOptions& root : options.read_only) {
-    roots_.push_back({CacheRoot(files_, std::move(root)), /*read_only=*/true});
+}
+
+DiskCache::~DiskCache() {
+  // A forked child that never used the cache leaves everything to its parent.
+  if (!upkeep_ || process_ != ::getpid()) return;
+  const bool had_uses = upkeep_->uses.release();
+  const bool has_stored = stores_ > of_parent_.stores;
+  if (had_uses || has_stored) {
+    guarded(roots_.front(), [&] { count(upkeep_->sweeper.at_end(has_stored, locking())); });
   }
+  ledger_.write(stats() - of_parent_);
+}
+
+const CacheRoot* DiskCache::writable_root() const {
+  return roots_.empty() || roots_.front().read_only ? nullptr : &roots_.front().folder;
+}
+
+// To be called first by whatever counts.
+void DiskCache::note_process() {
+  const pid_t process = ::getpid();
+  if (process_ == process) return;
+  const std::lock_guard guard(fork_mutex_);
+  if (process_ == process) return;
+  of_parent_ = stats();
+  ledger_.forget_unwritten();
+  process_ = process;
 }
 
 void DiskCache::report_pack(const std::string& pack, std::optional<RejectReason> reason,
@@ -56,6 +115,11 @@ void DiskCache::warn(const Root& root, const std::string& reason, const std::str
                  fmt::format("kernel cache '{}': {}", root.folder.path(), problem));
 }
 
+void DiskCache::warn_of(const Root& root, std::error_code code, std::string_view what) {
+  warn(root, code.message(),
+       fmt::format("{}; kernels may be compiled again; {}", what, cure_for(code)));
+}
+
 // The border that no exception passes: true if `work` came to its end.
 template <typename Work>
 bool DiskCache::guarded(const Root& root, Work work) {
@@ -63,9 +127,7 @@ bool DiskCache::guarded(const Root& root, Work work) {
     work();
     return true;
   } catch (const FileError& error) {
-    warn(
-        root, error.code().message(),
-        fmt::format("{}; kernels may be compiled again; {}", error.what(), cure_for(error.code())));
+    warn_of(root, error.code(), error.what());
   } catch (const TrustError& error) {
     warn(root, "trust", fmt::format("not used: {}", error.what()));
   } catch (const std::exception& error) {
@@ -74,7 +136,8 @@ bool DiskCache::guarded(const Root& root, Work work) {
   return false;
 }
 
-void DiskCache::reject(const Root& root, RejectReason reason, const std::string& detail) {
+void DiskCache::reject(const Root& root, const Rejection& rejection) {
+  const auto& [reason, detail] = rejection;
   ++rejected_[static_cast<std::size_t>(reason)];
   warn(root, std::string(to_text(reason)),
        fmt::format("an entry was not used ({}): {}", to_text(reason), detail));
@@ -91,36 +154,139 @@ std::optional<FileHandle> DiskCache::open_shard(const Root& root, const std::str
   return root.folder.open_shard(*layout, shard);
 }
 
-std::optional<Entry> DiskCache::find_in(const Root& root, const HashedKey& key) {
+DiskCache::Lookup DiskCache::try_look_up(const Root& root, const HashedKey& key) {
   const EntryName name = name_of(key);
   const auto shard = open_shard(root, name.shard());
-  if (!shard) return std::nullopt;
+  if (!shard) return {};
   const auto file = root.folder.read_entry(*shard, name);
-  if (!file) return std::nullopt;
-  if (file->rejected) {
-    reject(root, *file->rejected, file->detail);
-    return std::nullopt;
-  }
+  if (!file) return {};
+  if (file->rejected) return {{}, Rejection{*file->rejected, file->detail}};
   auto entry = decode_entry_of(key.text, file->bytes);
   if (const auto* reason = std::get_if<RejectReason>(&entry)) {
-    reject(root, *reason, fmt::format("'{}'", root.folder.entry_path(name)));
-    return std::nullopt;
+    return {{}, Rejection{*reason, fmt::format("'{}'", root.folder.entry_path(name))}};
   }
-  return std::move(std::get<Entry>(entry));
+  mark_used(root, *shard, name, file->bytes);
+  return {std::move(std::get<Entry>(entry)), {}};
+}
+
+// Looks into one root. Counts nothing: the caller knows whether this look is the last.
+DiskCache::Lookup DiskCache::look_up(const Root& root, const HashedKey& key) {
+  Lookup result;
+  guarded(root, [&] {
+    result = once_more_if_stale([&] { return try_look_up(root, key); });
+    // A process that sets the stamp may have been half through.
+    const bool is_half_stamped =
+        result.rejection && result.rejection->reason == RejectReason::kBadStamp;
+    if (is_half_stamped) result = try_look_up(root, key);
+  });
+  return result;
+}
+
+// Looks into all roots.
+std::optional<Entry> DiskCache::find_hashed(const CacheKey& key, const HashedKey& hashed,
+                                            bool& was_rejected) {
+  for (const Root& root : roots_) {
+    Lookup found = look_up(root, hashed);
+    if (found.entry) return std::move(found.entry);
+    if (!found.rejection) continue;
+    was_rejected = true;
+    reject(root, *found.rejection);
+  }
+  return packs_.find(key, hashed);
 }
 
 std::optional<Entry> DiskCache::find(const CacheKey& key) {
+  note_process();
   std::optional<Entry> entry;
   if (!roots_.empty() || !packs_.empty()) {
-    const HashedKey hashed = key.hashed();
-    for (const Root& root : roots_) {
-      guarded(root, [&] { entry = find_in(root, hashed); });
-      if (entry) break;
-    }
-    if (!entry) entry = packs_.find(key, hashed);
+    bool was_rejected = false;
+    entry = find_hashed(key, key.hashed(), was_rejected);
   }
   ++(entry ? hits_ : misses_);
   return entry;
+}
+
+// Nothing if locks fail here: then there is one warning, and no further try.
+std::optional<bool> DiskCache::try_lock(LockHandle& handle, std::uint64_t byte) {
+  std::optional<bool> locked;
+  const bool works =
+      guarded(roots_.front(), [&] { locked = handle.try_lock(byte, LockKind::kExclusive); });
+  if (!works) locks_work_ = false;
+  return locked;
+}
+
+void DiskCache::claim(const HashedKey& key, bool was_rejected, const std::stop_token& stop,
+                      Claim& result) {
+  const Root& root = roots_.front();
+  std::optional<LockHandle> handle;
+  guarded(root, [&] {
+    const FileHandle layout = root.folder.make_layout();
+    handle.emplace(files_, root.folder.open_lock_file(layout));
+  });
+  if (!handle) return;
+
+  const auto start = std::chrono::steady_clock::now();
+  const std::uint64_t byte = make_lock_byte(key.artifact);
+  Pause pause;
+  for (bool waited = false;; waited = true) {
+    const auto locked = try_lock(*handle, byte);
+    if (!locked) return;
+    if (*locked) {
+      result.lock = HeldLock(std::move(*handle), byte);
+      break;
+    }
+    if (!waited) ++waits_;
+    // A damaged entry is there until the holder replaces it, so then only the lock tells.
+    if (waited && !was_rejected) result.entry = look_up(root, key).entry;
+    if (result.entry) return;
+    if (std::chrono::steady_clock::now() - start >= lock_time_limit_) {
+      warn(root, "lock time limit",
+           fmt::format("another process has been making a kernel for {} ms; this one makes it too",
+                       lock_time_limit_.count()));
+      return;
+    }
+    if (stop.stop_requested()) throw Interrupted();
+    pause.sleep();
+  }
+  // Somebody may have stored it between our look and our lock.
+  result.entry = look_up(root, key).entry;
+  if (result.entry) result.lock.release();
+}
+
+DiskCache::Claim DiskCache::find_or_claim(const CacheKey& key, const std::stop_token& stop) {
+  note_process();
+  Claim result;
+  if (!roots_.empty() || !packs_.empty()) {
+    const HashedKey hashed = key.hashed();
+    bool was_rejected = false;
+    result.entry = find_hashed(key, hashed, was_rejected);
+    if (!result.entry && upkeep_ && locks_work_) claim(hashed, was_rejected, stop, result);
+  }
+  ++(result.entry ? hits_ : misses_);
+  return result;
+}
+
+// Keeps the entry from being evicted while this process lives.
+void DiskCache::hold(const Digest& artifact) {
+  if (!locks_work_) return;
+  if (!guarded(roots_.front(), [&] { upkeep_->uses.add(artifact); })) locks_work_ = false;
+}
+
+// Says on disk that the entry in `file` is used now.
+void DiskCache::mark_used(const Root& root, const FileHandle& shard, const EntryName& name,
+                          std::string_view file) {
+  if (root.read_only) return;
+  hold(name.artifact);
+  const auto now = std::chrono::floor<std::chrono::seconds>(files_.now());
+  const auto used = stamp_of(file);
+  // Also if it lies in the future, where a wrong clock put it.
+  const bool is_fresh = used && std::chrono::abs(now - *used) <= kStampLifetime;
+  if (is_fresh) return;
+  try {
+    root.folder.write_stamp(shard, name.file_name(), now);
+  } catch (const FileError&) {
+    // Who may only read the root leaves the stamps to the others.
+  }
 }
 
 void DiskCache::find_by_request_in(const Root& root, const Digest& request,
@@ -133,19 +299,21 @@ void DiskCache::find_by_request_in(const Root& root, const Digest& request,
     const auto file = root.folder.read_entry(*shard, *name);
     if (!file) continue;  // removed since it was listed
     if (file->rejected) {
-      reject(root, *file->rejected, file->detail);
+      reject(root, {*file->rejected, file->detail});
       continue;
     }
     auto stored = decode_stored(*name, file->bytes);
     if (const auto* reason = std::get_if<RejectReason>(&stored)) {
-      reject(root, *reason, fmt::format("'{}'", root.folder.entry_path(*name)));
+      reject(root, {*reason, fmt::format("'{}'", root.folder.entry_path(*name))});
       continue;
     }
+    mark_used(root, *shard, *name, file->bytes);
     out.push_back(std::move(std::get<StoredEntry>(stored)));
   }
 }
 
 std::vector<StoredEntry> DiskCache::find_by_request(const KeyFields& request) {
+  note_process();
   std::vector<StoredEntry> found;
   const Digest digest = request_digest_of(request);
   for (const Root& root : roots_) {
@@ -157,17 +325,34 @@ std::vector<StoredEntry> DiskCache::find_by_request(const KeyFields& request) {
   return found;
 }
 
-void DiskCache::store(const CacheKey& key, const Entry& entry) {
-  if (roots_.empty() || roots_.front().read_only) return;
+void DiskCache::store(const CacheKey& key, const Entry& entry, HeldLock lock) {
+  if (!upkeep_) return;
+  note_process();
   const Root& root = roots_.front();
+  std::uint64_t file_bytes = 0;
   const bool done = guarded(root, [&] {
     const HashedKey hashed = key.hashed();
     const EntryName name = name_of(hashed);
-    const std::string file = encode_entry(hashed.text, entry);
+    const auto now = std::chrono::floor<std::chrono::seconds>(files_.now());
+    const std::string file = encode_entry(hashed.text, entry, now);
     const FileHandle shard = root.folder.make_shard(name.shard());
-    write_atomically(files_, shard, name.file_name(), file, root.folder.file_mode());
+    hold(name.artifact);  // before others can see it, and evict it
+    root.folder.write_file(shard, name.file_name(), file, /*sync=*/true);
+    file_bytes = file.size();
   });
+  lock.release();
   ++(done ? stores_ : failed_stores_);
+  if (!done) return;
+  guarded(root, [&] { count(upkeep_->sweeper.after_store(file_bytes, locking())); });
+}
+
+void DiskCache::count(const std::optional<Eviction>& eviction) {
+  if (!eviction) return;
+  evicted_entries_ += eviction->entries;
+  evicted_bytes_ += eviction->bytes;
+  if (eviction->problem.empty()) return;
+  warn_of(roots_.front(), eviction->problem_code,
+          fmt::format("the folder may grow over its limit: {}", eviction->problem));
 }
 
 void DiskCache::discard(const CacheKey& key) {
@@ -182,7 +367,15 @@ void DiskCache::discard(const CacheKey& key) {
 }
 
 DiskCacheStats DiskCache::stats() const {
-  DiskCacheStats stats{hits_, misses_, stores_, failed_stores_, {}};
+  DiskCacheStats stats;
+  stats.hits = hits_;
+  stats.misses = misses_;
+  stats.stores = stores_;
+  stats.failed_stores = failed_stores_;
+  stats.makes = makes_;
+  stats.waits = waits_;
+  stats.evicted_entries = evicted_entries_;
+  stats.evicted_bytes = evicted_bytes_;
   for (std::size_t i = 0; i < kRejectReasons; ++i) stats.rejected[i] = rejected_[i];
   return stats;
 }

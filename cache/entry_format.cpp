@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cache/digest.h"
+#include "cache/stamp.h"
 #include "core/error.h"
 
 namespace ktjit::cache {
@@ -10,15 +11,15 @@ namespace {
 
 // Header, all numbers little-endian. Offsets and sizes in bytes.
 constexpr std::string_view kMagic("\x89KTJIT\r\n", 8);  // as PNG's: shows text-mode transfers
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kVersionAt = 8;         // u32
 constexpr std::size_t kReservedAt = 12;       // u32, 0
 constexpr std::size_t kFileBytesAt = 16;      // u64, the whole file
 constexpr std::size_t kKeyBytesAt = 24;       // u64
 constexpr std::size_t kManifestBytesAt = 32;  // u64
 constexpr std::size_t kBlobBytesAt = 40;      // u64
-constexpr std::size_t kChecksumAt = 48;       // 16 bytes: every byte before and after it
-constexpr std::size_t kHeaderBytes = 64;
+constexpr std::size_t kChecksumAt = 48;       // 16 bytes: every byte before, and after the header
+static_assert(kStampAt == kChecksumAt + 16 && kHeaderBytes == kStampAt + kStampBytes);
 
 constexpr std::string_view kBlobs = "blobs";  // heading of the blobs' field list
 
@@ -62,6 +63,7 @@ std::variant<Parts, RejectReason> split(std::string_view file) {
   const Digest stored{get<std::uint64_t>(file, kChecksumAt + 8),
                       get<std::uint64_t>(file, kChecksumAt)};
   if (stored != checksum_of(file)) return RejectReason::kBadChecksum;
+  if (!decode_stamp(file.substr(kStampAt, kStampBytes))) return RejectReason::kBadStamp;
   file.remove_prefix(kHeaderBytes);
   return Parts{file.substr(0, key_bytes), file.substr(key_bytes, manifest_bytes),
                file.substr(key_bytes + manifest_bytes)};
@@ -80,7 +82,8 @@ std::variant<Entry, RejectReason> read_entry(const Parts& parts) {
 
 }  // namespace
 
-std::string encode_entry(std::string_view key_text, const Entry& entry) {
+std::string encode_entry(std::string_view key_text, const Entry& entry,
+                         std::chrono::sys_seconds used) {
   KTJIT_CHECK(entry.manifest.is_object());
   // Compilers' logs are not always UTF-8; JSON has to be.
   const std::string manifest =
@@ -104,7 +107,14 @@ std::string encode_entry(std::string_view key_text, const Entry& entry) {
   const Digest checksum = checksum_of(file);
   put<std::uint64_t>(checksum.low, kChecksumAt, file);
   put<std::uint64_t>(checksum.high, kChecksumAt + 8, file);
+  file.replace(kStampAt, kStampBytes, encode_stamp(used));
   return file;
+}
+
+std::optional<std::chrono::sys_seconds> stamp_of(std::string_view file) {
+  if (file.size() < kHeaderBytes || !file.starts_with(kMagic)) return std::nullopt;
+  if (get<std::uint32_t>(file, kVersionAt) != kVersion) return std::nullopt;
+  return decode_stamp(file.substr(kStampAt, kStampBytes));
 }
 
 std::variant<DecodedEntry, RejectReason> decode_entry(std::string_view file) {

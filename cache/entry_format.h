@@ -1,8 +1,10 @@
 // One cache entry as a value, and its form as a file. FORMAT.md has the bytes.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -23,10 +25,20 @@ struct Entry {
 /// A larger file is no entry of ours; reading stops there instead of filling the memory.
 inline constexpr std::size_t kMaxEntryBytes = std::size_t{1} << 30;
 
-/// The file for `entry`, stored under the key whose hashed text is `key_text`.
+/// Where the stamp (stamp.h) lies in every entry's file, and how much of a file holds all of the
+/// header.
+inline constexpr std::size_t kStampAt = 64;
+inline constexpr std::size_t kHeaderBytes = 72;
+
+/// The file for `entry`, stored under the key whose hashed text is `key_text`, last used at `used`.
 ///
 /// Errors:  InternalError if the manifest is no object, or the file would be over kMaxEntryBytes.
-std::string encode_entry(std::string_view key_text, const Entry& entry);
+std::string encode_entry(std::string_view key_text, const Entry& entry,
+                         std::chrono::sys_seconds used = {});
+
+/// When the entry was last used, from its file or the first kHeaderBytes of it; nothing if they are
+/// not an entry's, or the stamp is damaged.
+std::optional<std::chrono::sys_seconds> stamp_of(std::string_view file);
 
 /// A file's content after every check that needs no key.
 struct DecodedEntry {

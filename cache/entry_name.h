@@ -13,6 +13,11 @@ namespace ktjit::cache {
 /// The folder of this layout below a root. Another layout gets another name.
 inline constexpr const char* kLayoutFolder = "v1";
 
+/// Files in that folder beside the shards: what processes lock (byte_lock.h), and what they remember
+/// (ledger.h).
+inline constexpr const char* kLockFile = "lock";
+inline constexpr const char* kLedgerFile = "ledger";
+
 struct EntryName {
   Digest request;
   Digest artifact;

@@ -5,6 +5,7 @@
 // else is a FileError, which stays inside this folder.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -42,6 +43,8 @@ struct FileInfo {
   std::chrono::system_clock::time_point modified;
 };
 
+enum class LockKind { kShared, kExclusive };
+
 class FileSystem;
 
 /// An open file or folder; closes itself.
@@ -58,6 +61,9 @@ class FileHandle {
   ~FileHandle();
 
   int descriptor() const { return descriptor_; }
+
+  /// Gives the descriptor up without closing it.
+  int release() { return std::exchange(descriptor_, -1); }
 
  private:
   FileSystem* owner_;
@@ -88,7 +94,10 @@ class FileSystem {
   /// Opens for reading. Nothing if it is absent; a FileError with ELOOP if it is a link.
   virtual std::optional<FileHandle> open_file_at(const FileHandle& dir,
                                                  const std::string& name) = 0;
-  /// Opens a new file for writing. Nothing if the name is taken.
+  /// Opens for reading and writing in place. Otherwise as `open_file_at`.
+  virtual std::optional<FileHandle> open_for_update_at(const FileHandle& dir,
+                                                       const std::string& name) = 0;
+  /// Opens a new file for reading and writing. Nothing if the name is taken.
   virtual std::optional<FileHandle> create_file_at(const FileHandle& dir, const std::string& name,
                                                    std::uint32_t mode) = 0;
   /// Opens whatever has this path for reading; links are followed. Nothing if it is absent.
@@ -100,8 +109,19 @@ class FileSystem {
   virtual std::size_t read_some(const FileHandle& file, char* to, std::size_t bytes) = 0;
   /// Writes at least one of `bytes`; returns how many.
   virtual std::size_t write_some(const FileHandle& file, std::string_view bytes) = 0;
+  /// Writes all of `bytes` at `offset`, over what is there.
+  virtual void write_at(const FileHandle& file, std::uint64_t offset, std::string_view bytes) = 0;
   virtual void sync(const FileHandle& file) = 0;
+  /// Sets the permission bits, whatever the umask.
+  virtual void set_mode(const FileHandle& file, std::uint32_t mode) = 0;
   virtual void close(int descriptor) noexcept = 0;
+
+  // Locks of byte ranges, of an open file description each: they exclude other descriptions, in
+  // this process too, and end with the last descriptor of theirs. Bytes need not be in the file.
+  /// False if another description has a lock in the way. `bytes` 0: to the end of all offsets.
+  virtual bool try_lock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes,
+                        LockKind kind) = 0;
+  virtual void unlock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes) = 0;
 
   // Names.
   virtual FileInfo info(const FileHandle& file) = 0;
@@ -117,5 +137,17 @@ class FileSystem {
   virtual std::uint32_t user() = 0;
   virtual std::chrono::system_clock::time_point now() = 0;
 };
+
+/// Does `work` again if it failed with ESTALE: what a network file system says of a file or folder
+/// that was replaced while it was open.
+template <typename Work>
+auto once_more_if_stale(Work work) {
+  try {
+    return work();
+  } catch (const FileError& error) {
+    if (error.code().value() != ESTALE) throw;
+  }
+  return work();
+}
 
 }  // namespace ktjit::cache

@@ -4,8 +4,6 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string_view>
@@ -56,10 +54,12 @@ class KernelCache {
   /// How long the work of this name took of late, in milliseconds: a mean in which later runs
   /// count more, of this process and the ones before it that used the writable root. Nothing if it
   /// is not known.
-  std::optional<double> remembered_cost_ms(std::string_view name);
+  std::optional<double> remembered_cost_ms(std::string_view name) {
+    return disk_.ledger().cost_ms(name);
+  }
 
   /// Adds one run to the mean of `name`. Written to the root when the cache is destroyed.
-  void remember_cost(std::string_view name, double ms);
+  void remember_cost(std::string_view name, double ms) { disk_.ledger().remember(name, ms); }
 
   DiskCache& disk() { return disk_; }
   KernelCacheStats stats() const;
@@ -69,8 +69,6 @@ class KernelCache {
   DiskCache disk_;
   std::atomic<std::uint64_t> from_memory_{0};
   std::atomic<std::uint64_t> made_{0};
-  std::mutex costs_mutex_;
-  std::map<std::string, double, std::less<>> costs_ms_;
 };
 
 }  // namespace ktjit::cache

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "cache/atomic_file.h"
+#include "cache/ledger.h"
 #include "cache/trust.h"
 #include "core/error.h"
 
@@ -61,7 +62,11 @@ void Maintenance::scan(const Visit& visit) {
       if (shard) scan_shard(*shard, name, visit);
     } else {
       const auto path = root_path / kLayoutFolder / name;
-      visit(*layout, {ItemKind::kStranger, "", name, path.string(), {}});
+      const bool is_beside = name == kLockFile || name == kLedgerFile;
+      const auto kind = is_beside                 ? ItemKind::kBesideEntries
+                        : is_temporary_name(name) ? ItemKind::kTemporary
+                                                  : ItemKind::kStranger;
+      visit(*layout, {kind, "", name, path.string(), {}});
     }
   }
 }
@@ -101,6 +106,7 @@ void Maintenance::visit_if(const Wanted& wanted,
     entry.size_bytes = info->size_bytes;
     entry.allocated_bytes = info->allocated_bytes;
     entry.modified = info->modified;
+    entry.used = stamp_of(file->bytes);
     check_into(entry, *file);
     work(std::move(entry));
   };
@@ -131,6 +137,7 @@ std::vector<ListedEntry> Maintenance::list() {
     entry.size_bytes = checked.size_bytes;
     entry.allocated_bytes = checked.allocated_bytes;
     entry.modified = checked.modified;
+    entry.used = checked.used;
     entry.rejected = checked.rejected;
     if (!checked.stored) return;
     entry.manifest = std::move(checked.stored->entry.manifest);
@@ -158,6 +165,8 @@ void Maintenance::count_folder(RootStats& stats) {
         break;
       case ItemKind::kStranger:
         ++stats.strangers;
+        break;
+      case ItemKind::kBesideEntries:
         break;
     }
   });
@@ -218,6 +227,37 @@ VerifyReport Maintenance::verify() {
   return report;
 }
 
+DiskCacheStats Maintenance::counters() {
+  DiskCacheStats counters;
+  guarded([&] {
+    if (!try_open_pack()) counters = read_ledger(root_).statistics;
+  });
+  return counters;
+}
+
+Eviction Maintenance::prune(std::uint64_t most_bytes) {
+  Eviction eviction;
+  guarded([&] {
+    try {
+      eviction = evict_to(root_, most_bytes, Locking::kWorks);
+    } catch (const FileError&) {
+      // Perhaps no locks here; what else is wrong, this finds again.
+      eviction = evict_to(root_, most_bytes, Locking::kFails);
+    }
+  });
+  return eviction;
+}
+
+// True if a living process uses the root. Its locks would be worth nothing without the file.
+bool Maintenance::is_locked(const FileHandle& layout) {
+  try {
+    const FileHandle file = root_.open_lock_file(layout);
+    return !files_.try_lock(file, 0, /*to the end*/ 0, LockKind::kExclusive);
+  } catch (const FileError&) {
+    return false;  // no locks here: nobody holds one
+  }
+}
+
 void Maintenance::clear_item(const FileHandle& directory, const Item& item, ClearReport& report) {
   const auto info = files_.info_at(directory, item.file_name);
   if (!info) return;
@@ -228,13 +268,15 @@ void Maintenance::clear_item(const FileHandle& directory, const Item& item, Clea
   }
   const bool temporary = item.kind == ItemKind::kTemporary;
   if (temporary && files_.now() - info->modified < kTemporaryLifetime) return;  // being written
+  if (item.file_name == kLockFile && item.shard.empty() && is_locked(directory)) return;
   try {
     if (!files_.remove_file_at(directory, item.file_name)) return;
   } catch (const FileError& error) {
     report.kept.push_back(fmt::format("{} ({})", item.path, error.what()));
     return;
   }
-  ++(temporary ? report.temporaries : report.entries);
+  if (item.kind == ItemKind::kEntry) ++report.entries;
+  if (temporary) ++report.temporaries;
   report.allocated_bytes += info->allocated_bytes;
 }
 

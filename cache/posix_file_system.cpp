@@ -38,6 +38,14 @@ bool make_directory_or_taken(int at, const std::string& name, std::uint32_t mode
   fail("make folder", name, errno);
 }
 
+struct flock to_range(std::uint64_t offset, std::uint64_t bytes) {
+  struct flock range{};  // l_pid has to be 0 for locks of descriptions
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(offset);
+  range.l_len = static_cast<off_t>(bytes);
+  return range;
+}
+
 FileInfo to_info(const struct stat& status) {
   FileInfo info;
   if (S_ISREG(status.st_mode)) info.kind = FileKind::kFile;
@@ -108,12 +116,17 @@ std::optional<FileHandle> PosixFileSystem::open_file_at(const FileHandle& dir,
   return open_or_absent(*this, dir.descriptor(), name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 }
 
+std::optional<FileHandle> PosixFileSystem::open_for_update_at(const FileHandle& dir,
+                                                              const std::string& name) {
+  return open_or_absent(*this, dir.descriptor(), name, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+}
+
 std::optional<FileHandle> PosixFileSystem::create_file_at(const FileHandle& dir,
                                                           const std::string& name,
                                                           std::uint32_t mode) {
   const int descriptor = retry([&] {
     return ::openat(dir.descriptor(), name.c_str(),
-                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+                    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
   });
   if (descriptor >= 0) return FileHandle(*this, descriptor);
   if (errno == EEXIST) return std::nullopt;
@@ -145,6 +158,19 @@ std::size_t PosixFileSystem::write_some(const FileHandle& file, std::string_view
   return static_cast<std::size_t>(done);
 }
 
+void PosixFileSystem::write_at(const FileHandle& file, std::uint64_t offset,
+                               std::string_view bytes) {
+  while (!bytes.empty()) {
+    const auto done = retry([&] {
+      return ::pwrite(file.descriptor(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    });
+    if (done < 0) fail("write", "in place", errno);
+    if (done == 0) fail("write", "in place", EIO);
+    offset += static_cast<std::uint64_t>(done);
+    bytes.remove_prefix(static_cast<std::size_t>(done));
+  }
+}
+
 void PosixFileSystem::sync(const FileHandle& file) {
   // EINVAL: a file system that has no such call. The checksum covers what a power cut then leaves.
   if (retry([&] { return ::fsync(file.descriptor()); }) != 0 && errno != EINVAL) {
@@ -152,7 +178,28 @@ void PosixFileSystem::sync(const FileHandle& file) {
   }
 }
 
+void PosixFileSystem::set_mode(const FileHandle& file, std::uint32_t mode) {
+  if (::fchmod(file.descriptor(), mode) != 0) fail("set permissions", "of a new file", errno);
+}
+
 void PosixFileSystem::close(int descriptor) noexcept { ::close(descriptor); }
+
+bool PosixFileSystem::try_lock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes,
+                               LockKind kind) {
+  struct flock range = to_range(offset, bytes);
+  range.l_type = kind == LockKind::kExclusive ? F_WRLCK : F_RDLCK;
+  if (retry([&] { return ::fcntl(file.descriptor(), F_OFD_SETLK, &range); }) == 0) return true;
+  if (errno == EAGAIN || errno == EACCES) return false;
+  fail("lock", "a file", errno);
+}
+
+void PosixFileSystem::unlock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes) {
+  struct flock range = to_range(offset, bytes);
+  range.l_type = F_UNLCK;
+  if (retry([&] { return ::fcntl(file.descriptor(), F_OFD_SETLK, &range); }) != 0) {
+    fail("unlock", "a file", errno);
+  }
+}
 
 FileInfo PosixFileSystem::info(const FileHandle& file) {
   struct stat status;

@@ -17,6 +17,8 @@ class PosixFileSystem : public FileSystem {
   bool is_writable(const FileHandle& dir) override;
 
   std::optional<FileHandle> open_file_at(const FileHandle& dir, const std::string& name) override;
+  std::optional<FileHandle> open_for_update_at(const FileHandle& dir,
+                                               const std::string& name) override;
   std::optional<FileHandle> create_file_at(const FileHandle& dir, const std::string& name,
                                            std::uint32_t mode) override;
   std::optional<FileHandle> open_file(const std::string& path) override;
@@ -24,8 +26,14 @@ class PosixFileSystem : public FileSystem {
                       std::uint64_t offset) override;
   std::size_t read_some(const FileHandle& file, char* to, std::size_t bytes) override;
   std::size_t write_some(const FileHandle& file, std::string_view bytes) override;
+  void write_at(const FileHandle& file, std::uint64_t offset, std::string_view bytes) override;
   void sync(const FileHandle& file) override;
+  void set_mode(const FileHandle& file, std::uint32_t mode) override;
   void close(int descriptor) noexcept override;
+
+  bool try_lock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes,
+                LockKind kind) override;
+  void unlock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes) override;
 
   FileInfo info(const FileHandle& file) override;
   std::optional<FileInfo> info_at(const FileHandle& dir, const std::string& name) override;

@@ -14,6 +14,8 @@ std::string_view to_text(RejectReason reason) {
       return "sizes do not add up";
     case RejectReason::kBadChecksum:
       return "bad checksum";
+    case RejectReason::kBadStamp:
+      return "bad time stamp";
     case RejectReason::kBadKey:
       return "unreadable key";
     case RejectReason::kBadManifest:

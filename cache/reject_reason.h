@@ -13,6 +13,7 @@ enum class RejectReason {
   kWrongVersion,  // another version of the format
   kBadSizes,      // the sizes in the header don't add up to the file's
   kBadChecksum,   // some byte is not what was written
+  kBadStamp,      // the time of last use is damaged, though the checksum, which skips it, holds
   kBadKey,        // the key can't be read, though the checksum holds
   kBadManifest,   // the manifest is no JSON object, though the checksum holds
   kBadBlobs,      // the blobs can't be read, though the checksum holds
@@ -23,7 +24,7 @@ enum class RejectReason {
   kReadFailed,  // says nothing about the entry: nothing is removed, nothing rewritten because of it
 };
 
-inline constexpr std::size_t kRejectReasons = 12;
+inline constexpr std::size_t kRejectReasons = 13;
 
 /// The reason in words, e.g. "bad checksum".
 std::string_view to_text(RejectReason reason);

@@ -65,6 +65,11 @@ class FaultyFileSystem : public PosixFileSystem {
     step("open_file_at");
     return PosixFileSystem::open_file_at(dir, name);
   }
+  std::optional<FileHandle> open_for_update_at(const FileHandle& dir,
+                                               const std::string& name) override {
+    step("open_for_update_at");
+    return PosixFileSystem::open_for_update_at(dir, name);
+  }
   std::optional<FileHandle> create_file_at(const FileHandle& dir, const std::string& name,
                                            std::uint32_t mode) override {
     step("create_file_at");
@@ -86,6 +91,23 @@ class FaultyFileSystem : public PosixFileSystem {
   std::size_t write_some(const FileHandle& file, std::string_view bytes) override {
     step("write_some");
     return PosixFileSystem::write_some(file, bytes.substr(0, most_bytes));
+  }
+  void write_at(const FileHandle& file, std::uint64_t offset, std::string_view bytes) override {
+    step("write_at");
+    PosixFileSystem::write_at(file, offset, bytes);
+  }
+  void set_mode(const FileHandle& file, std::uint32_t mode) override {
+    step("set_mode");
+    PosixFileSystem::set_mode(file, mode);
+  }
+  bool try_lock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes,
+                LockKind kind) override {
+    step("try_lock");
+    return PosixFileSystem::try_lock(file, offset, bytes, kind);
+  }
+  void unlock(const FileHandle& file, std::uint64_t offset, std::uint64_t bytes) override {
+    step("unlock");
+    PosixFileSystem::unlock(file, offset, bytes);
   }
   void sync(const FileHandle& file) override {
     step("sync");
