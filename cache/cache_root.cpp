@@ -13,7 +13,7 @@ namespace ktjit::cache {
 namespace {
 
 EntryFile rejected(RejectReason reason, std::string detail) {
-  return EntryFile{{}, reason, std::move(detail)};
+  return EntryFile{{}, reason, std::move(detail), {}};
 }
 
 std::string join(const std::string& folder, const std::string& name) {
@@ -124,7 +124,7 @@ FileHandle CacheRoot::checked_file(FileHandle file, const std::string& path) con
   return file;
 }
 
-FileHandle CacheRoot::open_lock_file(const FileHandle& layout) const {
+FileHandle CacheRoot::open_or_make_lock_file(const FileHandle& layout) const {
   auto file = files_.open_for_update_at(layout, kLockFile);
   if (!file) {
     file = files_.create_file_at(layout, kLockFile, file_mode());
@@ -132,20 +132,25 @@ FileHandle CacheRoot::open_lock_file(const FileHandle& layout) const {
   }
   if (!file) file = files_.open_for_update_at(layout, kLockFile);  // another process was first
   if (!file) throw FileError("open " + layout_path(kLockFile), ENOENT);
-  return checked_file(std::move(*file), layout_path(kLockFile));
+  return std::move(*file);
+}
+
+FileHandle CacheRoot::open_lock_file(const FileHandle& layout) const {
+  return checked_file(open_or_make_lock_file(layout), layout_path(kLockFile));
 }
 
 std::optional<FileHandle> CacheRoot::try_open_lock_file(const FileHandle& layout) const {
+  std::optional<FileHandle> file;
   try {
-    return open_lock_file(layout);
+    file = open_or_make_lock_file(layout);
   } catch (const FileError& error) {
     const std::error_code code = error.code();
-    if (code != std::errc::permission_denied && code != std::errc::read_only_file_system &&
-        code != std::errc::operation_not_permitted) {
-      throw;
-    }
+    const bool is_forbidden = code == std::errc::permission_denied ||
+                              code == std::errc::read_only_file_system ||
+                              code == std::errc::operation_not_permitted;
+    if (!is_forbidden) throw;
+    file = files_.open_file_at(layout, kLockFile);
   }
-  auto file = files_.open_file_at(layout, kLockFile);
   if (!file) return std::nullopt;
   return checked_file(std::move(*file), layout_path(kLockFile));
 }
@@ -199,7 +204,8 @@ std::optional<EntryFile> CacheRoot::read_entry(const FileHandle& shard,
   } catch (const FileError& error) {
     const bool is_link = error.code() == std::errc::too_many_symbolic_link_levels;
     const auto reason = is_link ? RejectReason::kNotAFile : RejectReason::kReadFailed;
-    return rejected(reason, fmt::format("'{}': {}", entry_path(name), error.what()));
+    return EntryFile{
+        {}, reason, fmt::format("'{}': {}", entry_path(name), error.what()), error.code()};
   }
 }
 
@@ -219,7 +225,7 @@ std::optional<EntryFile> CacheRoot::try_read_entry(const FileHandle& shard,
     return rejected(RejectReason::kBadSizes,
                     fmt::format("'{}' has {} bytes", entry_path(name), info.size_bytes));
   }
-  return EntryFile{read_all(*file, info.size_bytes), std::nullopt, {}};
+  return EntryFile{read_all(*file, info.size_bytes), std::nullopt, {}, {}};
 }
 
 }  // namespace ktjit::cache

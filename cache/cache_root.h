@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "cache/digest.h"
 #include "cache/entry_name.h"
@@ -25,7 +26,8 @@ struct RootOptions {
 struct EntryFile {
   std::string bytes;
   std::optional<RejectReason> rejected;
-  std::string detail;  ///< for a warning, with the cure; only if rejected
+  std::string detail;    ///< for a warning, with the cure; only if rejected
+  std::error_code code;  ///< of kReadFailed
 };
 
 /// Errors:  FileError, TrustError from every function that does not say otherwise.
@@ -88,6 +90,7 @@ class CacheRoot {
   void make_directory(const std::string& path) const;
   void make_with_parents(const std::string& path) const;
   void check_trust(const std::string& path, const FileHandle& directory) const;
+  FileHandle open_or_make_lock_file(const FileHandle& layout) const;
   std::string layout_path(const std::string& name) const;
   FileHandle checked_file(FileHandle file, const std::string& path) const;
   std::string read_all(const FileHandle& file, std::size_t bytes) const;

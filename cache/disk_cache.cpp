@@ -137,9 +137,10 @@ bool DiskCache::guarded(const Root& root, Work work) {
 }
 
 void DiskCache::reject(const Root& root, const Rejection& rejection) {
-  const auto& [reason, detail] = rejection;
+  const auto& [reason, detail, code] = rejection;
   ++rejected_[static_cast<std::size_t>(reason)];
-  warn(root, std::string(to_text(reason)),
+  // A disk that fails in all it does is one trouble.
+  warn(root, code ? code.message() : std::string(to_text(reason)),
        fmt::format("an entry was not used ({}): {}", to_text(reason), detail));
 }
 
@@ -160,10 +161,10 @@ DiskCache::Lookup DiskCache::try_look_up(const Root& root, const HashedKey& key)
   if (!shard) return {};
   const auto file = root.folder.read_entry(*shard, name);
   if (!file) return {};
-  if (file->rejected) return {{}, Rejection{*file->rejected, file->detail}};
+  if (file->rejected) return {{}, Rejection{*file->rejected, file->detail, file->code}};
   auto entry = decode_entry_of(key.text, file->bytes);
   if (const auto* reason = std::get_if<RejectReason>(&entry)) {
-    return {{}, Rejection{*reason, fmt::format("'{}'", root.folder.entry_path(name))}};
+    return {{}, Rejection{*reason, fmt::format("'{}'", root.folder.entry_path(name)), {}}};
   }
   mark_used(root, *shard, name, file->bytes);
   return {std::move(std::get<Entry>(entry)), {}};
@@ -299,12 +300,12 @@ void DiskCache::find_by_request_in(const Root& root, const Digest& request,
     const auto file = root.folder.read_entry(*shard, *name);
     if (!file) continue;  // removed since it was listed
     if (file->rejected) {
-      reject(root, {*file->rejected, file->detail});
+      reject(root, {*file->rejected, file->detail, file->code});
       continue;
     }
     auto stored = decode_stored(*name, file->bytes);
     if (const auto* reason = std::get_if<RejectReason>(&stored)) {
-      reject(root, {*reason, fmt::format("'{}'", root.folder.entry_path(*name))});
+      reject(root, {*reason, fmt::format("'{}'", root.folder.entry_path(*name)), {}});
       continue;
     }
     mark_used(root, *shard, *name, file->bytes);

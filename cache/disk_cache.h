@@ -103,6 +103,7 @@ class DiskCache {
   struct Rejection {
     RejectReason reason;
     std::string detail;
+    std::error_code code;  // of kReadFailed
   };
   struct Lookup {
     std::optional<Entry> entry;

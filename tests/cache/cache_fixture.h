@@ -90,4 +90,17 @@ inline void write_file(const std::filesystem::path& path, std::string_view bytes
   out << bytes;
 }
 
+/// Writes the entry of `key`, as if last used at `used`; makes the folders.
+inline void put_entry(const std::string& root, const CacheKey& key, std::chrono::sys_seconds used,
+                      const Entry& entry = make_entry()) {
+  namespace fs = std::filesystem;
+  fs::create_directories(shard_path(root, key));
+  for (const fs::path& path :
+       {fs::path(root), fs::path(root) / kLayoutFolder, shard_path(root, key)}) {
+    fs::permissions(path, fs::perms::owner_all);
+  }
+  write_file(entry_path(root, key), encode_entry(key.hashed().text, entry, used));
+  fs::permissions(entry_path(root, key), fs::perms::owner_read | fs::perms::owner_write);
+}
+
 }  // namespace ktjit::cache::test

@@ -36,7 +36,7 @@ TEST_CASE("an entry cut at any byte is rejected, and so is one with more") {
   for (std::size_t size = 0; size < file.size(); ++size) {
     CAPTURE(size);
     const auto reason = rejection(decode_entry_of(kKeyText, file.substr(0, size)));
-    CHECK(reason == (size < 64 ? RejectReason::kTruncated : RejectReason::kBadSizes));
+    CHECK(reason == (size < kHeaderBytes ? RejectReason::kTruncated : RejectReason::kBadSizes));
   }
   CHECK(rejection(decode_entry_of(kKeyText, file + '\0')) == RejectReason::kBadSizes);
 }
@@ -61,12 +61,14 @@ TEST_CASE("each damage has its name") {
     return rejection(decode_entry_of(kKeyText, damaged));
   };
   CHECK(with(0, 'x') == RejectReason::kBadMagic);
-  CHECK(with(8, 2) == RejectReason::kWrongVersion);
+  CHECK(with(8, 1) == RejectReason::kWrongVersion);
   CHECK(with(12, 1) == RejectReason::kBadChecksum);
   CHECK(with(16, 0) == RejectReason::kBadSizes);
   CHECK(with(31, '\xff') == RejectReason::kBadSizes);  // a size near 2^64
   CHECK(with(48, '\x55') == RejectReason::kBadChecksum);
-  CHECK(with(64, 'x') == RejectReason::kBadChecksum);
+  CHECK(with(64, 'x') == RejectReason::kBadStamp);
+  CHECK(with(71, 'x') == RejectReason::kBadStamp);
+  CHECK(with(72, 'x') == RejectReason::kBadChecksum);
   CHECK(with(file.size() - 1, 'x') == RejectReason::kBadChecksum);
   CHECK(rejection(decode_entry_of("another key", file)) == RejectReason::kOtherKey);
 }

@@ -23,6 +23,7 @@ class FaultyFileSystem : public PosixFileSystem {
     error_number_ = error_number;
     from_then_on_ = from_then_on;
     failed_ = false;
+    failed_call_.clear();
   }
   /// Every call of this name fails.
   void fail_calls_named(std::string name, int error_number) {
@@ -31,6 +32,9 @@ class FaultyFileSystem : public PosixFileSystem {
   }
   /// True if a call has failed since `fail_call`.
   bool has_failed() const { return failed_; }
+
+  /// Name of the first call that has failed since `fail_call`.
+  const std::string& failed_call() const { return failed_call_; }
 
   /// Reads and writes are this short.
   std::size_t most_bytes = std::numeric_limits<std::size_t>::max();
@@ -142,6 +146,7 @@ class FaultyFileSystem : public PosixFileSystem {
     const bool chosen = n == failing_call_ || (from_then_on_ && n > failing_call_);
     if (!chosen && failing_name_ != call) return;
     failed_ = true;
+    if (failed_call_.empty()) failed_call_ = call;
     throw FileError(call, error_number_);
   }
 
@@ -150,6 +155,7 @@ class FaultyFileSystem : public PosixFileSystem {
   int error_number_ = EIO;
   bool from_then_on_ = false;
   bool failed_ = false;
+  std::string failed_call_;
   std::string failing_name_;
 };
 

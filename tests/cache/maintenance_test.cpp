@@ -190,7 +190,7 @@ TEST_CASE("an entry that can't be removed is reported and the rest is removed") 
   files.fail_calls_named("remove_file_at", EPERM);
   const ClearReport report = Maintenance({filled.root, false}, files).clear();
   CHECK(report.entries == 0);
-  REQUIRE(report.kept.size() == 3);
+  REQUIRE(report.kept.size() == 5);  // and what lies beside the entries
   CHECK_THAT(report.kept[0], Catch::Contains("not permitted"));
 }
 
