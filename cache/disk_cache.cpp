@@ -50,7 +50,6 @@ class Pause {
 
 DiskCache::DiskCache(DiskCacheOptions options)
     : files_(*options.files),
-      lock_time_limit_(options.lock_time_limit),
       warnings_(std::move(options.log)),
       packs_(files_, options.read_only,
              [this](const std::string& pack, std::optional<RejectReason> reason,
@@ -65,6 +64,7 @@ DiskCache::DiskCache(DiskCacheOptions options)
         }
         return roots;
       }()),
+      lock_time_limit_(options.lock_time_limit),
       ledger_(writable_root()),
       process_(::getpid()) {
   const bool is_limited = options.max_bytes && *options.max_bytes > 0;
@@ -183,7 +183,7 @@ DiskCache::Lookup DiskCache::look_up(const Root& root, const HashedKey& key) {
   return result;
 }
 
-// Looks into all roots, and into packs last.
+// Looks into all roots.
 std::optional<Entry> DiskCache::find_hashed(const CacheKey& key, const HashedKey& hashed,
                                             bool& was_rejected) {
   for (const Root& root : roots_) {
@@ -198,8 +198,11 @@ std::optional<Entry> DiskCache::find_hashed(const CacheKey& key, const HashedKey
 
 std::optional<Entry> DiskCache::find(const CacheKey& key) {
   note_process();
-  bool was_rejected = false;
-  auto entry = has_roots() ? find_hashed(key, key.hashed(), was_rejected) : std::nullopt;
+  std::optional<Entry> entry;
+  if (!roots_.empty() || !packs_.empty()) {
+    bool was_rejected = false;
+    entry = find_hashed(key, key.hashed(), was_rejected);
+  }
   ++(entry ? hits_ : misses_);
   return entry;
 }
@@ -254,7 +257,7 @@ void DiskCache::claim(const HashedKey& key, bool was_rejected, const std::stop_t
 DiskCache::Claim DiskCache::find_or_claim(const CacheKey& key, const std::stop_token& stop) {
   note_process();
   Claim result;
-  if (has_roots()) {
+  if (!roots_.empty() || !packs_.empty()) {
     const HashedKey hashed = key.hashed();
     bool was_rejected = false;
     result.entry = find_hashed(key, hashed, was_rejected);

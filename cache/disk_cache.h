@@ -115,7 +115,6 @@ class DiskCache {
   std::optional<FileHandle> open_shard(const Root& root, const std::string& shard);
   Lookup look_up(const Root& root, const HashedKey& key);
   Lookup try_look_up(const Root& root, const HashedKey& key);
-  bool has_roots() const { return !roots_.empty() || !packs_.empty(); }
   std::optional<Entry> find_hashed(const CacheKey& key, const HashedKey& hashed,
                                    bool& was_rejected);
   void claim(const HashedKey& key, bool was_rejected, const std::stop_token& stop, Claim& result);
@@ -136,10 +135,10 @@ class DiskCache {
   bool guarded(const Root& root, Work work);
 
   FileSystem& files_;
-  std::chrono::milliseconds lock_time_limit_;
   WarnOnce warnings_;
-  PackSearch packs_;
+  PackSearch packs_;         // before the folders, from whose paths it takes those of files
   std::vector<Root> roots_;  // in the order of search; the writable one, if any, is the first
+  std::chrono::milliseconds lock_time_limit_;
   std::unique_ptr<Upkeep> upkeep_;  // only with a writable root
   Ledger ledger_;
   std::atomic<bool> locks_work_{true};

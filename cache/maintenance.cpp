@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "cache/atomic_file.h"
+#include "cache/ledger.h"
 #include "cache/trust.h"
 #include "core/error.h"
 
@@ -105,6 +106,7 @@ void Maintenance::visit_if(const Wanted& wanted,
     entry.size_bytes = info->size_bytes;
     entry.allocated_bytes = info->allocated_bytes;
     entry.modified = info->modified;
+    entry.used = stamp_of(file->bytes);
     check_into(entry, *file);
     work(std::move(entry));
   };
@@ -135,6 +137,7 @@ std::vector<ListedEntry> Maintenance::list() {
     entry.size_bytes = checked.size_bytes;
     entry.allocated_bytes = checked.allocated_bytes;
     entry.modified = checked.modified;
+    entry.used = checked.used;
     entry.rejected = checked.rejected;
     if (!checked.stored) return;
     entry.manifest = std::move(checked.stored->entry.manifest);
@@ -222,6 +225,27 @@ VerifyReport Maintenance::verify() {
     if (entry.rejected) report.damaged.push_back({entry.path, *entry.rejected, entry.detail});
   });
   return report;
+}
+
+DiskCacheStats Maintenance::counters() {
+  DiskCacheStats counters;
+  guarded([&] {
+    if (!try_open_pack()) counters = read_ledger(root_).statistics;
+  });
+  return counters;
+}
+
+Eviction Maintenance::prune(std::uint64_t most_bytes) {
+  Eviction eviction;
+  guarded([&] {
+    try {
+      eviction = evict_to(root_, most_bytes, Locking::kWorks);
+    } catch (const FileError&) {
+      // Perhaps no locks here; what else is wrong, this finds again.
+      eviction = evict_to(root_, most_bytes, Locking::kFails);
+    }
+  });
+  return eviction;
 }
 
 // True if a living process uses the root. Its locks would be worth nothing without the file.

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "cache/cache_root.h"
+#include "cache/disk_cache_stats.h"
+#include "cache/eviction.h"
 #include "cache/pack_file.h"
 #include "cache/posix_file_system.h"
 #include "cache/stored_entry.h"
@@ -25,6 +27,7 @@ struct CheckedEntry {
   std::uint64_t size_bytes = 0;
   std::uint64_t allocated_bytes = 0;  ///< by blocks of the disk; in a pack, its bytes
   std::optional<std::chrono::system_clock::time_point> modified;  ///< not in a pack
+  std::optional<std::chrono::sys_seconds> used;                   ///< last; not in a pack
   std::optional<StoredEntry> stored;                              ///< or:
   std::optional<RejectReason> rejected;
   std::string detail;  ///< only if rejected
@@ -40,6 +43,7 @@ struct ListedEntry {
   std::uint64_t size_bytes = 0;
   std::uint64_t allocated_bytes = 0;
   std::optional<std::chrono::system_clock::time_point> modified;
+  std::optional<std::chrono::sys_seconds> used;
   std::optional<RejectReason> rejected;  ///< then manifest and blobs are empty
   nlohmann::json manifest;
   std::vector<ListedBlob> blobs;
@@ -96,6 +100,13 @@ class Maintenance {
 
   /// Checks every entry and changes nothing.
   VerifyReport verify();
+
+  /// What all processes that used the root have counted. A pack has counted nothing.
+  DiskCacheStats counters();
+
+  /// Removes the least recently used entries until at most `most_bytes` are left, never one that a
+  /// living process uses. A pack is no folder: InputError.
+  Eviction prune(std::uint64_t most_bytes);
 
   /// Removes our entries, the ledger, our stale temporaries and the folders this leaves empty; the
   /// root stays, and while a process uses it the lock file. Anything else stays too and is reported.

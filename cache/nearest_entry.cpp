@@ -42,6 +42,10 @@ Nearness nearness_of(const CacheKey& wanted, const CacheKey& found, bool in_pack
   for (const std::string_view name : first) {
     const std::string* left = wanted.request.find(name);
     const std::string* right = found.request.find(name);
+    if (name == first.front() && left != nullptr && right != nullptr) {
+      const auto parted = std::mismatch(left->begin(), left->end(), right->begin(), right->end());
+      nearness.alike = static_cast<std::size_t>(parted.first - left->begin());
+    }
     nearness.agreeing =
         nearness.agreeing << 1 |
         static_cast<std::size_t>(left != nullptr && right != nullptr && *left == *right);

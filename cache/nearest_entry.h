@@ -37,7 +37,8 @@ struct NearestEntry {
 /// For each of `wanted` what the roots have. Every entry of every root is read once.
 ///
 /// Entries of the same request come before others (of those a pack's first, since it serves), then those that agree in more of `first` (names of
-/// request fields, the most important one first), then those with fewer differing fields, then the
+/// request fields, the most important one first), then those whose first of these begins
+/// more alike, then those with fewer differing fields, then the
 /// earlier root.
 ///
 /// Errors:  InputError if a root can't be read or is not trusted. An absent one is empty.

@@ -211,7 +211,8 @@ int explain_subject(const SubjectOptions& subject_options, const ExplainOptions&
   std::vector<NearestEntry> nearest = cache::find_nearest(roots, keys, kFirstFields);
   std::size_t served = 0;
   for (std::size_t i = 0; i < kernels.size(); ++i) {
-    const bool by_request = nearest[i].in_pack || toolchain.options().sealed;
+    const bool by_request =
+        nearest[i].in_pack || toolchain.options().sealed || keys[i].compiler.empty();
     kernels[i].served =
         nearest[i].match == Match::kExact || (nearest[i].match == Match::kRequest && by_request);
     kernels[i].nearest = std::move(nearest[i]);

@@ -89,6 +89,13 @@ std::optional<std::vector<BuiltKernel>> build_kernels(Toolchain& toolchain, runt
   return built;
 }
 
+/// With the kernels by which `ktjit run` measures the memory it compares with, one a target.
+std::vector<KernelSpec> with_read_tests(std::vector<KernelSpec> specs,
+                                        const std::vector<Target>& targets) {
+  for (const Target& target : targets) specs.push_back(make_read_test_spec(target));
+  return specs;
+}
+
 /// What the pack is for: the model's file or folder without its path, or the described tensor.
 std::string pack_title(const Subject& subject) {
   if (subject.described()) return subject.title();
@@ -155,17 +162,19 @@ int run_build(const Arguments& arguments) {
     if (target == targets.front()) skipped = std::move(plan.skipped);
     for (KernelSpec& spec : plan.all_kernels()) specs.push_back(std::move(spec));
   }
-  const std::optional<std::vector<BuiltKernel>> built =
+  const std::size_t count = specs.size();
+  const bool packs = !pack_path.empty() && count > 0;
+  if (packs) specs = with_read_tests(std::move(specs), targets);
+  std::optional<std::vector<BuiltKernel>> built =
       build_kernels(toolchain, device.get(), specs, threads, common.json);
   if (!built) return kInterrupted;
-  const std::vector<BuiltKernel>& kernels = *built;
   const double elapsed_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 
   std::optional<KernelPackReport> pack;
-  if (!pack_path.empty() && !kernels.empty()) {
-    pack = write_kernel_pack(pack_path, pack_title(subject), kernels);
-  }
+  if (packs) pack = write_kernel_pack(pack_path, pack_title(subject), *built);
+  built->resize(count);
+  const std::vector<BuiltKernel>& kernels = *built;
 
   std::size_t cached = 0;
   for (const BuiltKernel& kernel : kernels) cached += kernel.from_cache() ? 1 : 0;

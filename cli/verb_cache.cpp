@@ -6,8 +6,11 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <iterator>
+#include <numeric>
 #include <optional>
 
+#include "cache/disk_cache_stats.h"
+#include "cache/eviction.h"
 #include "cache/maintenance.h"
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
@@ -84,9 +87,35 @@ std::string to_text(const cache::RootStats& stats, const cache::RootOptions& roo
   return text;
 }
 
+/// What the processes that used a root have counted, with names for people and for scripts.
+struct Count {
+  const char* name;
+  std::uint64_t value;
+};
+
+std::vector<Count> counts_of(const cache::DiskCacheStats& counters) {
+  const std::uint64_t damaged =
+      std::accumulate(counters.rejected.begin(), counters.rejected.end(), std::uint64_t{0});
+  return {{"hits", counters.hits},     {"misses", counters.misses},
+          {"stores", counters.stores}, {"failed_stores", counters.failed_stores},
+          {"damaged", damaged},        {"evicted", counters.evicted_entries},
+          {"waits", counters.waits}};
+}
+
+std::string to_text(const std::vector<Count>& counts) {
+  std::string text;
+  for (const Count& count : counts) {
+    std::string name = count.name;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    text += fmt::format("{}{} {}", text.empty() ? "  " : ", ", count.value, name);
+  }
+  return text + " since it was made\n";
+}
+
 /// All roots in the order of search; `cap` belongs to the first one if that is written to.
 int show_stats(const Roots& roots, bool first_is_written, std::uint64_t cap, bool json) {
   Json documents = Json::array();
+  Json counters = Json::object();
   std::string text;
   for (const cache::RootOptions& root : roots) {
     const cache::RootStats stats = cache::Maintenance(root).stats();
@@ -98,6 +127,10 @@ int show_stats(const Roots& roots, bool first_is_written, std::uint64_t cap, boo
     document["max_bytes"] = is_written && cap != kNoCacheCap ? Json(cap) : Json(nullptr);
     documents.push_back(std::move(document));
     text += to_text(stats, root, is_written, cap);
+    if (!is_written || !stats.problem.empty()) continue;
+    const std::vector<Count> counts = counts_of(cache::Maintenance(root).counters());
+    if (stats.exists) text += to_text(counts);
+    for (const Count& count : counts) counters[count.name] = count.value;
   }
   if (!json) {
     print(text);
@@ -106,6 +139,7 @@ int show_stats(const Roots& roots, bool first_is_written, std::uint64_t cap, boo
   // The first root's facts stand outside as well, as before there were others.
   Json document = documents.front();
   document["roots"] = std::move(documents);
+  document["counters"] = std::move(counters);
   print_json(document);
   return kDone;
 }
@@ -118,17 +152,17 @@ int list_entries(const Roots& roots, bool json) {
                {"kind"},
                {"compiler"},
                {"size", Align::kRight},
-               {"modified"}});
+               {"last used"}});
   for (const cache::RootOptions& root : roots) {
     for (const cache::ListedEntry& entry : cache::Maintenance(root).list()) {
-      const std::string modified = entry.modified ? time_text(*entry.modified) : "";
+      const std::string used = entry.used ? time_text(*entry.used) : "";
       documents.push_back(
           {{"root", root.path},
            {"request", entry.name.request.hex()},
            {"artifact", entry.name.artifact.hex()},
            {"size_bytes", entry.size_bytes},
            {"allocated_bytes", entry.allocated_bytes},
-           {"modified", entry.modified ? Json(modified) : Json(nullptr)},
+           {"last_used", entry.used ? Json(used) : Json(nullptr)},
            {"damage", entry.rejected ? Json(cache::to_text(*entry.rejected)) : Json(nullptr)},
            {"manifest", entry.manifest}});
       const std::string kernel = entry.rejected
@@ -136,8 +170,7 @@ int list_entries(const Roots& roots, bool json) {
                                      : text_field(entry.manifest, "kernel");
       table.add_row({entry.name.artifact.hex().substr(0, kShownDigits), kernel,
                      text_field(entry.manifest, "target"), text_field(entry.manifest, "kind"),
-                     text_field(entry.manifest, "compiler"), human_bytes(entry.size_bytes),
-                     modified});
+                     text_field(entry.manifest, "compiler"), human_bytes(entry.size_bytes), used});
     }
   }
   if (json) {
@@ -249,6 +282,42 @@ int clear_entries(const cache::RootOptions& root, bool json) {
   return kDone;
 }
 
+int prune_entries(const cache::RootOptions& root, std::uint64_t most_bytes, bool json) {
+  const cache::Eviction eviction = cache::Maintenance(root).prune(most_bytes);
+  const bool failed = eviction.busy || !eviction.problem.empty();
+  if (json) {
+    print_json({{"max_bytes", most_bytes},
+                {"entries", eviction.entries},
+                {"allocated_bytes", eviction.bytes},
+                {"temporaries", eviction.temporaries},
+                {"left_entries", eviction.left_entries},
+                {"left_bytes", eviction.left_bytes},
+                {"in_use_entries", eviction.in_use_entries},
+                {"busy", eviction.busy},
+                {"problem", eviction.problem}});
+    return failed ? kFailed : kDone;
+  }
+  if (eviction.busy) {
+    print("another process is pruning at this moment: nothing was done\n");
+    return kFailed;
+  }
+  std::string text =
+      fmt::format("removed {}, {}; left {}, {} of at most {}\n", counted_entries(eviction.entries),
+                  human_bytes(eviction.bytes), counted_entries(eviction.left_entries),
+                  human_bytes(eviction.left_bytes), human_bytes(most_bytes));
+  if (eviction.temporaries > 0) {
+    text += fmt::format("removed {} of writers that died\n",
+                        counted(eviction.temporaries, "temporary file"));
+  }
+  if (eviction.in_use_entries > 0) {
+    text += fmt::format("{} would have gone, but are in use\n",
+                        counted_entries(eviction.in_use_entries));
+  }
+  if (!eviction.problem.empty()) text += fmt::format("{}\n", eviction.problem);
+  print(text);
+  return failed ? kFailed : kDone;
+}
+
 /// What the actions look at, from options and environment.
 struct Places {
   Roots written;  ///< the cache folder, or none
@@ -285,12 +354,12 @@ Places find_places(const CommonOptions& common, const Options& options) {
 }  // namespace
 
 int run_cache(const Arguments& arguments) {
-  std::string action, first, second;
+  std::string action, first, second, max_size;
   SubjectOptions subject;
   ExplainOptions explain;
   CommonOptions common;
   ArgumentParser parser(
-      {"cache stats|list|show|verify|explain|clear [arguments] [options]",
+      {"cache stats|list|show|verify|explain|prune|clear [arguments] [options]",
        "Looks after the compiled kernels that are kept:\n"
        "  stats             where they are, and how many\n"
        "  list              the entries\n"
@@ -302,11 +371,12 @@ int run_cache(const Arguments& arguments) {
        "nearest\n"
        "                    entry; also of --format F --shape RxC\n"
        "  explain PREFIX PREFIX  how two entries differ\n"
+       "  prune             remove the least recently used entries, down to --max-size\n"
        "  clear             remove all entries; other files in the folder stay, and are listed\n"
        "list, show, verify and stats look at the packs and folders of --from in place of the "
        "cache\n"
        "folder, explain at both.\n",
-       exit_code_help("done", "verify found damage",
+       exit_code_help("done", "verify found damage, prune could not remove",
                       "a folder, a pack or the model can't be read, is damaged or not trusted",
                       "explain: no compiler for a target"),
        "ktjit cache explain model.gguf --target sm_86"});
@@ -316,8 +386,10 @@ int run_cache(const Arguments& arguments) {
   common.add_cache_dir(parser);
   common.add_from(parser);
   common.add_json(parser);
-  parser.add_options()("tensor", po::value(&explain.tensor)->value_name("NAME"),
-                       "explain: the kernels of this tensor of the model")(
+  parser.add_options()("max-size", po::value(&max_size)->value_name("N"),
+                       "prune: what may be left, such as 500M (default: KTJIT_CACHE_MAX_SIZE, else "
+                       "2G)")("tensor", po::value(&explain.tensor)->value_name("NAME"),
+                              "explain: the kernels of this tensor of the model")(
       "op", po::value(&explain.op)->value_name("OP"),
       "explain: dequant, matvec, matmul, quantize or nan_scan");
   common.add_targets(parser);
@@ -325,7 +397,8 @@ int run_cache(const Arguments& arguments) {
   common.add_compilers(parser);
   if (!parser.parse(arguments)) return kDone;
 
-  const std::vector<std::string> actions = {"stats", "list", "show", "verify", "explain", "clear"};
+  const std::vector<std::string> actions = {"stats",   "list",  "show", "verify",
+                                            "explain", "prune", "clear"};
   if (action.empty()) throw UsageError(fmt::format("give one of {}", fmt::join(actions, ", ")));
   if (std::find(actions.begin(), actions.end(), action) == actions.end()) {
     const std::string hint = closest_name_hint(action, actions);
@@ -346,7 +419,8 @@ int run_cache(const Arguments& arguments) {
   if (has_subject && (!explains || !second.empty())) {
     throw UsageError("--format, --tensor, --op, --target and what goes with them are for explain");
   }
-  if (action == "clear" && !common.from.empty()) {
+  if (!max_size.empty() && action != "prune") throw UsageError("--max-size is for prune");
+  if ((action == "clear" || action == "prune") && !common.from.empty()) {
     throw UsageError("what --from names is only read", "give --cache-dir");
   }
 
@@ -362,6 +436,14 @@ int run_cache(const Arguments& arguments) {
   if (action == "show") return show_entry(places.chosen(), first, common.json);
   if (action == "verify") {
     return verify_entries(places.chosen(), common.from.empty(), common.json);
+  }
+  if (action == "prune") {
+    const std::uint64_t most =
+        max_size.empty() ? *options.cache_max_bytes : parse_bytes("--max-size", max_size);
+    if (most == kNoCacheCap) {
+      throw UsageError("KTJIT_CACHE_MAX_SIZE sets no limit", "give --max-size");
+    }
+    return prune_entries(places.folder(), most, common.json);
   }
   if (action == "clear") return clear_entries(places.folder(), common.json);
   if (!second.empty()) return explain_entries(first, second, places.all(), common.json);

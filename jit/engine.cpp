@@ -124,9 +124,7 @@ Engine::Wanted Engine::want(const KernelSpec& spec, ArtifactKind kind) const {
 }
 
 cache::CacheKey Engine::key_for(const KernelSpec& spec, ArtifactKind kind) const {
-  const codegen::EmittedKernel emitted = codegen::emit(spec);
-  return {request_fields(spec, emitted, artifact_kind_name(kind)),
-          compiler_fields(get_compiler(spec.target, kind).identity(spec.target, kind))};
+  return want(spec, kind).key;
 }
 
 Engine::Route Engine::route_to(runtime::Device& device, const Target& target) const {

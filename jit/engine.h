@@ -76,8 +76,8 @@ class Engine {
   /// MissingKernelError in place of the two.
   BuiltKernel build(const KernelSpec& spec, ArtifactKind kind, const std::stop_token& stop = {});
 
-  /// The key under which build looks for the artefact. Opens no compiler.
-  /// Errors: SpecError for the spec; ToolchainError if no compiler serves the target.
+  /// The key under which build looks for the artefact, without compiler fields where no compiler
+  /// serves the target. Opens no compiler. Errors: SpecError for the spec.
   cache::CacheKey key_for(const KernelSpec& spec, ArtifactKind kind) const;
 
   /// As build, with the kind that `device` can load. Where the target is another GPU's, or no

@@ -71,7 +71,8 @@ struct RunReport {
 RunReport run_model(Engine& engine, runtime::Device& device, const Target& target,
                     const model::Model& model, const RunOptions& options);
 
-/// Best of several plain reads of a buffer that no cache holds, in GB/s (1e9 bytes).
-double measure_read_gbps(Engine& engine, runtime::Device& device);
+/// Best of several plain reads of a buffer that no cache holds, in GB/s (1e9 bytes), by the device's
+/// own code, else by the target's; 0 if both are missing in a sealed engine.
+double measure_read_gbps(Engine& engine, runtime::Device& device, const Target& target);
 
 }  // namespace ktjit

@@ -38,6 +38,11 @@ cache::DiskCacheOptions cache_options(const Options& options,
   } else if (result.log && !options.sealed) {
     result.log("no home folder: compiled kernels are not kept; set KTJIT_CACHE_DIR");
   }
+  if (*options.cache_max_bytes == kNoCacheCap) {
+    result.max_bytes.reset();
+  } else {
+    result.max_bytes = *options.cache_max_bytes;
+  }
   for (const std::filesystem::path& path : options.cache_path)
     result.read_only.push_back(root(path));
   return result;
@@ -47,6 +52,7 @@ EngineOptions engine_options(const Options& options) {
   EngineOptions result;
   result.sealed = options.sealed;
   result.threads = options.threads;
+  result.sealed = options.sealed;
   return result;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
+#include "cache/pack_writer.h"
 #include "tests/cache/cache_fixture.h"
 #include "tests/cache/faulty_file_system.h"
 
@@ -191,6 +192,70 @@ TEST_CASE("an entry that can't be removed is reported and the rest is removed") 
   CHECK(report.entries == 0);
   REQUIRE(report.kept.size() == 5);  // and what lies beside the entries
   CHECK_THAT(report.kept[0], Catch::Contains("not permitted"));
+}
+
+TEST_CASE("list, stats, show and verify look into packs") {
+  TempDir temp;
+  const std::string path = (temp.path() / "a.ktpack").string();
+  write_pack(path, {{"model", "tiny"}},
+             {{make_key("a"), make_entry("of a")}, {make_key("b"), make_entry("of b")}});
+  Maintenance pack({path, false});
+  const RootStats stats = pack.stats();
+  CHECK(stats.exists);
+  CHECK_FALSE(stats.writable);
+  CHECK(stats.entries == 2);
+  CHECK(stats.allocated_bytes == fs::file_size(path));
+  CHECK(stats.pack.at("model") == "tiny");
+  const auto entries = pack.list();
+  REQUIRE(entries.size() == 2);
+  CHECK(entries[0].name < entries[1].name);
+  CHECK_FALSE(entries[0].modified);
+  CHECK(entries[0].manifest["registers"] == 40);
+  const EntryName name = name_of(make_key("a"));
+  CHECK(pack.show(name.artifact.hex().substr(0, 8)).entry == make_entry("of a"));
+  CHECK_THROWS_AS(pack.show(""), SpecError);
+  CHECK(pack.verify().checked == 2);
+  CHECK(pack.verify().damaged.empty());
+  CHECK_THROWS_AS(pack.clear(), InputError);
+  CHECK_THROWS_AS(pack.prune(0), InputError);
+
+  std::string bytes = read_file(path);
+  bytes.back() ^= 1;
+  write_file(path, bytes);
+  const VerifyReport report = pack.verify();
+  CHECK(report.checked == 2);
+  REQUIRE(report.damaged.size() == 1);
+  CHECK(report.damaged[0].reason == RejectReason::kBadChecksum);
+  CHECK_THAT(report.damaged[0].path, Catch::Contains(path));
+
+  write_file(path, bytes.substr(0, 70));
+  CHECK_THROWS_AS(pack.list(), InputError);
+  CHECK_THAT(pack.stats().problem, Catch::Contains("cut"));
+}
+
+TEST_CASE("an entry in a folder tells when it was used last") {
+  FilledRoot filled;
+  const auto entries = filled.maintenance().list();
+  REQUIRE(entries.size() == 3);
+  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  for (const ListedEntry& entry : entries) {
+    REQUIRE(entry.used);
+    CHECK(*entry.used <= now + std::chrono::seconds(5));
+    CHECK(*entry.used >= now - std::chrono::hours(1));
+  }
+}
+
+TEST_CASE("prune leaves what fits, and counters tell what went on") {
+  FilledRoot filled;
+  CHECK(filled.maintenance().counters().stores == 3);
+  const std::uint64_t all = filled.maintenance().stats().allocated_bytes;
+  CHECK(filled.maintenance().prune(all).entries == 0);
+  const Eviction eviction = filled.maintenance().prune(all - 1);
+  CHECK(eviction.entries == 1);
+  CHECK(eviction.left_entries == 2);
+  CHECK(filled.maintenance().prune(0).entries == 2);
+  CHECK(filled.maintenance().stats().entries == 0);
+  CHECK(Maintenance({(filled.temp.path() / "absent").string(), false}).prune(0).entries == 0);
 }
 
 }  // namespace

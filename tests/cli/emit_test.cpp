@@ -99,3 +99,40 @@ TEST_CASE("emit prints what LLVM makes") {
   REQUIRE(gpu.exit_code == 0);
   CHECK_THAT(gpu.out, Contains("nvptx64"));
 }
+
+TEST_CASE("every stage is printed again from the cache, with the same bytes and keys") {
+  CliFixture cli;
+  const auto entries = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : cli.run_json({"cache", "list", "--json"}).at("entries")) {
+      names.push_back(entry.at("artifact"));
+    }
+    return names;
+  };
+  std::vector<std::vector<std::string>> kinds;
+  if (cli.has_worker("stages of LLVM twice")) {
+    kinds.push_back({"--target", "cpu:x86-64-v3", "--stage", "spec,cpp,llvm,asm,resources"});
+    kinds.push_back({"--target", "sm_61", "--stage", "spec,cuda,llvm,ptx"});
+  }
+  if (cli.has_nvrtc("stages of NVRTC twice")) {
+    kinds.push_back({"--target", "sm_86", "--stage", "spec,cuda,ptx,resources"});
+    if (emit(cli, {"--target", "sm_86", "--stage", "sass"}).exit_code == 0) {
+      kinds.push_back({"--target", "sm_86", "--stage", "sass"});
+    }
+  }
+  for (const std::vector<std::string>& kind : kinds) {
+    INFO(kind[1] << ' ' << kind[3]);
+    const ProcessResult first = emit(cli, kind);
+    INFO(first.err);
+    REQUIRE(first.exit_code == 0);
+    const std::vector<std::string> kept = entries();
+    CHECK(!kept.empty());
+    std::vector<std::string> again = kind;
+    again.push_back("--sealed");  // a compile would be an error
+    const ProcessResult second = emit(cli, again);
+    INFO(second.err);
+    CHECK(second.exit_code == 0);
+    CHECK(second.out == first.out);
+    CHECK(entries() == kept);
+  }
+}
