@@ -289,10 +289,12 @@ Json run_warm(const Arguments& arguments) {
               us_since(fill_start) / 1e3);
 
   int opened = 0, made = 0;
-  std::vector<double> ready_us, first_us;
+  std::vector<double> ready_us, toolchain_us;
   // New toolchains: nothing is in memory, all comes from disk.
   for (int round = 0; round < rounds; ++round) {
+    const auto made_at = Clock::now();
     Toolchain parts({}, log);
+    toolchain_us.push_back(us_since(made_at));
     for (std::size_t i = 0; i < specs.size(); ++i) {
       auto start = Clock::now();
       const codegen::EmittedKernel emitted = codegen::emit(specs[i]);
@@ -344,6 +346,8 @@ Json run_warm(const Arguments& arguments) {
                 medians.front(), sum);
   };
   if (kernels.empty()) throw std::runtime_error(arguments.model + " needs no kernels");
+  result["toolchain_ms"] = median(toolchain_us) / 1e3;
+  std::printf("looking for compilers, once a process: %.2f ms\n", median(toolchain_us) / 1e3);
   report("emit", &KernelTimes::emit_us);
   report("find", &KernelTimes::find_us);
   if (has_device) {
