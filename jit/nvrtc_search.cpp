@@ -137,6 +137,9 @@ class Finder {
   }
 
   void add_folder(const fs::path& folder, std::string_view found_by) {
+    std::error_code error;
+    const fs::path canonical = fs::canonical(folder, error);
+    if (error || !listed_.insert(canonical).second) return;  // /lib is often /usr/lib
     const std::size_t before = found_.size();
     for (const fs::path& entry : list_folder(folder, kLibraryPrefix)) {
       if (library_numbers(entry.filename().native())) add_file(entry, found_by);
@@ -194,6 +197,7 @@ class Finder {
  private:
   std::vector<NvrtcCandidate> found_;
   std::set<fs::path> seen_;
+  std::set<fs::path> listed_;
 };
 
 // /usr/local/cuda-13.0 before /usr/local/cuda-12.9; "cuda" itself is what the machine's owner
