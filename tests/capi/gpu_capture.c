@@ -23,6 +23,69 @@ static ktjit_kernel_desc row_desc(const char* y_format) {
   return desc;
 }
 
+// A caller's graph of three kernels, each reading what the one before wrote: 32 codes decoded, times 2, times 3.
+static void check_graph(void* cuda, ktjit_device* device, void* stream, int mode, int dependent) {
+  enum { kSide = 32 };
+  ktjit_kernel_desc descs[3] = {row_desc("f32"), row_desc("f32"), row_desc("f32")};
+  descs[1].op = "matvec";
+  descs[2].op = "matmul";
+  descs[1].format = descs[2].format = "f32";
+  ktjit_kernel *kernels[3] = {NULL, NULL, NULL}, *later = NULL;
+  for (int i = 0; i < 3; ++i) {
+    descs[i].dependent_launch = dependent;
+    REQUIRE(ktjit_kernel_load(device, &descs[i], stream, &kernels[i]) == KTJIT_OK);
+  }
+
+  unsigned char codes[kSide] = {0};
+  float doubling[kSide][kSide] = {{0}}, tripling[kSide][kSide] = {{0}}, y[kSide];
+  for (int i = 0; i < kSide; ++i) {
+    doubling[i][i] = 2;
+    tripling[i][i] = 3;
+  }
+  ktjit_arguments arguments[3] = {ktjit_arguments_init(), ktjit_arguments_init(),
+                                  ktjit_arguments_init()};
+  REQUIRE(ktjit_allocate(device, sizeof(codes), &arguments[0].w) == KTJIT_OK);
+  REQUIRE(ktjit_allocate(device, sizeof(doubling), &arguments[1].w) == KTJIT_OK);
+  REQUIRE(ktjit_allocate(device, sizeof(tripling), &arguments[2].w) == KTJIT_OK);
+  for (int i = 0; i < 3; ++i)
+    REQUIRE(ktjit_allocate(device, sizeof(y), &arguments[i].y) == KTJIT_OK);
+  arguments[1].x = arguments[0].y;
+  arguments[2].x = arguments[1].y;
+  CHECK(ktjit_upload(device, stream, doubling, arguments[1].w, sizeof(doubling)) == KTJIT_OK);
+  CHECK(ktjit_upload(device, stream, tripling, arguments[2].w, sizeof(tripling)) == KTJIT_OK);
+  CHECK(ktjit_synchronize(device, stream) == KTJIT_OK);
+
+  void *graph = NULL, *exec = NULL;
+  REQUIRE(call(cuda, "cuStreamBeginCapture_v2", stream, (void*)(intptr_t)mode, 0) == 0);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(ktjit_kernel_launch(kernels[i], stream, i == 0 ? 1 : kSide, 1, &arguments[i]) ==
+          KTJIT_OK);
+  }
+  ktjit_kernel_desc other = row_desc("bf16");
+  CHECK_FAILS(ktjit_kernel_load(device, &other, stream, &later), KTJIT_ERROR_CAPTURE,
+              "load before the capture");
+  CHECK(call(cuda, "cuStreamEndCapture", stream, &graph, 0) == 0);
+  REQUIRE(call(cuda, "cuGraphInstantiateWithFlags", &exec, graph, 0) == 0);
+
+  const unsigned char some_codes[3] = {0x38, 0x40, 0x30};  // 1, 2, 0.5
+  const float expected[3] = {6, 12, 3};
+  for (int replay = 0; replay < 3; ++replay) {
+    memset(codes, some_codes[replay], sizeof(codes));
+    CHECK(ktjit_upload(device, stream, codes, arguments[0].w, sizeof(codes)) == KTJIT_OK);
+    CHECK(call(cuda, "cuGraphLaunch", exec, stream, 0) == 0);
+    CHECK(ktjit_download(device, stream, arguments[2].y, y, sizeof(y)) == KTJIT_OK);
+    CHECK(ktjit_synchronize(device, stream) == KTJIT_OK);
+    for (int i = 0; i < kSide; ++i) CHECK(y[i] == expected[replay]);
+  }
+  call(cuda, "cuGraphExecDestroy", exec, NULL, 0);
+  call(cuda, "cuGraphDestroy", graph, NULL, 0);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(ktjit_free(device, arguments[i].w) == KTJIT_OK);
+    CHECK(ktjit_free(device, arguments[i].y) == KTJIT_OK);
+    ktjit_kernel_destroy(kernels[i]);
+  }
+}
+
 void test_gpu_capture(ktjit_context* context) {
   enum { kThreadLocal = 1 };
   void* cuda = dlopen("libcuda.so.1", RTLD_NOW);
@@ -65,6 +128,18 @@ void test_gpu_capture(ktjit_context* context) {
   CHECK(ktjit_synchronize(device, stream) == KTJIT_OK);
   CHECK(y[0] == 1.0f && y[31] == 1.0f);
   CHECK(ktjit_kernel_load(device, &later, stream, &other) == KTJIT_OK);
+
+  // As torch captures (global, 0), for this thread only (1), relaxed (2); dependent launches where there are some.
+  ktjit_kernel* dependent = NULL;
+  ktjit_kernel_desc probe = row_desc("f32");
+  probe.dependent_launch = 1;
+  const int has_dependent = ktjit_kernel_load(device, &probe, stream, &dependent) == KTJIT_OK;
+  ktjit_kernel_destroy(dependent);
+  for (int mode = 0; mode <= 2; ++mode) {
+    for (int wanted = 0; wanted <= has_dependent; ++wanted)
+      check_graph(cuda, device, stream, mode, wanted);
+  }
+  printf("graphs of three capture modes, with%s dependent launches\n", has_dependent ? "" : "out");
 
   CHECK(ktjit_free(device, arguments.w) == KTJIT_OK);
   CHECK(ktjit_free(device, arguments.y) == KTJIT_OK);
