@@ -228,13 +228,14 @@ std::uint64_t allocated_in(const std::string& root) {
 bool run_entries(std::size_t entries) {
   const TempFolder temp;
   const cache::CacheRoot root(cache::posix_file_system(), {temp.root(), false});
-  // Written as a store writes them, but not synced one by one, and used a second apart.
+  // Written as a store writes them, but not synced one by one; all used within the last hour, so
+  // that lookups renew no stamps.
   const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   std::vector<cache::EntryName> names;
   for (std::size_t i = 0; i < entries; ++i) {
     const cache::HashedKey key = key_of(i).hashed();
     names.push_back({key.request, key.artifact});
-    const auto used = now - std::chrono::seconds(entries - i);
+    const auto used = now - std::chrono::seconds((entries - i) * 3000 / entries);
     root.write_file(root.make_shard(names.back().shard()), names.back().file_name(),
                     cache::encode_entry(key.text, entry_of(i), used), /*sync=*/false);
   }
@@ -272,7 +273,7 @@ bool run_entries(std::size_t entries) {
   print_times("  lookup of one in use already, us (median)", again_us);
   print_times("  lookup, absent, us (median)", absent_us);
 
-  // Lookups have renewed some stamps, so the order is read back.
+  // Some were used in the same second: then the name decides.
   std::vector<std::pair<std::optional<std::chrono::sys_seconds>, cache::EntryName>> by_use;
   const auto layout = root.open_layout(*root.open());
   for (const cache::EntryName& name : names) {
