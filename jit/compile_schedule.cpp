@@ -46,7 +46,7 @@ double guess_cost_ms(const KernelSpec& spec) {
 }
 
 // kBytesPerCompile: NVRTC 12.9 and 13.0 add 50 MB for the first and 17 to 20 MB for each further
-// compile of the largest kernel we have (fp8_e4m3 matmul); a worker holds 57 to 62 MB (VmHWM, 2025).
+// compile of the largest kernel we have (fp8_e4m3 matmul); a worker holds 57 to 62 MB (VmHWM).
 int compile_threads(int wanted, int cpus, const runtime::HostMemory& memory) {
   const int threads = wanted > 0 ? wanted : cpus;
   if (memory.total_bytes == 0) return std::max(threads, 1);  // not known here

@@ -333,6 +333,29 @@ static void test_second_context_finds_it_in_the_cache(void) {
   ktjit_kernel_destroy(kernel);
 }
 
+/* What is in the cache is given; what isn't is an error that says so, at once and in a future. */
+static void test_sealed(void) {
+  ktjit_options options = ktjit_options_init();
+  options.cache_dir = cache_dir;
+  options.sealed = 1;
+  ktjit_context* context = NULL;
+  REQUIRE(ktjit_context_create(&options, &context) == KTJIT_OK);
+  ktjit_device* device = NULL;
+  REQUIRE(ktjit_device_open(context, device_name, &device) == KTJIT_OK);
+  ktjit_kernel_desc desc = dequant_desc();
+  ktjit_kernel* kernel = NULL;
+  CHECK(ktjit_kernel_load(device, &desc, NULL, &kernel) == KTJIT_OK);
+  ktjit_kernel_destroy(kernel);
+  desc.cols = 131072;
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SEALED, "c131072");
+  ktjit_future* future = NULL;
+  REQUIRE(ktjit_kernel_load_async(device, &desc, &future) == KTJIT_OK);
+  CHECK_FAILS(ktjit_future_get(future, &kernel), KTJIT_ERROR_SEALED, "--pack FILE");
+  ktjit_future_destroy(future);
+  ktjit_device_destroy(device);
+  ktjit_context_destroy(context);
+}
+
 static void test_futures(ktjit_device* device) {
   ktjit_kernel_desc desc = dequant_desc();
   ktjit_future* future = NULL;
@@ -519,6 +542,7 @@ int main(int argc, char** argv) {
   test_launches_are_checked(device, kernel);
   test_matvec(device);
   test_second_context_finds_it_in_the_cache();
+  test_sealed();
   test_futures(device);
   test_threads(device, kernel);
   if (!is_cpu) test_gpu_capture(context);
