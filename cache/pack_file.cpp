@@ -70,13 +70,15 @@ const PackItem* PackFile::find(const EntryName& name) const {
 }
 
 EntryFile PackFile::read(const PackItem& item) const {
+  EntryFile result;
   try {
-    return {read_range(files_, *file_, item.offset, item.size_bytes), {}, {}};
+    result.bytes = read_range(files_, *file_, item.offset, item.size_bytes);
   } catch (const FileError& error) {
-    return {{},
-            RejectReason::kReadFailed,
-            fmt::format("'{}': {}", entry_path(item.name), error.what())};
+    result.rejected = RejectReason::kReadFailed;
+    result.detail = fmt::format("'{}': {}", entry_path(item.name), error.what());
+    result.code = error.code();
   }
+  return result;
 }
 
 std::string PackFile::entry_path(const EntryName& name) const {
