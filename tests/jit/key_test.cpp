@@ -97,7 +97,7 @@ TEST_CASE("every part of a spec that changes the text or the target changes the 
   };
   add([](KernelSpec& spec) { spec.op = Op::kMatvec; });
   add([](KernelSpec& spec) { spec.layout.cols = 768; });
-  add([](KernelSpec& spec) { spec.y_format = FormatId::kBf16; });
+  add([](KernelSpec& spec) { spec.y_format = FormatId::kBF16; });
   add([](KernelSpec& spec) { spec.weight = FormatId::kQ5_K; });
   add([](KernelSpec& spec) { spec.target = make_cuda_target(80, ""); });
   add([](KernelSpec& spec) { spec.target = make_cuda_target(75, ""); });
