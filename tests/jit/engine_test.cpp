@@ -51,6 +51,7 @@ class FakeDevice : public runtime::Device {
  public:
   int refuse_next_loads = 0;
   int links = 0;
+  bool driver_is_old = false;
 
   std::string name() const override { return "cuda:0"; }
   std::string description() const override { return "fake GPU"; }
@@ -79,6 +80,9 @@ class FakeDevice : public runtime::Device {
     Artifact cubin = ptx;
     cubin.kind = ArtifactKind::kCubin;
     return cubin;
+  }
+  void check_dependent_launch() const override {
+    if (driver_is_old) throw ToolchainError("no cuLaunchKernelEx", "a test", "a newer driver");
   }
   std::unique_ptr<runtime::Kernel> load(const Artifact&) override {
     if (refuse_next_loads-- > 0)
@@ -205,6 +209,18 @@ TEST_CASE("a cached kernel that the device refuses is made again, once") {
   CHECK(bench.compiler->compiles == 2);
   bench.device.refuse_next_loads = 2;
   CHECK_THROWS_AS(engine.load(bench.device, spec), DriverError);
+}
+
+TEST_CASE("dependent launches that the driver lacks are refused at load, before a compile") {
+  Bench bench;
+  Engine engine = bench.make_engine();
+  KernelSpec spec = q8_dequant(make_cuda_target(90, "a"));
+  spec.dependent_launch = true;
+  bench.device.driver_is_old = true;
+  CHECK_THROWS_WITH(engine.load(bench.device, spec), Catch::Contains("cuLaunchKernelEx"));
+  CHECK(engine.cache_stats().made == 0);
+  bench.device.driver_is_old = false;
+  CHECK(engine.load(bench.device, spec).built.emitted.launch.dependent_launch);
 }
 
 TEST_CASE("many kernels load on several threads, results in order, progress counted") {
