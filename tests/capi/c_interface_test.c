@@ -189,6 +189,14 @@ static void test_descriptions_are_checked(ktjit_device* device) {
   desc.target = "sm_1";
   CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "sm_1");
   desc = dequant_desc();
+  desc.reserved = 1;
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "reserved");
+  desc = dequant_desc();
+  desc.dependent_launch = 1;
+  if (!is_cpu) desc.target = "sm_89";
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC,
+              "false below sm_90 and on CPUs");
+  desc = dequant_desc();
   desc.target = is_cpu ? "sm_86" : "cpu";
   CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_TOOLCHAIN, "run");
   CHECK(kernel == NULL);

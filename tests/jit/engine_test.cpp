@@ -131,6 +131,18 @@ TEST_CASE("a cached kernel that the device refuses is made again, once") {
   CHECK_THROWS_AS(engine.load(bench.device, spec), DriverError);
 }
 
+TEST_CASE("dependent launches that the driver lacks are refused at load, before a compile") {
+  Bench bench;
+  Engine engine = bench.make_engine();
+  KernelSpec spec = q8_dequant(make_cuda_target(90, "a"));
+  spec.dependent_launch = true;
+  bench.device.driver_is_old = true;
+  CHECK_THROWS_WITH(engine.load(bench.device, spec), Catch::Contains("cuLaunchKernelEx"));
+  CHECK(engine.cache_stats().made == 0);
+  bench.device.driver_is_old = false;
+  CHECK(engine.load(bench.device, spec).built.emitted.launch.dependent_launch);
+}
+
 TEST_CASE("many kernels load on several threads, results in order, progress counted") {
   Bench bench;
   Engine engine = bench.make_engine();

@@ -56,6 +56,7 @@ class FakeDevice : public runtime::Device {
  public:
   int refuse_next_loads = 0;
   int links = 0;
+  bool driver_is_old = false;
 
   std::string name() const override { return "cuda:0"; }
   std::string description() const override { return "fake GPU"; }
@@ -84,6 +85,9 @@ class FakeDevice : public runtime::Device {
     Artifact cubin = ptx;
     cubin.kind = ArtifactKind::kCubin;
     return cubin;
+  }
+  void check_dependent_launch() const override {
+    if (driver_is_old) throw ToolchainError("no cuLaunchKernelEx", "a test", "a newer driver");
   }
   std::unique_ptr<runtime::Kernel> load(const Artifact&) override {
     if (refuse_next_loads-- > 0)

@@ -75,6 +75,36 @@ TEST_CASE("simulated GPUs narrow all f16 and bf16 values to floats of 4 to 8 bit
 TEST_CASE("simulated GPUs quantise groups bit for bit") {
   SimulatorBench().check(test::check_quantize_groups, 100000);
 }
+TEST_CASE("simulated dependent kernels give the bits of ordinary ones") {
+  SimulatorBench bench;
+  constexpr std::int64_t kRows = 5, kCols = 96;
+  std::vector<float> w(kRows * kCols), x(kCols);
+  for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(i % 23) - 11.0f;
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = 0.5f * static_cast<float>(i % 7);
+  const auto stream = bench.device->make_stream();
+  const auto w_there = place_on_device(*bench.device, *stream, std::as_bytes(std::span(w)));
+  const auto x_there = place_on_device(*bench.device, *stream, std::as_bytes(std::span(x)));
+  const auto y_there = bench.device->allocate(kRows * sizeof(float));
+  for (const Op op : {Op::kMatvec, Op::kMatmul}) {
+    std::vector<float> results[2] = {std::vector<float>(kRows), std::vector<float>(kRows)};
+    for (const bool dependent : {false, true}) {
+      KernelSpec spec =
+          make_spec(op, FormatId::kF32, std::nullopt, kCols, bench.toolchain.get_target("sm_90a"));
+      spec.dependent_launch = dependent;
+      const LoadedKernel loaded = bench.toolchain.engine().load(*bench.device, spec);
+      CHECK((loaded.built.emitted.source.find("griddepcontrol") != std::string::npos) == dependent);
+      bench.device->fill(*stream, *y_there, std::byte{0xff});
+      const std::uint64_t arguments[] = {w_there->address(), x_there->address(), y_there->address(),
+                                         kRows, 1};
+      loaded.launch(*stream, kRows, arguments);
+      bench.device->download(*stream, *y_there, 0,
+                             std::as_writable_bytes(std::span(results[dependent])));
+      stream->synchronize();
+    }
+    CHECK(results[0] == results[1]);
+    CHECK(results[0][0] == results[0][0]);  // no NaN left from the filling
+  }
+}
 TEST_CASE("simulated GPUs find NaN codes") { SimulatorBench().check(test::check_nan_scan, 300); }
 
 }  // namespace ktjit
