@@ -33,6 +33,8 @@ class Compiler {
   virtual std::string name() const = 0;
   /// Whether this compiler can make `kind` for `target`.
   virtual bool serves(const Target& target, ArtifactKind kind) const = 0;
+  /// Whether it is there: a program that it needs may be missing, and then `identity` says so.
+  virtual bool is_present() const { return true; }
   /// Opens no compiler library and starts no worker, so a warm start stays cheap.
   virtual CompilerIdentity identity(const Target& target, ArtifactKind kind) const = 0;
   /// Errors: CompileError if the text is refused or the compiler dies; ToolchainError if the

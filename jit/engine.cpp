@@ -89,13 +89,16 @@ Compiler* Engine::usable_compiler(const Target& target, ArtifactKind kind) const
 
 Compiler* Engine::find_compiler(const Target& target, ArtifactKind kind) const {
   for (const std::shared_ptr<Compiler>& compiler : compilers_) {
-    if (compiler->serves(target, kind)) return compiler.get();
+    if (compiler->serves(target, kind) && compiler->is_present()) return compiler.get();
   }
   return nullptr;
 }
 
 Compiler& Engine::get_compiler(const Target& target, ArtifactKind kind) const {
   if (Compiler* compiler = find_compiler(target, kind)) return *compiler;
+  for (const std::shared_ptr<Compiler>& compiler : compilers_) {
+    if (compiler->serves(target, kind)) compiler->identity(target, kind);  // throws: what is missing
+  }
   std::vector<std::string> looked_at = not_usable_;
   for (const std::shared_ptr<Compiler>& compiler : compilers_)
     looked_at.push_back(compiler->name());
@@ -163,6 +166,8 @@ Engine::Wanted Engine::want_for(runtime::Device& device, const KernelSpec& spec)
   wanted.key = {std::move(linked),
                 compiler_fields(wanted.compiler->identity(spec.target, ArtifactKind::kPtx))};
   wanted.key.compiler.add("linker", std::string_view(wanted.linker_identity));
+  if (device.can_load(spec.target, native, nullptr))
+    wanted.native_request = request_fields(spec, wanted.emitted, artifact_kind_name(native));
   return wanted;
 }
 
@@ -181,12 +186,17 @@ std::optional<BuiltKernel> Engine::find(const Wanted& wanted) {
       instead.linked_request = request_fields(*generic, instead.emitted, kLinkedKind);
     return find_by_request(instead);
   }
-  const auto result = cache_.find(wanted.key);
-  if (!result) return std::nullopt;
-  std::optional<Artifact> artifact = to_artifact(*result->entry, wanted.kind);
-  if (!artifact) return std::nullopt;
-  return BuiltKernel{wanted.spec, wanted.emitted, std::move(*artifact), compiler_of(*result->entry),
-                     wanted.key,  result->origin};
+  if (const auto result = cache_.find(wanted.key)) {
+    if (std::optional<Artifact> artifact = to_artifact(*result->entry, wanted.kind)) {
+      return BuiltKernel{wanted.spec,          wanted.emitted,
+                         std::move(*artifact), compiler_of(*result->entry),
+                         wanted.key,           result->origin};
+    }
+  }
+  if (!wanted.native_request) return std::nullopt;
+  Wanted native = wanted;
+  native.key = {*wanted.native_request, {}};
+  return find_by_request(native);
 }
 
 // Smaller is better: the order of our compilers, then NVRTCs from the newest to the oldest, then
@@ -293,7 +303,7 @@ BuiltKernel Engine::make(Wanted wanted, const std::stop_token& stop) {
 }
 
 BuiltKernel Engine::find_or_make(Wanted wanted, const std::stop_token& stop) {
-  if (wanted.compiler == nullptr) {
+  if (wanted.compiler == nullptr || wanted.native_request) {
     if (auto found = find(wanted)) return std::move(*found);
   }
   return make(std::move(wanted), stop);

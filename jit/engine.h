@@ -135,6 +135,9 @@ class Engine {
     /// The request of a kernel that this device's driver linked, which will do too.
     std::optional<cache::KeyFields> linked_request;
     std::string linker_identity;
+    /// The request of the target's own machine code, which will do in place of what the driver would
+    /// link, whoever made it.
+    std::optional<cache::KeyFields> native_request;
   };
   Wanted want(const KernelSpec& spec, ArtifactKind kind) const;
   Wanted want_for(runtime::Device& device, const KernelSpec& spec) const;
@@ -153,7 +156,7 @@ class Engine {
                               const std::function<Wanted(const KernelSpec&)>& want_one,
                               const std::function<Result(BuiltKernel)>& finish);
   Route route_to(runtime::Device& device, const Target& target) const;
-  /// The first that serves the target; null if none does.
+  /// The first that is there and serves the target; null if none does.
   Compiler* find_compiler(const Target& target, ArtifactKind kind) const;
   /// As find_compiler; null in a sealed engine.
   Compiler* usable_compiler(const Target& target, ArtifactKind kind) const;

@@ -42,6 +42,7 @@ class LlvmCompiler : public Compiler {
 
   std::string name() const override;
   bool serves(const Target& target, ArtifactKind kind) const override;
+  bool is_present() const override { return find_worker().has_value(); }
   /// Errors: ToolchainError if there is no worker program: it is part of the identity.
   CompilerIdentity identity(const Target& target, ArtifactKind kind) const override;
   Artifact compile(const CompileRequest& request) override;
