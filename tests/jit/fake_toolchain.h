@@ -54,8 +54,8 @@ class FakeKernel : public runtime::Kernel {
 /// A GPU of compute capability 9.0 that only remembers what it was given.
 class FakeDevice : public runtime::Device {
  public:
-  int refuse_next_loads = 0;
-  int links = 0;
+  std::atomic<int> refuse_next_loads{0};
+  std::atomic<int> links{0};
   bool driver_is_old = false;
 
   std::string name() const override { return "cuda:0"; }
