@@ -198,6 +198,30 @@ TEST_CASE("without a compiler for a target an engine that isn't sealed takes wha
                     Contains("no compiler makes cubin for sm_90"));
 }
 
+TEST_CASE("a compiler whose program is missing is no compiler: what is there serves, else its error") {
+  Bench bench;
+  const KernelSpec spec = q8_dequant(90, "a");
+  const auto absent = std::make_shared<UntouchedCompiler>();
+  absent->present = false;
+  CHECK_THROWS_WITH(bench.make_engine({absent})->load(bench.device, spec),
+                    Contains("the fake's program is missing"));
+  bench.fill(spec, "of long ago");
+  CHECK(bench.make_engine({absent})->load(bench.device, spec).built.compiler == "fake of long ago");
+}
+
+TEST_CASE("machine code that is there comes before what a driver would have to link") {
+  Bench bench;
+  const KernelSpec spec = q8_dequant(90, "a");
+  bench.fill(spec, "of long ago");
+  const auto makes_ptx = std::make_shared<UntouchedCompiler>();
+  makes_ptx->makes_cubins = false;
+  const auto engine = bench.make_engine({makes_ptx});
+  CHECK(engine->load(bench.device, spec).built.compiler == "fake of long ago");
+  const KernelSpec specs[] = {spec};
+  CHECK(engine->load_all(bench.device, specs, 1).front().built.from_cache());
+  CHECK(bench.device.links == 0);
+}
+
 TEST_CASE("a damaged kernel is missing in sealed mode, not served") {
   Bench bench;
   bench.fill(q8_dequant(90, "a"), "1");

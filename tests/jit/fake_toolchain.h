@@ -19,6 +19,7 @@ class FakeCompiler : public Compiler {
  public:
   std::string version = "1";
   bool makes_cubins = true;
+  bool present = true;  ///< else its program is missing
   std::atomic<int> compiles{0};
   std::function<void(const CompileRequest&)> on_compile;  ///< called first, may throw
   std::function<double(const CompileRequest&)> compile_ms_of;
@@ -27,7 +28,9 @@ class FakeCompiler : public Compiler {
   bool serves(const Target& target, ArtifactKind kind) const override {
     return target.sm != 61 && (makes_cubins || kind != ArtifactKind::kCubin);
   }
+  bool is_present() const override { return present; }
   CompilerIdentity identity(const Target&, ArtifactKind) const override {
+    if (!present) throw ToolchainError("the fake's program is missing", "a test", "present = true");
     return {{"compiler", name()}};
   }
   Artifact compile(const CompileRequest& request) override {
