@@ -51,6 +51,19 @@ std::optional<FileHandle> CacheRoot::open_layout(const FileHandle& root) const {
   return open_trusted(root, kLayoutFolder, join(path(), kLayoutFolder));
 }
 
+std::optional<OpenFolders> CacheRoot::open_folders() const {
+  auto root = open();
+  if (!root) return std::nullopt;
+  auto layout = open_layout(*root);
+  if (!layout) return std::nullopt;
+  return OpenFolders{std::move(*root), std::move(*layout)};
+}
+
+void CacheRoot::check_trust(const OpenFolders& folders) const {
+  check_trust(path(), folders.root);
+  check_trust(join(path(), kLayoutFolder), folders.layout);
+}
+
 std::optional<FileHandle> CacheRoot::open_shard(const FileHandle& layout,
                                                 const std::string& shard) const {
   return open_trusted(layout, shard, join(join(path(), kLayoutFolder), shard));

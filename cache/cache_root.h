@@ -30,6 +30,12 @@ struct EntryFile {
   std::error_code code;  ///< of kReadFailed
 };
 
+/// The root and the folder with this layout's shards, both open.
+struct OpenFolders {
+  FileHandle root;
+  FileHandle layout;
+};
+
 /// Errors:  FileError, TrustError from every function that does not say otherwise.
 /// Threads: no state; safe to call from several threads.
 class CacheRoot {
@@ -44,6 +50,12 @@ class CacheRoot {
 
   /// The folder with this layout's shards; nothing if it is absent.
   std::optional<FileHandle> open_layout(const FileHandle& root) const;
+
+  /// Both; nothing if either is absent.
+  std::optional<OpenFolders> open_folders() const;
+
+  /// Throws unless both, which were opened before, are still to be trusted.
+  void check_trust(const OpenFolders& folders) const;
 
   /// A folder with entries; nothing if it is absent.
   std::optional<FileHandle> open_shard(const FileHandle& layout, const std::string& shard) const;

@@ -57,10 +57,10 @@ DiskCache::DiskCache(DiskCacheOptions options)
       roots_([&] {
         std::vector<Root> roots;
         if (options.writable) {
-          roots.push_back({CacheRoot(files_, std::move(*options.writable)), /*read_only=*/false});
+          roots.emplace_back(files_, std::move(*options.writable), /*is_read_only=*/false);
         }
         for (RootOptions& root : options.read_only) {  // but for the packs, which are taken out
-          roots.push_back({CacheRoot(files_, std::move(root)), /*read_only=*/true});
+          roots.emplace_back(files_, std::move(root), /*is_read_only=*/true);
         }
         return roots;
       }()),
@@ -144,37 +144,76 @@ void DiskCache::reject(const Root& root, const Rejection& rejection) {
        fmt::format("an entry was not used ({}): {}", to_text(reason), detail));
 }
 
-std::optional<FileHandle> DiskCache::open_shard(const Root& root, const std::string& shard) {
-  const auto folder = root.folder.open();
-  if (!folder) {
-    if (root.read_only) warn(root, "absent", "no such folder; nothing is looked up there");
-    return std::nullopt;
+std::shared_ptr<const OpenFolders> DiskCache::Root::known_folders() const {
+  const std::lock_guard guard(known->mutex);
+  return known->folders;
+}
+
+void DiskCache::Root::know(std::shared_ptr<const OpenFolders> folders) const {
+  const std::lock_guard guard(known->mutex);
+  known->folders = std::move(folders);
+}
+
+// The folders as the root's path leads to them now; null if they are absent.
+std::shared_ptr<const OpenFolders> DiskCache::open_folders(const Root& root) {
+  root.know(nullptr);
+  auto opened = root.folder.open_folders();
+  if (!opened) {
+    if (root.read_only && !root.folder.open()) {
+      warn(root, "absent", "no such folder; nothing is looked up there");
+    }
+    return nullptr;
   }
-  const auto layout = root.folder.open_layout(*folder);
-  if (!layout) return std::nullopt;
-  return root.folder.open_shard(*layout, shard);
+  auto folders = std::make_shared<const OpenFolders>(std::move(*opened));
+  root.know(folders);
+  return folders;
+}
+
+std::optional<FileHandle> DiskCache::open_shard(const Root& root, const std::string& shard) {
+  const auto folders = open_folders(root);
+  return folders ? root.folder.open_shard(folders->layout, shard) : std::nullopt;
+}
+
+// Nothing if the entry is absent.
+std::optional<DiskCache::Lookup> DiskCache::look_into(const Root& root, const OpenFolders& folders,
+                                                      const HashedKey& key) {
+  const EntryName name = name_of(key);
+  const auto shard = root.folder.open_shard(folders.layout, name.shard());
+  if (!shard) return std::nullopt;
+  const auto file = root.folder.read_entry(*shard, name);
+  if (!file) return std::nullopt;
+  if (file->rejected) return Lookup{{}, Rejection{*file->rejected, file->detail, file->code}};
+  auto entry = decode_entry_of(key.text, file->bytes);
+  if (const auto* reason = std::get_if<RejectReason>(&entry)) {
+    return Lookup{{}, Rejection{*reason, fmt::format("'{}'", root.folder.entry_path(name)), {}}};
+  }
+  mark_used(root, *shard, name, file->bytes);
+  return Lookup{std::move(std::get<Entry>(entry)), {}};
 }
 
 DiskCache::Lookup DiskCache::try_look_up(const Root& root, const HashedKey& key) {
-  const EntryName name = name_of(key);
-  const auto shard = open_shard(root, name.shard());
-  if (!shard) return {};
-  const auto file = root.folder.read_entry(*shard, name);
-  if (!file) return {};
-  if (file->rejected) return {{}, Rejection{*file->rejected, file->detail, file->code}};
-  auto entry = decode_entry_of(key.text, file->bytes);
-  if (const auto* reason = std::get_if<RejectReason>(&entry)) {
-    return {{}, Rejection{*reason, fmt::format("'{}'", root.folder.entry_path(name)), {}}};
+  if (const auto known = root.known_folders()) {
+    root.folder.check_trust(*known);
+    if (auto found = look_into(root, *known, key)) return std::move(*found);
+    // The folders may have been removed and made again since they were opened.
   }
-  mark_used(root, *shard, name, file->bytes);
-  return {std::move(std::get<Entry>(entry)), {}};
+  const auto folders = open_folders(root);
+  if (!folders) return {};
+  auto found = look_into(root, *folders, key);
+  return found ? std::move(*found) : Lookup{};
 }
 
 // Looks into one root. Counts nothing: the caller knows whether this look is the last.
 DiskCache::Lookup DiskCache::look_up(const Root& root, const HashedKey& key) {
   Lookup result;
   guarded(root, [&] {
-    result = once_more_if_stale([&] { return try_look_up(root, key); });
+    try {
+      result = try_look_up(root, key);
+    } catch (const FileError& error) {
+      root.know(nullptr);
+      if (error.code().value() != ESTALE) throw;
+      result = try_look_up(root, key);
+    }
     // A process that sets the stamp may have been half through.
     const bool is_half_stamped =
         result.rejection && result.rejection->reason == RejectReason::kBadStamp;
@@ -196,15 +235,26 @@ std::optional<Entry> DiskCache::find_hashed(const CacheKey& key, const HashedKey
   return packs_.find(key, hashed);
 }
 
-std::optional<Entry> DiskCache::find(const CacheKey& key) {
+std::optional<Entry> DiskCache::find_uncounted(const CacheKey& key) {
   note_process();
-  std::optional<Entry> entry;
-  if (!roots_.empty() || !packs_.empty()) {
-    bool was_rejected = false;
-    entry = find_hashed(key, key.hashed(), was_rejected);
-  }
+  bool was_rejected = false;
+  const bool has_places = !roots_.empty() || !packs_.empty();
+  return has_places ? find_hashed(key, key.hashed(), was_rejected) : std::nullopt;
+}
+
+std::optional<Entry> DiskCache::find(const CacheKey& key) {
+  auto entry = find_uncounted(key);
   ++(entry ? hits_ : misses_);
   return entry;
+}
+
+std::optional<Entry> DiskCache::find_before_claim(const CacheKey& key) {
+  auto entry = find_uncounted(key);
+  if (entry) ++hits_;
+  return entry;
+}
+++(entry ? hits_ : misses_);
+return entry;
 }
 
 // Nothing if locks fail here: then there is one warning, and no further try.

@@ -46,7 +46,7 @@ std::optional<KernelCache::Result> KernelCache::find(const CacheKey& key) {
     ++from_memory_;
     return Result{std::move(entry), Origin::kMemory};
   }
-  if (auto found = disk_.find(key)) {
+  if (auto found = disk_.find_before_claim(key)) {
     return Result{memory_.insert(key, std::move(*found)), Origin::kDisk};
   }
   return std::nullopt;

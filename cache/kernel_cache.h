@@ -44,7 +44,7 @@ class KernelCache {
   Result get_or_make(const CacheKey& key, const std::function<Entry()>& make,
                      const std::stop_token& stop = {});
 
-  /// The entry if memory or disk has it. For callers that must not compile.
+  /// The entry if memory or disk has it; no miss is counted, since get_or_make counts it.
   std::optional<Result> find(const CacheKey& key);
 
   /// Forgets an entry that turned out to be of no use (a driver refused it), so that the next call
