@@ -253,9 +253,6 @@ std::optional<Entry> DiskCache::find_before_claim(const CacheKey& key) {
   if (entry) ++hits_;
   return entry;
 }
-++(entry ? hits_ : misses_);
-return entry;
-}
 
 // Nothing if locks fail here: then there is one warning, and no further try.
 std::optional<bool> DiskCache::try_lock(LockHandle& handle, std::uint64_t byte) {
