@@ -26,14 +26,13 @@ KernelSpec spec_for(const DeviceState& state, const ktjit_kernel_desc* desc) {
   return to_spec(desc, state.context->toolchain, &state.device->native_target());
 }
 
+void require_loaded(const ktjit_kernel& kernel) {
+  if (kernel.loaded.kernel == nullptr)
+    throw SpecError("kernel", "one that is not loaded", "one of ktjit_kernel_load");
+}
+
 std::unique_ptr<ktjit_kernel> to_handle(const std::shared_ptr<DeviceState>& state,
                                         LoadedKernel kernel) {
-  // What the loader found out is more than the compiler said.
-  const KernelResources found = kernel.kernel->resources();
-  KernelResources& said = kernel.built.artifact.resources;
-  if (found.registers) said.registers = found.registers;
-  if (found.stack_bytes) said.stack_bytes = found.stack_bytes;
-  if (found.static_smem_bytes) said.static_smem_bytes = found.static_smem_bytes;
   return std::make_unique<ktjit_kernel>(state, std::move(kernel), true);
 }
 
@@ -57,10 +56,34 @@ std::unique_ptr<runtime::Stream> refuse_capture(const DeviceState& state, void* 
   return known;
 }
 
+ktjit_status load_async(ktjit_device* device, const ktjit_kernel_desc* desc, Tiers tiers,
+                        ktjit_future** future) {
+  return guarded([&] {
+    require(device, "device");
+    require(future, "future");
+    const KernelSpec spec = spec_for(*device->state, desc);
+    Engine& engine = device->state->context->toolchain.engine();
+    *future =
+        new ktjit_future{device->state, engine.load_async(device->state->device, spec, tiers)};
+  });
+}
+
 int32_t or_unknown(const std::optional<int>& value) { return value ? *value : -1; }
 
+/// What the compiler said, and what the loader found out, which is more.
+KernelResources resources_of(const LoadedKernel& loaded) {
+  KernelResources resources = loaded.built.artifact.resources;
+  if (loaded.kernel == nullptr) return resources;
+  const KernelResources found = loaded.kernel->resources();
+  if (found.registers) resources.registers = found.registers;
+  if (found.stack_bytes) resources.stack_bytes = found.stack_bytes;
+  if (found.static_smem_bytes) resources.static_smem_bytes = found.static_smem_bytes;
+  return resources;
+}
+
 ktjit_kernel_info info_of(const ktjit_kernel& kernel) {
-  const BuiltKernel& built = kernel.loaded.built;
+  const LoadedKernel& current = kernel.loaded.current();
+  const BuiltKernel& built = current.built;
   ktjit_kernel_info info = ktjit_kernel_info_init();
   info.name = built.emitted.entry_name.c_str();
   info.target = kernel.texts.target.c_str();
@@ -79,10 +102,11 @@ ktjit_kernel_info info_of(const ktjit_kernel& kernel) {
   info.artifact_bytes = artifact.bytes.size();
   info.compile_ms = artifact.compile_ms;
   info.from_cache = built.from_cache();
-  info.registers = or_unknown(artifact.resources.registers);
-  info.spill_bytes = or_unknown(artifact.resources.spill_bytes);
-  info.stack_bytes = or_unknown(artifact.resources.stack_bytes);
-  info.static_smem_bytes = or_unknown(artifact.resources.static_smem_bytes);
+  const KernelResources resources = resources_of(current);
+  info.registers = or_unknown(resources.registers);
+  info.spill_bytes = or_unknown(resources.spill_bytes);
+  info.stack_bytes = or_unknown(resources.stack_bytes);
+  info.static_smem_bytes = or_unknown(resources.static_smem_bytes);
   return info;
 }
 
@@ -133,12 +157,23 @@ void ktjit_kernel_destroy(ktjit_kernel* kernel) { delete kernel; }
 
 ktjit_status ktjit_kernel_load_async(ktjit_device* device, const ktjit_kernel_desc* desc,
                                      ktjit_future** future) {
+  return load_async(device, desc, ktjit::Tiers::kFullOnly, future);
+}
+
+ktjit_status ktjit_kernel_load_quick_async(ktjit_device* device, const ktjit_kernel_desc* desc,
+                                           ktjit_future** future) {
+  return load_async(device, desc, ktjit::Tiers::kQuickFirst, future);
+}
+
+int ktjit_kernel_is_full(const ktjit_kernel* kernel) {
+  return kernel != nullptr && kernel->loaded.kernel != nullptr && kernel->loaded.is_full();
+}
+
+ktjit_status ktjit_kernel_wait_full(const ktjit_kernel* kernel) {
   return guarded([&] {
-    require(device, "device");
-    require(future, "future");
-    const KernelSpec spec = spec_for(*device->state, desc);
-    ktjit::Engine& engine = device->state->context->toolchain.engine();
-    *future = new ktjit_future{device->state, engine.load_async(device->state->device, spec)};
+    require(kernel, "kernel");
+    require_loaded(*kernel);
+    kernel->loaded.wait_full();
   });
 }
 
@@ -195,9 +230,7 @@ ktjit_status ktjit_kernel_launch(const ktjit_kernel* kernel, void* stream, int64
   return guarded([&] {
     require(kernel, "kernel");
     const ktjit::LoadedKernel& loaded = kernel->loaded;
-    if (loaded.kernel == nullptr) {
-      throw ktjit::SpecError("kernel", "one that is not loaded", "one of ktjit_kernel_load");
-    }
+    require_loaded(*kernel);
     const LaunchArguments ordered(loaded.built.spec, rows, n, read_struct(arguments, "arguments"));
     kernel->device->with_stream(stream, [&](ktjit::runtime::Stream& on) {
       loaded.launch(on, rows, ordered.values(), ordered.n());

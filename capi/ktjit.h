@@ -211,10 +211,30 @@ KTJIT_API int ktjit_future_is_ready(const ktjit_future* future);
 // Waits, and gives the kernel or the error. Only once for a future.
 KTJIT_API ktjit_status ktjit_future_get(ktjit_future* future, ktjit_kernel** kernel);
 // Asks for the load to stop, and doesn't wait: a compile under way ends as soon as its compiler lets
-// it, and ktjit_future_get then gives KTJIT_ERROR_INTERRUPTED. A load that is done stays so.
+// it, and ktjit_future_get then gives KTJIT_ERROR_INTERRUPTED. A load that is done stays so. A quick
+// version that is there (below) stays, without a full one.
 KTJIT_API ktjit_status ktjit_future_cancel(ktjit_future* future);
 // Cancels a load that is still under way, and doesn't wait for it.
 KTJIT_API void ktjit_future_destroy(ktjit_future* future);
+
+// As ktjit_kernel_load_async, but sooner ready: where the cache lacks the kernel and a quick version, slower
+// to run, compiles in half the time (products), the future is ready with that, and errors of it are
+// the future's. The full version follows on a thread of ktjit's and takes its place in launches, for
+// which nothing changes but their speed. It goes on until the kernel is destroyed (or the future, if
+// it never gave a kernel), is cancelled by ktjit_future_cancel, or the last handle of the context
+// ends. ktjit_kernel_get_info describes the version that launches take then.
+//
+// Capture: before a stream is captured, call ktjit_kernel_wait_full for all such kernels (after ktjit_future_cancel, to
+// stay with the quick versions): a load by ktjit's thread breaks captures that are not in the relaxed or
+// thread-local mode. A captured graph keeps the version that it captured.
+KTJIT_API ktjit_status ktjit_kernel_load_quick_async(ktjit_device* device,
+                                                     const ktjit_kernel_desc* desc,
+                                                     ktjit_future** future);
+// 1 if launches take the full version: from the beginning, but for kernels of the function above.
+KTJIT_API int ktjit_kernel_is_full(const ktjit_kernel* kernel);
+// Waits for that, or gives the error of the full version, which the quick one outlives:
+// KTJIT_ERROR_INTERRUPTED if it was cancelled.
+KTJIT_API ktjit_status ktjit_kernel_wait_full(const ktjit_kernel* kernel);
 
 // All strings are those of the kernel. What is not known is null, or -1.
 typedef struct ktjit_kernel_info {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <initializer_list>
+#include <utility>
 
 #include "core/error.h"
 
@@ -33,11 +34,11 @@ const char* emit_option(ArtifactKind kind) {
   KTJIT_UNREACHABLE("a kind that LLVM makes");
 }
 
-Arguments common_arguments(ArtifactKind kind) {
+Arguments common_arguments(ArtifactKind kind, Quality quality = Quality::kFull) {
   Arguments arguments = {emit_option(kind)};
+  for (std::string& argument : optimisation(quality)) arguments.push_back(std::move(argument));
   append(arguments, {
-                        "-O3", "-vectorize-loops", "-vectorize-slp", "-std=c++20", "-ffreestanding",
-                        "-fno-rtti", "-fno-threadsafe-statics",
+                        "-std=c++20", "-ffreestanding", "-fno-rtti", "-fno-threadsafe-statics",
                         "-fgnuc-version=4.2.1",  // for __GNUC__, as Clang's driver sets it
                         "-nostdsysteminc",
                         "-Qn",  // no compiler version in the output
@@ -51,8 +52,8 @@ Arguments common_arguments(ArtifactKind kind) {
   return arguments;
 }
 
-Arguments cpu_arguments(const Target& target, ArtifactKind kind) {
-  Arguments arguments = common_arguments(kind);
+Arguments cpu_arguments(const Target& target, ArtifactKind kind, Quality quality) {
+  Arguments arguments = common_arguments(kind, quality);
   append(arguments, {"-x", "c++", "-triple", "x86_64-unknown-linux-gnu",  //
                      "-mrelocation-model", "pic", "-pic-level", "2",      //
                      "-fvisibility=hidden",                               //
@@ -103,9 +104,14 @@ Arguments cuda_arguments(const Target& target, ArtifactKind kind) {
 
 }  // namespace
 
-std::vector<std::string> clang_arguments(const Target& target, ArtifactKind kind) {
+std::vector<std::string> optimisation(Quality quality) {
+  if (quality == Quality::kQuick) return {"-O1"};
+  return {"-O3", "-vectorize-loops", "-vectorize-slp"};
+}
+
+std::vector<std::string> clang_arguments(const Target& target, ArtifactKind kind, Quality quality) {
   if (kind == ArtifactKind::kSimulatorObject) return simulator_arguments(target);
-  return target.is_cuda() ? cuda_arguments(target, kind) : cpu_arguments(target, kind);
+  return target.is_cuda() ? cuda_arguments(target, kind) : cpu_arguments(target, kind, quality);
 }
 
 std::vector<std::string> linker_arguments() {

@@ -1,15 +1,23 @@
 // The seam between the engine and the compilers: text in, artefact out.
 #pragma once
 
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/artifact.h"
+#include "core/kernel_spec.h"
 #include "core/target.h"
 
 namespace ktjit {
+
+/// How much a compiler optimises.
+enum class Quality {
+  kFull,
+  kQuick,  ///< the same results from slower code, compiled sooner: to begin with
+};
 
 /// One kernel's text and what to make of it.
 struct CompileRequest {
@@ -17,7 +25,8 @@ struct CompileRequest {
   std::string entry_name;  ///< the extern "C" symbol
   Target target;
   ArtifactKind kind = ArtifactKind::kCubin;
-  std::stop_token stop = {};  ///< ends the compile, as soon as the compiler can be ended
+  std::stop_token stop = {};         ///< ends the compile, as soon as the compiler can be ended
+  Quality quality = Quality::kFull;  ///< kQuick: only where quick_option gives one
 };
 
 /// Named values that, with the request, determine the artefact: prelude, flags, build ids,
@@ -37,6 +46,11 @@ class Compiler {
   virtual bool is_present() const { return true; }
   /// Opens no compiler library and starts no worker, so a warm start stays cheap.
   virtual CompilerIdentity identity(const Target& target, ArtifactKind kind) const = 0;
+  /// What this compiler is told for a quick version, where that measures as a gain in compile time
+  /// (docs/COMPILING.md); nothing elsewhere. Beside `identity` it determines the quick artefact.
+  virtual std::optional<std::string> quick_option(Op, const Target&, ArtifactKind) const {
+    return std::nullopt;
+  }
   /// Errors: CompileError if the text is refused or the compiler dies; ToolchainError if the
   /// compiler can't be opened or started; InterruptedError if `request.stop` asked for it.
   virtual Artifact compile(const CompileRequest& request) = 0;

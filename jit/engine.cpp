@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/missing_kernel_error.h"
 #include "jit/artifact_entry.h"
+#include "jit/tiered_kernel.h"
 #include "runtime/host_limits.h"
 
 namespace ktjit {
@@ -57,6 +58,11 @@ int nvrtc_number(const std::string& compiler) {
 
 constexpr std::string_view kLinkedKind = "linked cubin";
 
+/// Null for a kernel that has one version.
+const TieredKernel* to_tiered(const LoadedKernel& loaded) {
+  return dynamic_cast<const TieredKernel*>(loaded.kernel.get());
+}
+
 }  // namespace
 
 ArtifactKind native_artifact_kind(const Target& target) {
@@ -71,6 +77,19 @@ ArtifactKind native_artifact_kind(const Target& target, const runtime::Device& d
 void LoadedKernel::launch(runtime::Stream& stream, std::int64_t rows,
                           std::span<const std::uint64_t> arguments, std::int64_t n) const {
   kernel->launch(stream, grid_for(built.emitted.launch, rows, n), arguments);
+}
+
+const LoadedKernel& LoadedKernel::current() const {
+  const TieredKernel* tiered = to_tiered(*this);
+  return tiered == nullptr ? *this : tiered->current();
+}
+
+void LoadedKernel::wait_full(const std::stop_token& stop) const {
+  if (const TieredKernel* tiered = to_tiered(*this)) tiered->wait_full(stop);
+}
+
+void LoadedKernel::cancel_full() const {
+  if (const TieredKernel* tiered = to_tiered(*this)) tiered->cancel_full();
 }
 
 Engine::Engine(std::vector<std::shared_ptr<Compiler>> compilers,
@@ -97,7 +116,8 @@ Compiler* Engine::find_compiler(const Target& target, ArtifactKind kind) const {
 Compiler& Engine::get_compiler(const Target& target, ArtifactKind kind) const {
   if (Compiler* compiler = find_compiler(target, kind)) return *compiler;
   for (const std::shared_ptr<Compiler>& compiler : compilers_) {
-    if (compiler->serves(target, kind)) compiler->identity(target, kind);  // throws: what is missing
+    if (compiler->serves(target, kind))
+      compiler->identity(target, kind);  // throws: what is missing
   }
   std::vector<std::string> looked_at = not_usable_;
   for (const std::shared_ptr<Compiler>& compiler : compilers_)
@@ -169,6 +189,19 @@ Engine::Wanted Engine::want_for(runtime::Device& device, const KernelSpec& spec)
   if (device.can_load(spec.target, native, nullptr))
     wanted.native_request = request_fields(spec, wanted.emitted, artifact_kind_name(native));
   return wanted;
+}
+
+std::optional<Engine::Wanted> Engine::want_quick(const Wanted& full) const {
+  // What the driver compiles takes its time there.
+  if (full.compiler == nullptr || full.linker != nullptr) return std::nullopt;
+  const std::optional<std::string> option =
+      full.compiler->quick_option(full.spec.op, full.spec.target, full.kind);
+  if (!option) return std::nullopt;
+  Wanted quick = full;
+  quick.quality = Quality::kQuick;
+  quick.key.request.add("quality", std::string_view("quick"));
+  quick.key.compiler.add("quick-option", std::string_view(*option));
+  return quick;
 }
 
 std::optional<BuiltKernel> Engine::find(const Wanted& wanted) {
@@ -279,15 +312,16 @@ BuiltKernel Engine::make(Wanted wanted, const std::stop_token& stop) {
   const std::string compiler_name =
       wanted.linker == nullptr ? compiler.name() : compiler.name() + " and the driver";
   const auto make_entry = [&] {
-    Artifact artifact =
-        compiler.compile({wanted.emitted.source, wanted.emitted.entry_name, wanted.spec.target,
-                          wanted.linker == nullptr ? wanted.kind : ArtifactKind::kPtx, stop});
+    Artifact artifact = compiler.compile(
+        {wanted.emitted.source, wanted.emitted.entry_name, wanted.spec.target,
+         wanted.linker == nullptr ? wanted.kind : ArtifactKind::kPtx, stop, wanted.quality});
     if (wanted.linker != nullptr) {
       const double compile_ms = artifact.compile_ms;
       artifact = wanted.linker->link_ptx(artifact);
       artifact.compile_ms += compile_ms;
     }
-    cache_.remember_cost(cost_name(wanted.spec, wanted.kind, compiler_name), artifact.compile_ms);
+    if (wanted.quality == Quality::kFull)
+      cache_.remember_cost(cost_name(wanted.spec, wanted.kind, compiler_name), artifact.compile_ms);
     return to_entry(artifact, wanted.spec, wanted.emitted, compiler_name);
   };
   cache::KernelCache::Result result = cache_.get_or_make(wanted.key, make_entry, stop);
@@ -298,8 +332,10 @@ BuiltKernel Engine::make(Wanted wanted, const std::stop_token& stop) {
     artifact = to_artifact(*result.entry, wanted.kind);
   }
   KTJIT_CHECK(artifact.has_value());
-  return {std::move(wanted.spec),     std::move(wanted.emitted), *std::move(artifact),
-          compiler_of(*result.entry), std::move(wanted.key),     result.origin};
+  return {std::move(wanted.spec), std::move(wanted.emitted),
+          *std::move(artifact),   compiler_of(*result.entry),
+          std::move(wanted.key),  result.origin,
+          wanted.quality};
 }
 
 BuiltKernel Engine::find_or_make(Wanted wanted, const std::stop_token& stop) {
@@ -326,7 +362,9 @@ LoadedKernel Engine::load_built(runtime::Device& device, BuiltKernel built,
   } catch (const DriverError&) {
     if (!built.from_cache() || options_.sealed) throw;
     cache_.discard(built.key);
-    built = build_for(device, built.spec, stop);
+    Wanted again = want_for(device, built.spec);
+    if (built.quality == Quality::kQuick) again = *want_quick(again);
+    built = find_or_make(std::move(again), stop);
     kernel = device.load(built.artifact);
   }
   return {std::move(built), std::move(kernel)};
@@ -337,11 +375,37 @@ LoadedKernel Engine::load(runtime::Device& device, const KernelSpec& spec,
   return load_built(device, build_for(device, spec, stop), stop);
 }
 
-KernelFuture Engine::load_async(std::shared_ptr<runtime::Device> device, const KernelSpec& spec) {
-  runtime::Device& on = *device;
-  return pool_.submit(
-      guess_cost_ms(spec), std::move(device),
-      [this, &on, spec](const std::stop_token& stop) { return load(on, spec, stop); });
+KernelFuture Engine::load_async(std::shared_ptr<runtime::Device> device, const KernelSpec& spec,
+                                Tiers tiers) {
+  return pool_.submit(guess_cost_ms(spec), device,
+                      [this, device, spec, tiers](const std::stop_token& stop) {
+                        return tiers == Tiers::kQuickFirst ? load_quick_first(device, spec, stop)
+                                                           : load(*device, spec, stop);
+                      });
+}
+
+LoadedKernel Engine::load_quick_first(const std::shared_ptr<runtime::Device>& device,
+                                      const KernelSpec& spec, const std::stop_token& stop) {
+  Wanted full = want_for(*device, spec);
+  std::optional<Wanted> quick = want_quick(full);
+  if (quick) {
+    if (std::optional<BuiltKernel> found = find(full))
+      return load_built(*device, std::move(*found), stop);
+  }
+  if (!quick) return load_built(*device, find_or_make(std::move(full), stop), stop);
+
+  LoadedKernel result = load_built(*device, make(std::move(*quick), stop), stop);
+  const auto tiered = std::make_shared<TieredKernel>(result);
+  // Nobody has the kernel any more: nobody wants its full version.
+  const auto replace = [this, device, spec,
+                        weak = std::weak_ptr(tiered)](const std::stop_token& stop_full) {
+    LoadedKernel loaded = load(*device, spec, stop_full);
+    if (const std::shared_ptr<TieredKernel> kernel = weak.lock()) kernel->replace(loaded);
+    return loaded;
+  };
+  tiered->expect_full(pool_.submit(guess_cost_ms(spec), device, replace, LoadRank::kReplace));
+  result.kernel = tiered;
+  return result;
 }
 
 double Engine::estimate_cost_ms(const Wanted& wanted) {

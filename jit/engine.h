@@ -29,13 +29,14 @@ struct BuiltKernel {
   std::string compiler;  ///< name of who made it: "NVRTC 13.0"
   cache::CacheKey key;
   cache::Origin origin = cache::Origin::kMade;
+  Quality quality = Quality::kFull;
 
   bool from_cache() const { return origin != cache::Origin::kMade; }
 };
 
 /// A kernel that can be launched. Must not outlive the device it was loaded on.
 struct LoadedKernel {
-  BuiltKernel built;
+  BuiltKernel built;  ///< of the version that was loaded first; see current
   std::shared_ptr<const runtime::Kernel> kernel;
 
   /// Queues the op for `rows` rows of w. `arguments` as codegen::emit orders them; `n`: rows of x, for
@@ -44,6 +45,30 @@ struct LoadedKernel {
   /// refused.
   void launch(runtime::Stream& stream, std::int64_t rows, std::span<const std::uint64_t> arguments,
               std::int64_t n = 1) const;
+
+  // For kernels of load_async(..., Tiers::kQuickFirst); others are full from the beginning.
+
+  /// The version that launches take now; lives as long as `kernel`.
+  const LoadedKernel& current() const;
+  bool is_full() const { return current().built.quality == Quality::kFull; }
+  /// Waits until launches take the full version. Before a stream of the device is captured, this or
+  /// cancel_full has to be called: what is loaded meanwhile by another thread breaks a capture that is
+  /// not in the relaxed or thread-local mode. A captured graph keeps the version that it captured, and
+  /// so needs `kernel` to live.
+  /// Errors: what Engine::load throws for the full version (launches go on with the quick one);
+  /// InterruptedError if it was cancelled, the engine has ended, or `stop` ended the wait.
+  void wait_full(const std::stop_token& stop = {}) const;
+  /// Asks for the full version's load to stop, and doesn't wait: once wait_full throws
+  /// InterruptedError nothing is being loaded. No effect on a full kernel.
+  void cancel_full() const;
+};
+
+/// Which versions of a kernel load_async makes.
+enum class Tiers {
+  kFullOnly,
+  /// Where the cache lacks the full version and the compiler has a quick one that measures as a gain
+  /// (Compiler::quick_option): that one first, replaced by the full one when it is there.
+  kQuickFirst,
 };
 
 struct EngineOptions {
@@ -94,7 +119,14 @@ class Engine {
 
   /// Starts what load does on a thread of the engine's, the kernels that take longest first, and
   /// returns. The device lives as long as the load or its future.
-  KernelFuture load_async(std::shared_ptr<runtime::Device> device, const KernelSpec& spec);
+  ///
+  /// kQuickFirst: where a quick version is made, the future is ready with it, and its errors are the
+  /// future's. The full version is then compiled and loaded after all kernels that have none yet, for
+  /// as long as the future or a copy of the LoadedKernel lives and the engine does; its errors are
+  /// reported by wait_full alone. Both versions stay loaded until the kernel ends. A sealed engine
+  /// makes neither. See LoadedKernel::wait_full for stream captures.
+  KernelFuture load_async(std::shared_ptr<runtime::Device> device, const KernelSpec& spec,
+                          Tiers tiers = Tiers::kFullOnly);
 
   /// Loads many kernels: first those that the cache has, then the others, compiled slowest first on
   /// `threads` threads (0: as many as the process may use; see compile_threads). Equal specs are
@@ -135,12 +167,17 @@ class Engine {
     /// The request of a kernel that this device's driver linked, which will do too.
     std::optional<cache::KeyFields> linked_request;
     std::string linker_identity;
+    Quality quality = Quality::kFull;
     /// The request of the target's own machine code, which will do in place of what the driver would
     /// link, whoever made it.
     std::optional<cache::KeyFields> native_request;
   };
   Wanted want(const KernelSpec& spec, ArtifactKind kind) const;
   Wanted want_for(runtime::Device& device, const KernelSpec& spec) const;
+  /// The quick version, where that is a gain.
+  std::optional<Wanted> want_quick(const Wanted& full) const;
+  LoadedKernel load_quick_first(const std::shared_ptr<runtime::Device>& device,
+                                const KernelSpec& spec, const std::stop_token& stop);
   std::optional<BuiltKernel> find(const Wanted& wanted);
   std::optional<BuiltKernel> find_by_request(const Wanted& wanted);
   BuiltKernel make(Wanted wanted, const std::stop_token& stop);

@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
+#include <exception>
 #include <fmt/format.h>
-#include <future>
 #include <tuple>
 #include <utility>
 
@@ -18,31 +17,60 @@ namespace ktjit {
 namespace detail {
 
 struct PendingLoad {
+  LoadRank rank = LoadRank::kFirst;
   double cost_ms = 0;
   std::uint64_t number = 0;  ///< loads of one cost start in the order of their numbers
   std::shared_ptr<runtime::Device> device;  // outlives the kernel in `result`
   LoadPool::Load load;
   std::stop_source stop;
   std::atomic<bool> claimed{false};
-  std::promise<LoadedKernel> promise;
-  std::shared_future<LoadedKernel> result{promise.get_future()};
+  mutable std::mutex mutex;
+  mutable std::condition_variable_any changed;
+  bool done = false;  // with `error` or `result`, which stay as they are then
+  std::exception_ptr error;
+  LoadedKernel result;
 
   bool claim() { return !claimed.exchange(true); }
+
+  void finish(LoadedKernel kernel, std::exception_ptr failure) {
+    const std::lock_guard lock(mutex);
+    result = std::move(kernel);
+    error = std::move(failure);
+    done = true;
+    changed.notify_all();
+  }
 
   void run() {
     if (!claim()) return;
     try {
-      promise.set_value(load(stop.get_token()));
+      finish(load(stop.get_token()), nullptr);
     } catch (...) {
-      promise.set_exception(std::current_exception());
+      finish({}, std::current_exception());
     }
+    // Who cancels from here on sees that it is done, and ends the full version's load too.
+    if (stop.stop_requested() && is_there()) result.cancel_full();
   }
 
   void cancel() {
     stop.request_stop();
-    if (claim()) {
-      promise.set_exception(std::make_exception_ptr(InterruptedError("a load that was cancelled")));
-    }
+    if (claim()) finish({}, std::make_exception_ptr(InterruptedError("a load that was cancelled")));
+  }
+
+  bool is_done() const {
+    const std::lock_guard lock(mutex);
+    return done;
+  }
+
+  /// Whether it is done and has a kernel.
+  bool is_there() const {
+    const std::lock_guard lock(mutex);
+    return done && !error;
+  }
+
+  /// Whether it is done; false if `stop` ended the wait.
+  bool wait(const std::stop_token& stop_waiting) const {
+    std::unique_lock lock(mutex);
+    return changed.wait(lock, stop_waiting, [this] { return done; });
   }
 };
 
@@ -68,27 +96,42 @@ KernelFuture::~KernelFuture() {
 
 bool KernelFuture::is_ready() const {
   KTJIT_CHECK(is_valid());
-  return load_->result.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  return load_->is_done();
 }
 
 void KernelFuture::wait() const {
   KTJIT_CHECK(is_valid());
-  load_->result.wait();
+  load_->wait({});
 }
 
 const LoadedKernel& KernelFuture::get() const {
   KTJIT_CHECK(is_valid());
-  return load_->result.get();
+  return get({});
 }
+
+const LoadedKernel& KernelFuture::get(const std::stop_token& stop) const {
+  KTJIT_CHECK(is_valid());
+  if (!load_->wait(stop)) throw InterruptedError("the wait for a kernel");
+  if (load_->error) std::rethrow_exception(load_->error);
+  return load_->result;
+}
+
+bool KernelFuture::is_full() const {
+  KTJIT_CHECK(is_valid());
+  return load_->is_there() && load_->result.is_full();
+}
+
+void KernelFuture::wait_full(const std::stop_token& stop) const { get(stop).wait_full(stop); }
 
 void KernelFuture::cancel() const {
   KTJIT_CHECK(is_valid());
   load_->cancel();
+  if (load_->is_there()) load_->result.cancel_full();
 }
 
 bool LoadPool::SlowestFirst::operator()(const std::shared_ptr<PendingLoad>& a,
                                         const std::shared_ptr<PendingLoad>& b) const {
-  return std::tuple(-a->cost_ms, a->number) < std::tuple(-b->cost_ms, b->number);
+  return std::tuple(a->rank, -a->cost_ms, a->number) < std::tuple(b->rank, -b->cost_ms, b->number);
 }
 
 LoadPool::LoadPool(int threads) : wanted_threads_(threads) {}
@@ -106,8 +149,10 @@ LoadPool::~LoadPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-KernelFuture LoadPool::submit(double cost_ms, std::shared_ptr<runtime::Device> device, Load load) {
+KernelFuture LoadPool::submit(double cost_ms, std::shared_ptr<runtime::Device> device, Load load,
+                              LoadRank rank) {
   auto pending = std::make_shared<PendingLoad>();
+  pending->rank = rank;
   pending->cost_ms = cost_ms;
   pending->device = std::move(device);
   pending->load = std::move(load);
@@ -115,6 +160,10 @@ KernelFuture LoadPool::submit(double cost_ms, std::shared_ptr<runtime::Device> d
   const int most = compile_threads(wanted_threads_);
   {
     const std::lock_guard lock(mutex_);
+    if (closing_) {
+      pending->cancel();
+      return future;
+    }
     pending->number = submitted_++;
     queue_.insert(std::move(pending));
     const bool all_busy = static_cast<std::size_t>(idle_) < queue_.size();

@@ -30,7 +30,8 @@ class KernelFuture {
   explicit KernelFuture(std::shared_ptr<detail::PendingLoad> load);
   KernelFuture(KernelFuture&&) noexcept;
   KernelFuture& operator=(KernelFuture&&) noexcept;
-  /// Cancels what is still under way, and doesn't wait for it.
+  /// Cancels what is still under way, and doesn't wait for it. The full version of a kernel that is
+  /// ready goes on as long as somebody has the kernel.
   ~KernelFuture();
 
   bool is_valid() const { return load_ != nullptr; }
@@ -40,12 +41,27 @@ class KernelFuture {
   /// Waits. May be called several times. The future keeps the device alive, the kernel doesn't.
   /// Errors: what Engine::load throws; InterruptedError if it was cancelled or the engine has ended.
   const LoadedKernel& get() const;
+  /// As get, and also InterruptedError if `stop` ended the wait.
+  const LoadedKernel& get(const std::stop_token& stop) const;
   /// Asks for the load to stop; one that has not begun is ready at once. A kernel that is ready
-  /// stays.
+  /// stays, with its quick version if its full one is still under way.
   void cancel() const;
+
+  /// Whether the kernel is there and its full version runs. False after an error.
+  bool is_full() const;
+  /// Waits for the kernel, then for its full version (at once where there is no other).
+  /// Errors: of get; of the full version, which the quick one outlives; InterruptedError if `stop`
+  /// ended the wait or the full version was cancelled.
+  void wait_full(const std::stop_token& stop = {}) const;
 
  private:
   std::shared_ptr<detail::PendingLoad> load_;
+};
+
+/// What a load is for.
+enum class LoadRank {
+  kFirst,    ///< somebody waits for the kernel
+  kReplace,  ///< it is to replace a quick version, after all loads that somebody waits for
 };
 
 /// Threads that load kernels, the one that takes longest first. They start when first needed.
@@ -61,7 +77,9 @@ class LoadPool {
   LoadPool& operator=(const LoadPool&) = delete;
 
   /// `device` lives as long as the load or its future.
-  KernelFuture submit(double cost_ms, std::shared_ptr<runtime::Device> device, Load load);
+  /// May be called by a load; while the pool ends, the answer is a load that was cancelled.
+  KernelFuture submit(double cost_ms, std::shared_ptr<runtime::Device> device, Load load,
+                      LoadRank rank = LoadRank::kFirst);
 
  private:
   struct SlowestFirst {

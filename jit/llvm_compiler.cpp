@@ -53,7 +53,7 @@ worker::Request make_request(const CompileRequest& request, std::uint64_t id) {
   message.file_name = "kernel" + file_extension(request.target);
   message.source = request.source;
   if (request.target.is_cuda()) message.prelude = clang_cuda_prelude_for(request.source);
-  message.clang_arguments = clang_arguments(request.target, request.kind);
+  message.clang_arguments = clang_arguments(request.target, request.kind, request.quality);
   message.linker_arguments = linker_arguments();
   message.allowed_symbols = allowed_symbols();
   return message;
@@ -121,6 +121,13 @@ CompilerIdentity LlvmCompiler::identity(const Target& target, ArtifactKind kind)
     identity.emplace_back("linker", fmt::format("{}", fmt::join(linker_arguments(), " ")));
   if (target.is_cuda()) identity.emplace_back("prelude", clang_cuda_prelude());
   return identity;
+}
+
+std::optional<std::string> LlvmCompiler::quick_option(Op op, const Target& target,
+                                                      ArtifactKind kind) const {
+  const bool is_gain = op == Op::kMatmul && target.is_cpu() && kind == ArtifactKind::kSharedObject;
+  return is_gain ? std::optional(fmt::format("{}", fmt::join(optimisation(Quality::kQuick), " ")))
+                 : std::nullopt;
 }
 
 Artifact LlvmCompiler::compile(const CompileRequest& request) {

@@ -45,6 +45,9 @@ class LlvmCompiler : public Compiler {
   bool is_present() const override { return find_worker().has_value(); }
   /// Errors: ToolchainError if there is no worker program: it is part of the identity.
   CompilerIdentity identity(const Target& target, ArtifactKind kind) const override;
+  /// For matmul on the CPU.
+  std::optional<std::string> quick_option(Op op, const Target& target,
+                                          ArtifactKind kind) const override;
   Artifact compile(const CompileRequest& request) override;
 
   /// The worker program, if there is one.

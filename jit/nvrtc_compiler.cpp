@@ -20,6 +20,8 @@ namespace {
 // First versions that know an option; older ones refuse it. Tried with 12.1, 12.4, 12.8 and 12.9.
 constexpr NvrtcVersion kFirstWithMinimal = {12, 4};
 constexpr NvrtcVersion kFirstWithNoCache = {12, 9};
+constexpr NvrtcVersion kFirstWithFastCompile = {12, 9};
+constexpr const char* kFastCompile = "--Ofast-compile=mid";
 
 std::vector<std::string> options_for(NvrtcVersion version, const Target& target,
                                      ArtifactKind kind) {
@@ -141,6 +143,15 @@ CompilerIdentity NvrtcCompiler::identity(const Target& target, ArtifactKind kind
           {"prelude", ""}};
 }
 
+// Without a gain for dequant, whose compiles are the front end's time, and for PTX, whose code the
+// driver makes.
+std::optional<std::string> NvrtcCompiler::quick_option(Op op, const Target&,
+                                                       ArtifactKind kind) const {
+  const bool is_gain = (op == Op::kMatvec || op == Op::kMatmul) && kind == ArtifactKind::kCubin &&
+                       candidate_.version >= kFirstWithFastCompile;
+  return is_gain ? std::optional<std::string>(kFastCompile) : std::nullopt;
+}
+
 bool NvrtcCompiler::is_open() const {
   const std::lock_guard lock(open_mutex_);
   return library_ != nullptr;
@@ -177,8 +188,11 @@ Artifact NvrtcCompiler::compile(const CompileRequest& request) {
   const NvrtcLibrary& library = open_library();
   check_serves(library, request.target);
 
-  const std::vector<std::string> options =
-      options_for(candidate_.version, request.target, request.kind);
+  std::vector<std::string> options = options_for(candidate_.version, request.target, request.kind);
+  if (request.quality == Quality::kQuick) {
+    KTJIT_CHECK(candidate_.version >= kFirstWithFastCompile);
+    options.emplace_back(kFastCompile);
+  }
   const auto start = std::chrono::steady_clock::now();
   Program program(library, candidate_);
   program.create(request);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "jit/compiler.h"
@@ -34,6 +35,9 @@ class NvrtcCompiler final : public Compiler {
   std::string name() const override;
   bool serves(const Target& target, ArtifactKind kind) const override;
   CompilerIdentity identity(const Target& target, ArtifactKind kind) const override;
+  /// From 12.9 on, for the cubins of products.
+  std::optional<std::string> quick_option(Op op, const Target& target,
+                                          ArtifactKind kind) const override;
   Artifact compile(const CompileRequest& request) override;
 
  private:

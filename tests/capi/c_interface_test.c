@@ -382,6 +382,18 @@ static void test_futures(ktjit_device* device) {
   CHECK_FAILS(ktjit_future_get(future, &kernel), KTJIT_ERROR_SPEC, "asked before");
   ktjit_future_destroy(future);
 
+  // A quick version where there is one, and the full one in any case.
+  desc.op = "matmul";
+  REQUIRE(ktjit_kernel_load_quick_async(device, &desc, &future) == KTJIT_OK);
+  CHECK(ktjit_future_get(future, &kernel) == KTJIT_OK);
+  ktjit_future_destroy(future);  // the full version goes on
+  CHECK(ktjit_kernel_wait_full(kernel) == KTJIT_OK);
+  CHECK(ktjit_kernel_is_full(kernel));
+  ktjit_kernel_destroy(kernel);
+  CHECK(!ktjit_kernel_is_full(NULL));
+  CHECK_FAILS(ktjit_kernel_wait_full(NULL), KTJIT_ERROR_SPEC, "kernel");
+
+  desc = dequant_desc();
   desc.target = is_cpu ? "sm_86" : "cpu";
   REQUIRE(ktjit_kernel_load_async(device, &desc, &future) == KTJIT_OK);
   CHECK_FAILS(ktjit_future_get(future, &kernel), KTJIT_ERROR_TOOLCHAIN, "run");

@@ -2,24 +2,56 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 
 #include "core/error.h"
+#include "core/interrupted_error.h"
 #include "jit/compiler.h"
 #include "runtime/device.h"
 
 namespace ktjit::test {
 
-/// "Compiles" to the target's name and counts.
+/// Holds compiles back until it is opened.
+class Gate {
+ public:
+  void pass(const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    changed_.notify_all();
+    const bool open = changed_.wait(lock, stop, [this] { return open_; });
+    if (!open) throw InterruptedError("a test's compile");
+  }
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  void wait_for(int compiles) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return waiting_ >= compiles; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  bool open_ = false;
+  int waiting_ = 0;
+};
+
+/// "Compiles" to the target's name and counts; a quick version's has " quick" behind it.
 class FakeCompiler : public Compiler {
  public:
   std::string version = "1";
   bool makes_cubins = true;
-  bool present = true;  ///< else its program is missing
+  bool present = true;     ///< else its program is missing
+  bool has_quick = false;  ///< versions of matmul
   std::atomic<int> compiles{0};
   std::function<void(const CompileRequest&)> on_compile;  ///< called first, may throw
   std::function<double(const CompileRequest&)> compile_ms_of;
@@ -33,13 +65,17 @@ class FakeCompiler : public Compiler {
     if (!present) throw ToolchainError("the fake's program is missing", "a test", "present = true");
     return {{"compiler", name()}};
   }
+  std::optional<std::string> quick_option(Op op, const Target&, ArtifactKind) const override {
+    return has_quick && op == Op::kMatmul ? std::optional<std::string>("--quick") : std::nullopt;
+  }
   Artifact compile(const CompileRequest& request) override {
     ++compiles;
     if (on_compile) on_compile(request);
     Artifact artifact;
     artifact.kind = request.kind;
     artifact.entry_name = request.entry_name;
-    const std::string text = request.target.name();
+    const std::string text =
+        request.target.name() + (request.quality == Quality::kQuick ? " quick" : "");
     for (char c : text) artifact.bytes.push_back(static_cast<std::byte>(c));
     artifact.resources.registers = 40;
     artifact.compile_ms = compile_ms_of ? compile_ms_of(request) : 1.5;
@@ -50,8 +86,15 @@ class FakeCompiler : public Compiler {
 
 class FakeKernel : public runtime::Kernel {
  public:
-  void launch(runtime::Stream&, const LaunchGrid&, std::span<const std::uint64_t>) const override {}
+  /// `launches` counts them; it may only end before the kernel if there are none.
+  explicit FakeKernel(std::atomic<int>& launches) : launches_(launches) {}
+  void launch(runtime::Stream&, const LaunchGrid&, std::span<const std::uint64_t>) const override {
+    ++launches_;
+  }
   KernelResources resources() const override { return {}; }
+
+ private:
+  std::atomic<int>& launches_;
 };
 
 /// A GPU of compute capability 9.0 that only remembers what it was given.
@@ -59,6 +102,8 @@ class FakeDevice : public runtime::Device {
  public:
   std::atomic<int> refuse_next_loads{0};
   std::atomic<int> links{0};
+  std::atomic<int> quick_launches{0};
+  std::atomic<int> full_launches{0};
   bool driver_is_old = false;
 
   std::string name() const override { return "cuda:0"; }
@@ -92,10 +137,12 @@ class FakeDevice : public runtime::Device {
   void check_dependent_launch() const override {
     if (driver_is_old) throw ToolchainError("no cuLaunchKernelEx", "a test", "a newer driver");
   }
-  std::unique_ptr<runtime::Kernel> load(const Artifact&) override {
+  std::unique_ptr<runtime::Kernel> load(const Artifact& artifact) override {
     if (refuse_next_loads-- > 0)
       throw DriverError("cuModuleLoadData", 200, "CUDA_ERROR_INVALID_IMAGE", name(), "a test");
-    return std::make_unique<FakeKernel>();
+    const std::string text(reinterpret_cast<const char*>(artifact.bytes.data()),
+                           artifact.bytes.size());
+    return std::make_unique<FakeKernel>(text.ends_with(" quick") ? quick_launches : full_launches);
   }
   double time_us(runtime::Stream&, const std::function<void()>&) override { return 0; }
 

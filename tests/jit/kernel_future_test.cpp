@@ -2,9 +2,8 @@
 // any order.
 #include "jit/kernel_future.h"
 
+#include <atomic>
 #include <catch2/catch.hpp>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 
 #include "core/interrupted_error.h"
@@ -15,32 +14,7 @@
 namespace ktjit {
 namespace {
 
-/// Holds compiles back until it is opened.
-class Gate {
- public:
-  void pass(const std::stop_token& stop) {
-    std::unique_lock lock(mutex_);
-    ++waiting_;
-    changed_.notify_all();
-    const bool open = changed_.wait(lock, stop, [this] { return open_; });
-    if (!open) throw InterruptedError("a test's compile");
-  }
-  void open() {
-    const std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-  void wait_for(int compiles) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return waiting_ >= compiles; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  bool open_ = false;
-  int waiting_ = 0;
-};
+using test::Gate;
 
 struct Bench {
   Gate gate;
