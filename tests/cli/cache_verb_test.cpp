@@ -130,7 +130,8 @@ TEST_CASE("explain compares two entries, and takes models and tensors") {
                    "--target", "cpu:x86-64-v2"})
               .exit_code == 0);
   std::vector<std::string> dequants;
-  for (const auto& entry : cli.run_json({"cache", "list", "--json"}).at("entries")) {
+  const auto listed = cli.run_json({"cache", "list", "--json"});
+  for (const auto& entry : listed.at("entries")) {
     const auto kernel = entry.at("manifest").at("kernel").get<std::string>();
     if (kernel.starts_with("dequant")) dequants.push_back(entry.at("artifact"));
   }
@@ -161,7 +162,8 @@ TEST_CASE("stats count what all runs did, prune makes room") {
   CHECK(stats.at("counters").at("hits").get<std::size_t>() >= count);
   CHECK(stats.at("counters").at("misses").get<std::size_t>() >= count);
   CHECK_THAT(cli.run({"cache", "stats"}).out, Contains("of 2.0 GiB") && Contains("stores"));
-  for (const auto& entry : cli.run_json({"cache", "list", "--json"}).at("entries")) {
+  const auto listed = cli.run_json({"cache", "list", "--json"});
+  for (const auto& entry : listed.at("entries")) {
     CHECK(entry.at("last_used").is_string());
   }
 

@@ -104,7 +104,8 @@ TEST_CASE("every stage is printed again from the cache, with the same bytes and 
   CliFixture cli;
   const auto entries = [&] {
     std::vector<std::string> names;
-    for (const auto& entry : cli.run_json({"cache", "list", "--json"}).at("entries")) {
+    const auto listed = cli.run_json({"cache", "list", "--json"});
+    for (const auto& entry : listed.at("entries")) {
       names.push_back(entry.at("artifact"));
     }
     return names;

@@ -96,7 +96,7 @@ TEST_CASE("values that are not allowed are exit code 2") {
       {"plan", "--format", "fp8e5", "--shape", "8x256", "--target", "sm_86", "--memory", "much"},
       {"plan", "--format", "fp8e5", "--shape", "8x256", "--target", "sm_86", "--context", "0"},
       {"build", "--format", "q4_K", "--shape", "8x256", "-j", "-1"},
-      {"build", "--format", "q4_K", "--shape", "8x256", "--pack", "kernels.pack"},
+      {"build", "--format", "q4_K", "--shape", "8x256", "--pack", "folder/"},
       {"run", "m.gguf", "--threads", "many"},
       {"exec", "m.gguf", "--tensor", "w", "--out", "y"},
       {"exec", "m.gguf", "--tensor", "w", "--op", "read_test", "--out", "y"},
