@@ -32,23 +32,25 @@ struct PendingLoad {
 
   bool claim() { return !claimed.exchange(true); }
 
-  void finish(LoadedKernel kernel, std::exception_ptr failure) {
+  /// Whether it had been asked to stop before it was done: nobody wants a full version then. Who
+  /// cancels later sees that it is done, and ends the full version's load by itself.
+  bool finish(LoadedKernel kernel, std::exception_ptr failure) {
     const std::lock_guard lock(mutex);
+    const bool was_stopped = stop.stop_requested();
     result = std::move(kernel);
     error = std::move(failure);
     done = true;
     changed.notify_all();
+    return was_stopped;
   }
 
   void run() {
     if (!claim()) return;
     try {
-      finish(load(stop.get_token()), nullptr);
+      if (finish(load(stop.get_token()), nullptr)) result.cancel_full();
     } catch (...) {
       finish({}, std::current_exception());
     }
-    // Who cancels from here on sees that it is done, and ends the full version's load too.
-    if (stop.stop_requested() && is_there()) result.cancel_full();
   }
 
   void cancel() {
