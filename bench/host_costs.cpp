@@ -8,10 +8,17 @@
 //       look-up, checksum, reading of the entry), load (cuModuleLoadData and attributes), and Engine::load as a
 //       whole. Compiles first what the cache lacks. With --device none, for T (sm_90a), all but the load.
 //
+//   host_costs tiers MODEL [--device cuda|cpu] [--target T] [--rounds N] [--json OUT]
+//       all product kernels of the model on an empty cache, at once: milliseconds until all can be launched and
+//       until all are full, full versions only and quick ones first; and the device's time of each quick version
+//       and its full one on 14336 rows of zeros.
+//
 // Figures are medians over rounds; bench/launch_cost.py puts the first beside CuPy's and Triton's.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
 #include <functional>
@@ -25,6 +32,8 @@
 
 #include "codegen/emitter.h"
 #include "core/error.h"
+#include "core/format.h"
+#include "jit/kernel_future.h"
 #include "jit/planner.h"
 #include "jit/toolchain.h"
 #include "model/open_model.h"
@@ -58,8 +67,8 @@ struct Arguments {
 
 Arguments parse(int argc, char** argv) {
   const std::string usage =
-      "usage: host_costs launch|warm MODEL [--device cuda|none] [--target T] [--rounds N] "
-      "[--json OUT]";
+      "usage: host_costs launch | warm MODEL | tiers MODEL [--device cuda|cpu|none] [--target T] "
+      "[--rounds N] [--json OUT]";
   Arguments arguments;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -81,8 +90,9 @@ Arguments parse(int argc, char** argv) {
       arguments.model = word;
     }
   }
-  const bool good = (arguments.mode == "launch" && arguments.model.empty()) ||
-                    (arguments.mode == "warm" && !arguments.model.empty());
+  const bool good =
+      (arguments.mode == "launch" && arguments.model.empty()) ||
+      ((arguments.mode == "warm" || arguments.mode == "tiers") && !arguments.model.empty());
   if (!good) throw std::runtime_error(usage);
   return arguments;
 }
@@ -360,9 +370,143 @@ Json run_warm(const Arguments& arguments) {
   return result;
 }
 
+// ---- tiers ----------------------------------------------------------------------------------------
+
+/// A cache folder that ends with this object.
+class EmptyCache {
+ public:
+  EmptyCache() {
+    std::string path = (std::filesystem::temp_directory_path() / "ktjit-tiers-XXXXXX").string();
+    if (::mkdtemp(path.data()) == nullptr) throw std::runtime_error("can't make " + path);
+    path_ = path;
+  }
+  EmptyCache(const EmptyCache&) = delete;
+  EmptyCache& operator=(const EmptyCache&) = delete;
+  ~EmptyCache() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  std::unique_ptr<Toolchain> make_toolchain() const {
+    Options options;
+    options.cache_dir = path_;
+    return std::make_unique<Toolchain>(
+        options, [](std::string_view line) { fmt::print(stderr, "{}\n", line); });
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct TierTimes {
+  double launchable_ms = 0;
+  double full_ms = 0;
+  std::size_t quick = 0;  ///< kernels that began with a quick version
+};
+
+TierTimes time_tiers(const std::shared_ptr<runtime::Device>& device,
+                     const std::vector<KernelSpec>& specs, Tiers tiers) {
+  const EmptyCache cache;
+  const auto toolchain = cache.make_toolchain();
+  const auto start = Clock::now();
+  std::vector<KernelFuture> futures;
+  for (const KernelSpec& spec : specs)
+    futures.push_back(toolchain->engine().load_async(device, spec, tiers));
+  TierTimes times;
+  for (const KernelFuture& future : futures)
+    times.quick += future.get().built.quality == Quality::kQuick;
+  times.launchable_ms = us_since(start) / 1e3;
+  for (const KernelFuture& future : futures) future.wait_full();
+  times.full_ms = us_since(start) / 1e3;
+  return times;
+}
+
+/// Microseconds of one launch, the median of some.
+double time_kernel(runtime::Device& device, const LoadedKernel& kernel) {
+  constexpr std::int64_t kRows = 14336;
+  constexpr std::int64_t kMatmulRows = 32;
+  const KernelSpec& spec = kernel.built.spec;
+  const std::int64_t n = spec.op == Op::kMatmul ? kMatmulRows : 1;
+  const std::int64_t cols = spec.layout.cols;
+  const auto stream = device.make_stream();
+  std::vector<std::unique_ptr<runtime::Buffer>> buffers;
+  std::vector<std::uint64_t> arguments;
+  const auto add = [&](std::int64_t bytes) {
+    buffers.push_back(device.allocate(static_cast<std::size_t>(bytes)));
+    device.fill(*stream, *buffers.back(), std::byte{0});
+    arguments.push_back(buffers.back()->address());
+  };
+  add(kRows * row_bytes(get_format(spec.weight), cols));
+  if (spec.scale) add(spec.scale->plane_bytes(kRows, cols));
+  add(n * row_bytes(get_format(spec.x_format), cols));
+  add(n * kRows * static_cast<std::int64_t>(sizeof(float)));
+  arguments.push_back(static_cast<std::uint64_t>(kRows));
+  arguments.push_back(static_cast<std::uint64_t>(n));
+  std::vector<double> times;
+  for (int i = 0; i < 11; ++i) {
+    times.push_back(device.time_us(*stream, [&] { kernel.launch(*stream, kRows, arguments, n); }));
+  }
+  return median(times);
+}
+
+Json run_tiers(const Arguments& arguments) {
+  const int rounds = arguments.rounds == 0 ? 5 : arguments.rounds;
+  const EmptyCache cache;
+  const auto toolchain = cache.make_toolchain();
+  const std::shared_ptr<runtime::Device> device = toolchain->open_device(arguments.device);
+  const Target target =
+      arguments.target.empty() ? device->native_target() : toolchain->get_target(arguments.target);
+  const model::Model model = model::open_model(arguments.model);
+  std::vector<KernelSpec> specs;
+  for (const KernelSpec& spec : make_plan(model, target).all_kernels()) {
+    if (is_product(spec.op)) specs.push_back(spec);
+  }
+  std::printf("%s; %zu products for %s, %d rounds, medians\n", device->description().c_str(),
+              specs.size(), target.name().c_str(), rounds);
+
+  Json result = {{"device", device->description()}, {"target", target.name()}};
+  for (const auto& [name, tiers] :
+       {std::pair{"full only", Tiers::kFullOnly}, std::pair{"quick first", Tiers::kQuickFirst}}) {
+    std::vector<double> launchable, full;
+    std::size_t quick = 0;
+    for (int round = 0; round < rounds; ++round) {
+      const TierTimes times = time_tiers(device, specs, tiers);
+      launchable.push_back(times.launchable_ms);
+      full.push_back(times.full_ms);
+      quick = times.quick;
+    }
+    result[name] = {{"launchable_ms", median(launchable)}, {"full_ms", median(full)}};
+    std::printf("%-12s all launchable after %7.1f ms, all full after %7.1f ms, %zu quick\n", name,
+                median(launchable), median(full), quick);
+  }
+
+  for (const KernelSpec& spec : specs) {
+    const EmptyCache empty;
+    const auto alone = empty.make_toolchain();
+    const KernelFuture future = alone->engine().load_async(device, spec, Tiers::kQuickFirst);
+    const LoadedKernel first = future.get();
+    future.cancel();  // the quick version stays
+    if (first.is_full()) continue;
+    const LoadedKernel full = toolchain->engine().load(*device, spec);
+    const double quick_us = time_kernel(*device, first);
+    const double full_us = time_kernel(*device, full);
+    std::printf("%-48s quick %8.1f us (compiled in %5.0f ms), full %8.1f us (%5.0f ms)\n",
+                first.built.emitted.entry_name.c_str(), quick_us, first.built.artifact.compile_ms,
+                full_us, full.built.artifact.compile_ms);
+    result["kernels"].push_back({{"kernel", first.built.emitted.entry_name},
+                                 {"quick_us", quick_us},
+                                 {"full_us", full_us},
+                                 {"quick_compile_ms", first.built.artifact.compile_ms},
+                                 {"full_compile_ms", full.built.artifact.compile_ms}});
+  }
+  return result;
+}
+
 int run(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
-  const Json result = arguments.mode == "launch" ? run_launch(arguments) : run_warm(arguments);
+  const Json result = arguments.mode == "launch" ? run_launch(arguments)
+                      : arguments.mode == "warm" ? run_warm(arguments)
+                                                 : run_tiers(arguments);
   if (!arguments.json.empty()) {
     std::ofstream file(arguments.json);
     file << result.dump(1) << "\n";
