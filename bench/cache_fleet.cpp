@@ -243,23 +243,25 @@ bool run_entries(std::size_t entries) {
   std::vector<double> first_us;
   std::vector<double> again_us;
   std::vector<double> absent_us;
-  {
+  // Processes one after another, each of which looks for as many kernels as a model has.
+  constexpr int kProcesses = 40;
+  constexpr int kKernels = 60;
+  std::mt19937 random(1);
+  for (int process = 0; process < kProcesses; ++process) {
     cache::DiskCacheOptions options = options_for(temp.root());
     options.max_bytes = 0;
     cache::DiskCache cache(std::move(options));
-    std::mt19937 random(1);
     const auto measure = [&](const cache::CacheKey& key, bool expected, std::vector<double>& out) {
       const auto start = Clock::now();
       const bool found = cache.find(key).has_value();
       out.push_back(us_since(start));
       if (found != expected) throw Error("a wrong lookup");
     };
-    constexpr std::size_t kLookups = 2000;
-    for (std::size_t i = 0; i < kLookups; ++i) {
+    for (int i = 0; i < kKernels; ++i) {
       const cache::CacheKey key = key_of(random() % entries);
       measure(key, true, first_us);
       measure(key, true, again_us);
-      measure(key_of(entries + i), false, absent_us);
+      measure(key_of(entries + random() % entries), false, absent_us);
     }
   }
   const auto print_times = [](const char* what, std::vector<double>& us) {

@@ -17,7 +17,7 @@ EntryFile rejected(RejectReason reason, std::string detail) {
 }
 
 std::string join(const std::string& folder, const std::string& name) {
-  return (std::filesystem::path(folder) / name).string();
+  return folder.ends_with('/') ? folder + name : folder + '/' + name;
 }
 
 }  // namespace

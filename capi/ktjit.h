@@ -218,7 +218,7 @@ KTJIT_API ktjit_status ktjit_future_cancel(ktjit_future* future);
 KTJIT_API void ktjit_future_destroy(ktjit_future* future);
 
 // As ktjit_kernel_load_async, but sooner ready: where the cache lacks the kernel and a quick version, slower
-// to run, compiles in half the time (products), the future is ready with that, and errors of it are
+// to run, compiles in half the time (matmul), the future is ready with that, and errors of it are
 // the future's. The full version follows on a thread of ktjit's and takes its place in launches, for
 // which nothing changes but their speed. It goes on until the kernel is destroyed (or the future, if
 // it never gave a kernel), is cancelled by ktjit_future_cancel, or the last handle of the context

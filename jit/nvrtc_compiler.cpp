@@ -147,7 +147,7 @@ CompilerIdentity NvrtcCompiler::identity(const Target& target, ArtifactKind kind
 // driver makes.
 std::optional<std::string> NvrtcCompiler::quick_option(Op op, const Target&,
                                                        ArtifactKind kind) const {
-  const bool is_gain = (op == Op::kMatvec || op == Op::kMatmul) && kind == ArtifactKind::kCubin &&
+  const bool is_gain = op == Op::kMatmul && kind == ArtifactKind::kCubin &&
                        candidate_.version >= kFirstWithFastCompile;
   return is_gain ? std::optional<std::string>(kFastCompile) : std::nullopt;
 }

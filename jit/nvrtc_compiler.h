@@ -35,7 +35,7 @@ class NvrtcCompiler final : public Compiler {
   std::string name() const override;
   bool serves(const Target& target, ArtifactKind kind) const override;
   CompilerIdentity identity(const Target& target, ArtifactKind kind) const override;
-  /// From 12.9 on, for the cubins of products.
+  /// From 12.9 on, for the cubins of matmul.
   std::optional<std::string> quick_option(Op op, const Target& target,
                                           ArtifactKind kind) const override;
   Artifact compile(const CompileRequest& request) override;
