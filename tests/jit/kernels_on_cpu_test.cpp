@@ -1,9 +1,17 @@
 // Every kernel, on this machine's CPU as it is and as plainer x86-64 code, against the plain
 // reference.
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <memory>
+#include <span>
+#include <vector>
 
+#include "core/format.h"
+#include "jit/kernel_future.h"
+#include "jit/reference_ops.h"
 #include "jit/toolchain.h"
 #include "tests/jit/scratch_folder.h"
+#include "tests/support/kernel_cases.h"
 #include "tests/support/kernel_checks.h"
 
 namespace ktjit {
@@ -50,6 +58,56 @@ struct CpuBench {
 };
 
 }  // namespace
+
+TEST_CASE("CPU matmul gives right results by its quick version, and by the full one after it") {
+  CpuBench bench;
+  const std::shared_ptr<runtime::Device> device = std::move(bench.device);
+  constexpr std::int64_t kRows = 20, kCols = 512, kN = 9;
+  const KernelSpec spec = test::make_spec(Op::kMatmul, "q8_0", kCols, device->native_target());
+  std::vector<std::byte> w(
+      static_cast<std::size_t>(kRows * row_bytes(get_format(spec.weight), kCols)));
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    // Blocks of an f16 scale (1/16) and 32 codes.
+    const std::size_t in_block = i % 34;
+    w[i] = static_cast<std::byte>(in_block == 0 ? 0x00 : in_block == 1 ? 0x2c : 37 * i % 251);
+  }
+  std::vector<float> x(static_cast<std::size_t>(kN * kCols));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  ScaledTensorView view;
+  view.format = spec.weight;
+  view.rows = kRows;
+  view.cols = kCols;
+  view.data = w;
+  std::vector<double> want(static_cast<std::size_t>(kN * kRows)), sums(want.size());
+  matvec_reference(view, x, kN, 0, kRows, want, sums);
+
+  const auto stream = device->make_stream();
+  const auto w_at = runtime::place_on_device(*device, *stream, w);
+  const auto x_at = runtime::place_on_device(*device, *stream, std::as_bytes(std::span(x)));
+  const auto count_right = [&](const LoadedKernel& kernel) {
+    std::vector<float> y(want.size());
+    const auto y_at = device->allocate(y.size() * sizeof(float));
+    const std::uint64_t arguments[] = {w_at->address(), x_at->address(), y_at->address(),
+                                       static_cast<std::uint64_t>(kRows),
+                                       static_cast<std::uint64_t>(kN)};
+    kernel.launch(*stream, kRows, arguments, kN);
+    device->download(*stream, *y_at, 0, std::as_writable_bytes(std::span(y)));
+    stream->synchronize();
+    std::size_t right = 0;
+    for (std::size_t i = 0; i < y.size(); ++i)
+      right += is_right_product(kCols, FormatId::kF32, y[i], want[i], sums[i]);
+    return right;
+  };
+
+  const KernelFuture future = bench.toolchain.engine().load_async(device, spec, Tiers::kQuickFirst);
+  const LoadedKernel kernel = future.get();
+  REQUIRE(kernel.built.quality == Quality::kQuick);
+  CHECK(count_right(kernel) == want.size());
+  kernel.wait_full();
+  REQUIRE(kernel.is_full());
+  CHECK(kernel.current().built.artifact.bytes != kernel.built.artifact.bytes);
+  CHECK(count_right(kernel) == want.size());
+}
 
 TEST_CASE("CPU dequant equals ggml's golden vectors bit for bit") {
   CpuBench().check(test::check_golden_dequant, 360000);

@@ -13,11 +13,13 @@
 #include <thread>
 #include <vector>
 
+#include "codegen/emitter.h"
 #include "core/error.h"
 #include "core/interrupted_error.h"
 #include "jit/nvrtc_library.h"
 #include "jit/nvrtc_log.h"
 #include "tests/jit/scratch_folder.h"
+#include "tests/support/kernel_cases.h"
 
 namespace fs = std::filesystem;
 using namespace ktjit;
@@ -303,6 +305,31 @@ TEST_CASE("a compile that is stopped before it begins opens no library") {
   request.stop = stop.get_token();
   CHECK_THROWS_AS(compiler.compile(request), InterruptedError);
   CHECK_FALSE(compiler.is_open());
+}
+
+TEST_CASE("matmul has a quick version from NVRTC 12.9 on, other code and sooner done") {
+  const Target target = make_cuda_target(86);
+  const codegen::EmittedKernel matmul =
+      codegen::emit(test::make_spec(Op::kMatmul, "fp8_e4m3", 4096, target));
+  for (const NvrtcCandidate& candidate : usable_candidates()) {
+    NvrtcCompiler compiler(candidate);
+    INFO(compiler.name());
+    CHECK_FALSE(compiler.quick_option(Op::kDequant, target, ArtifactKind::kCubin));
+    CHECK_FALSE(compiler.quick_option(Op::kMatvec, target, ArtifactKind::kCubin));
+    CHECK_FALSE(compiler.quick_option(Op::kMatmul, target, ArtifactKind::kPtx));
+    const bool has_quick = candidate.version >= NvrtcVersion{12, 9};
+    CHECK(compiler.quick_option(Op::kMatmul, target, ArtifactKind::kCubin).has_value() ==
+          has_quick);
+    if (!has_quick) continue;
+    CompileRequest request{matmul.source, matmul.entry_name, target, ArtifactKind::kCubin};
+    const Artifact full = compiler.compile(request);
+    request.quality = Quality::kQuick;
+    const Artifact quick = compiler.compile(request);
+    CHECK(quick.bytes != full.bytes);
+    CHECK(quick.resources.registers.has_value());
+    WARN(compiler.name() << ": full " << full.compile_ms << " ms, quick " << quick.compile_ms);
+    CHECK(quick.compile_ms < full.compile_ms);  // a third of it where it was measured
+  }
 }
 
 TEST_CASE("a compile under way is stopped by every NVRTC that can be") {
