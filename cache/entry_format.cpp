@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cache/digest.h"
+#include "cache/little_endian.h"
 #include "cache/stamp.h"
 #include "core/error.h"
 
@@ -23,20 +24,6 @@ static_assert(kStampAt == kChecksumAt + 16 && kHeaderBytes == kStampAt + kStampB
 
 constexpr std::string_view kBlobs = "blobs";  // heading of the blobs' field list
 
-template <typename T>
-void put(T value, std::size_t at, std::string& out) {
-  for (std::size_t i = 0; i < sizeof(T); ++i) out[at + i] = static_cast<char>(value >> (8 * i));
-}
-
-template <typename T>
-T get(std::string_view in, std::size_t at) {
-  T value = 0;
-  for (std::size_t i = 0; i < sizeof(T); ++i) {
-    value |= static_cast<T>(static_cast<T>(static_cast<unsigned char>(in[at + i])) << (8 * i));
-  }
-  return value;
-}
-
 Digest checksum_of(std::string_view file) {
   return digest_of(file.substr(0, kChecksumAt), file.substr(kHeaderBytes));
 }
@@ -51,17 +38,17 @@ struct Parts {
 std::variant<Parts, RejectReason> split(std::string_view file) {
   if (file.size() < kHeaderBytes) return RejectReason::kTruncated;
   if (!file.starts_with(kMagic)) return RejectReason::kBadMagic;
-  if (get<std::uint32_t>(file, kVersionAt) != kVersion) return RejectReason::kWrongVersion;
-  const auto key_bytes = get<std::uint64_t>(file, kKeyBytesAt);
-  const auto manifest_bytes = get<std::uint64_t>(file, kManifestBytesAt);
-  const auto blob_bytes = get<std::uint64_t>(file, kBlobBytesAt);
+  if (get_number<std::uint32_t>(file, kVersionAt) != kVersion) return RejectReason::kWrongVersion;
+  const auto key_bytes = get_number<std::uint64_t>(file, kKeyBytesAt);
+  const auto manifest_bytes = get_number<std::uint64_t>(file, kManifestBytesAt);
+  const auto blob_bytes = get_number<std::uint64_t>(file, kBlobBytesAt);
   const std::uint64_t body_bytes = file.size() - kHeaderBytes;
-  const bool sizes_hold = get<std::uint64_t>(file, kFileBytesAt) == file.size() &&
+  const bool sizes_hold = get_number<std::uint64_t>(file, kFileBytesAt) == file.size() &&
                           key_bytes <= body_bytes && manifest_bytes <= body_bytes - key_bytes &&
                           blob_bytes == body_bytes - key_bytes - manifest_bytes;
   if (!sizes_hold) return RejectReason::kBadSizes;
-  const Digest stored{get<std::uint64_t>(file, kChecksumAt + 8),
-                      get<std::uint64_t>(file, kChecksumAt)};
+  const Digest stored{get_number<std::uint64_t>(file, kChecksumAt + 8),
+                      get_number<std::uint64_t>(file, kChecksumAt)};
   if (stored != checksum_of(file)) return RejectReason::kBadChecksum;
   if (!decode_stamp(file.substr(kStampAt, kStampBytes))) return RejectReason::kBadStamp;
   file.remove_prefix(kHeaderBytes);
@@ -98,22 +85,22 @@ std::string encode_entry(std::string_view key_text, const Entry& entry,
   KTJIT_CHECK(file.size() <= kMaxEntryBytes);
 
   file.replace(0, kMagic.size(), kMagic);
-  put<std::uint32_t>(kVersion, kVersionAt, file);
-  put<std::uint32_t>(0, kReservedAt, file);
-  put<std::uint64_t>(file.size(), kFileBytesAt, file);
-  put<std::uint64_t>(key_text.size(), kKeyBytesAt, file);
-  put<std::uint64_t>(manifest.size(), kManifestBytesAt, file);
-  put<std::uint64_t>(file.size() - blobs_at, kBlobBytesAt, file);
+  put_number<std::uint32_t>(kVersion, kVersionAt, file);
+  put_number<std::uint32_t>(0, kReservedAt, file);
+  put_number<std::uint64_t>(file.size(), kFileBytesAt, file);
+  put_number<std::uint64_t>(key_text.size(), kKeyBytesAt, file);
+  put_number<std::uint64_t>(manifest.size(), kManifestBytesAt, file);
+  put_number<std::uint64_t>(file.size() - blobs_at, kBlobBytesAt, file);
   const Digest checksum = checksum_of(file);
-  put<std::uint64_t>(checksum.low, kChecksumAt, file);
-  put<std::uint64_t>(checksum.high, kChecksumAt + 8, file);
+  put_number<std::uint64_t>(checksum.low, kChecksumAt, file);
+  put_number<std::uint64_t>(checksum.high, kChecksumAt + 8, file);
   file.replace(kStampAt, kStampBytes, encode_stamp(used));
   return file;
 }
 
 std::optional<std::chrono::sys_seconds> stamp_of(std::string_view file) {
   if (file.size() < kHeaderBytes || !file.starts_with(kMagic)) return std::nullopt;
-  if (get<std::uint32_t>(file, kVersionAt) != kVersion) return std::nullopt;
+  if (get_number<std::uint32_t>(file, kVersionAt) != kVersion) return std::nullopt;
   return decode_stamp(file.substr(kStampAt, kStampBytes));
 }
 
