@@ -191,6 +191,10 @@ Engine::Wanted Engine::want_for(runtime::Device& device, const KernelSpec& spec)
   return wanted;
 }
 
+std::string Engine::Wanted::compiler_name() const {
+  return linker == nullptr ? compiler->name() : compiler->name() + " and the driver";
+}
+
 std::optional<Engine::Wanted> Engine::want_quick(const Wanted& full) const {
   // What the driver compiles takes its time there.
   if (full.compiler == nullptr || full.linker != nullptr) return std::nullopt;
@@ -309,8 +313,7 @@ void Engine::throw_missing(const Wanted& wanted) {
 BuiltKernel Engine::make(Wanted wanted, const std::stop_token& stop) {
   if (wanted.compiler == nullptr) throw_missing(wanted);
   Compiler& compiler = *wanted.compiler;
-  const std::string compiler_name =
-      wanted.linker == nullptr ? compiler.name() : compiler.name() + " and the driver";
+  const std::string compiler_name = wanted.compiler_name();
   const auto make_entry = [&] {
     Artifact artifact = compiler.compile(
         {wanted.emitted.source, wanted.emitted.entry_name, wanted.spec.target,
@@ -388,11 +391,9 @@ LoadedKernel Engine::load_quick_first(const std::shared_ptr<runtime::Device>& de
                                       const KernelSpec& spec, const std::stop_token& stop) {
   Wanted full = want_for(*device, spec);
   std::optional<Wanted> quick = want_quick(full);
-  if (quick) {
-    if (std::optional<BuiltKernel> found = find(full))
-      return load_built(*device, std::move(*found), stop);
-  }
   if (!quick) return load_built(*device, find_or_make(std::move(full), stop), stop);
+  if (std::optional<BuiltKernel> found = find(full))
+    return load_built(*device, std::move(*found), stop);
 
   LoadedKernel result = load_built(*device, make(std::move(*quick), stop), stop);
   const auto tiered = std::make_shared<TieredKernel>(result);
@@ -410,10 +411,7 @@ LoadedKernel Engine::load_quick_first(const std::shared_ptr<runtime::Device>& de
 
 double Engine::estimate_cost_ms(const Wanted& wanted) {
   if (wanted.compiler == nullptr) return 0;  // it will be refused at once
-  const std::string compiler_name = wanted.linker == nullptr
-                                        ? wanted.compiler->name()
-                                        : wanted.compiler->name() + " and the driver";
-  return cache_.remembered_cost_ms(cost_name(wanted.spec, wanted.kind, compiler_name))
+  return cache_.remembered_cost_ms(cost_name(wanted.spec, wanted.kind, wanted.compiler_name()))
       .value_or(guess_cost_ms(wanted.spec));
 }
 

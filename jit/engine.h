@@ -171,6 +171,9 @@ class Engine {
     /// The request of the target's own machine code, which will do in place of what the driver would
     /// link, whoever made it.
     std::optional<cache::KeyFields> native_request;
+
+    /// Who makes it, for people. REQUIRES: `compiler`.
+    std::string compiler_name() const;
   };
   Wanted want(const KernelSpec& spec, ArtifactKind kind) const;
   Wanted want_for(runtime::Device& device, const KernelSpec& spec) const;
