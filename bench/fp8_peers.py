@@ -24,24 +24,11 @@ import triton
 import triton.language as tl
 
 import ktjit
+from triton_dequant import BLOCK, triton_dequant, triton_refusal
 
 DEQUANT_SHAPES = [(7168, 18432), (7168, 2304), (576, 7168), (24576, 1536)]
 GEMM_SHAPES = [(1, 4096, 7168), (16, 7168, 16384), (64, 7168, 16384), (4096, 4096, 7168)]
-BLOCK = 128
 PLACES = [("ktjit native", None), ("ktjit as sm_86", "sm_86"), ("ktjit as sm_75", "sm_75")]
-
-
-@triton.jit
-def dequant_kernel(codes, scales, out, rows, cols, SIDE: tl.constexpr):
-    row_block = tl.program_id(0)
-    col_block = tl.program_id(1)
-    row = row_block * SIDE + tl.arange(0, SIDE)
-    col = col_block * SIDE + tl.arange(0, SIDE)
-    at = row[:, None] * cols + col[None, :]
-    inside = (row[:, None] < rows) & (col[None, :] < cols)
-    scale = tl.load(scales + row_block * tl.cdiv(cols, SIDE) + col_block)
-    value = tl.load(codes + at, mask=inside).to(tl.float32) * scale
-    tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.autotune(
@@ -75,36 +62,11 @@ def gemm_kernel(a, a_scale, b, b_scale, c, size_m, size_n, size_k,
     tl.store(c + row[:, None] * size_n + col[None, :], total.to(c.dtype.element_ty), mask=inside)
 
 
-def triton_dequant(codes, scales, out):
-    rows, cols = codes.shape
-    grid = (triton.cdiv(rows, BLOCK), triton.cdiv(cols, BLOCK))
-    dequant_kernel[grid](codes, scales, out, rows, cols, SIDE=BLOCK)
-
-
 def triton_gemm(a, a_scale, b, b_scale, c):
     m, k = a.shape
     n = b.shape[0]
     grid = lambda meta: (triton.cdiv(m, meta["TILE_M"]), triton.cdiv(n, meta["TILE_N"]))
     gemm_kernel[grid](a, a_scale, b, b_scale, c, m, n, k, TILE_K=BLOCK)
-
-
-def triton_refusal(capability=86):
-    """What Triton says when it compiles the dequantiser for a GPU without FP8 conversions."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    signature = {"codes": "*fp8e4nv", "scales": "*fp32", "out": "*bf16", "rows": "i32",
-                 "cols": "i32", "SIDE": "constexpr"}
-    source = ASTSource(fn=dequant_kernel, signature=signature, constexprs={(5,): BLOCK})
-    try:
-        triton.compile(source, target=GPUTarget("cuda", capability, 32))
-    except Exception as error:  # CompilationError, whose cause has the words
-        parts = []
-        while error is not None:
-            parts.append(str(error).strip().splitlines()[-1])
-            error = error.__cause__
-        return parts[-1]
-    return None
 
 
 def median_us(call, copies):

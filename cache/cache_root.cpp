@@ -195,11 +195,12 @@ void CacheRoot::write_file(const FileHandle& directory, const std::string& name,
   write_atomically(files_, directory, name, bytes, file_mode(), {options_.shared, sync});
 }
 
-std::optional<std::chrono::sys_seconds> CacheRoot::read_stamp(const FileHandle& shard,
-                                                              const std::string& file_name) const {
+CacheRoot::EntryHead CacheRoot::read_head(const FileHandle& shard,
+                                          const std::string& file_name) const {
   const auto file = files_.open_file_at(shard, file_name);
-  if (!file) return std::nullopt;
-  return stamp_of(read_all(*file, kHeaderBytes));
+  if (!file) return {};
+  const std::string header = read_all(*file, kHeaderBytes);
+  return {stamp_of(header), cache::is_note(header)};
 }
 
 void CacheRoot::write_stamp(const FileHandle& shard, const std::string& file_name,

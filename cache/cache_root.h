@@ -69,9 +69,12 @@ class CacheRoot {
   /// Reads an entry's file; nothing if it is absent. Throws nothing: a failed read is a rejection.
   std::optional<EntryFile> read_entry(const FileHandle& shard, const EntryName& name) const;
 
-  /// When the entry was last used; nothing if it is absent or its stamp can't be read.
-  std::optional<std::chrono::sys_seconds> read_stamp(const FileHandle& shard,
-                                                     const std::string& file_name) const;
+  struct EntryHead {
+    std::optional<std::chrono::sys_seconds> used;  ///< last; nothing if its stamp can't be read
+    bool is_note = false;                          ///< as in entry_format.h
+  };
+  /// What the entry's header says; neither if it is absent.
+  EntryHead read_head(const FileHandle& shard, const std::string& file_name) const;
 
   /// Sets the time of last use in the entry's file, if there is a good entry.
   void write_stamp(const FileHandle& shard, const std::string& file_name,

@@ -248,6 +248,18 @@ std::optional<Entry> DiskCache::find(const CacheKey& key) {
   return entry;
 }
 
+std::optional<Entry> DiskCache::find_note(const CacheKey& key) {
+  note_process();
+  if (roots_.empty() && packs_.empty()) return std::nullopt;
+  const HashedKey hashed = key.hashed();
+  for (const Root& root : roots_) {
+    Lookup found = look_up(root, hashed);
+    if (found.entry) return std::move(found.entry);
+    if (found.rejection) reject(root, *found.rejection);
+  }
+  return packs_.find_exact(key, hashed);
+}
+
 std::optional<Entry> DiskCache::find_before_claim(const CacheKey& key) {
   auto entry = find_uncounted(key);
   if (entry) ++hits_;
@@ -263,42 +275,56 @@ std::optional<bool> DiskCache::try_lock(LockHandle& handle, std::uint64_t byte) 
   return locked;
 }
 
-void DiskCache::claim(const HashedKey& key, bool was_rejected, const std::stop_token& stop,
-                      Claim& result) {
+// The lock of who makes the entry. Empty where there is none, at the time limit, and as soon as
+// `is_needless`, asked while somebody else has the lock, says yes.
+HeldLock DiskCache::lock_until(const HashedKey& key, const std::stop_token& stop,
+                               const std::function<bool()>& is_needless) {
   const Root& root = roots_.front();
   std::optional<LockHandle> handle;
   guarded(root, [&] {
     const FileHandle layout = root.folder.make_layout();
     handle.emplace(files_, root.folder.open_lock_file(layout));
   });
-  if (!handle) return;
+  if (!handle) return {};
 
   const auto start = std::chrono::steady_clock::now();
   const std::uint64_t byte = make_lock_byte(key.artifact);
   Pause pause;
   for (bool waited = false;; waited = true) {
     const auto locked = try_lock(*handle, byte);
-    if (!locked) return;
-    if (*locked) {
-      result.lock = HeldLock(std::move(*handle), byte);
-      break;
-    }
+    if (!locked) return {};
+    if (*locked) return HeldLock(std::move(*handle), byte);
     if (!waited) ++waits_;
-    // A damaged entry is there until the holder replaces it, so then only the lock tells.
-    if (waited && !was_rejected) result.entry = look_up(root, key).entry;
-    if (result.entry) return;
+    if (waited && is_needless()) return {};
     if (std::chrono::steady_clock::now() - start >= lock_time_limit_) {
       warn(root, "lock time limit",
            fmt::format("another process has been making a kernel for {} ms; this one makes it too",
                        lock_time_limit_.count()));
-      return;
+      return {};
     }
     if (stop.stop_requested()) throw Interrupted();
     pause.sleep();
   }
+}
+
+void DiskCache::claim(const HashedKey& key, bool was_rejected, const std::stop_token& stop,
+                      Claim& result) {
+  const Root& root = roots_.front();
+  result.lock = lock_until(key, stop, [&] {
+    // A damaged entry is there until the holder replaces it, so then only the lock tells.
+    if (!was_rejected) result.entry = look_up(root, key).entry;
+    return result.entry.has_value();
+  });
+  if (!result.lock) return;
   // Somebody may have stored it between our look and our lock.
   result.entry = look_up(root, key).entry;
   if (result.entry) result.lock.release();
+}
+
+HeldLock DiskCache::lock_entry(const CacheKey& key, const std::stop_token& stop) {
+  note_process();
+  if (!upkeep_ || !locks_work_) return {};
+  return lock_until(key.hashed(), stop, [] { return false; });
 }
 
 DiskCache::Claim DiskCache::find_or_claim(const CacheKey& key, const std::stop_token& stop) {

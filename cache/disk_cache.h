@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -74,6 +75,14 @@ class DiskCache {
   /// Errors:  Interrupted if `stop` is set while it waits.
   Claim find_or_claim(const CacheKey& key, const std::stop_token& stop);
 
+  /// The entry of exactly this key, for notes, which nobody has to make: no hit or miss is counted, and no
+  /// pack's entry of another compiler serves.
+  std::optional<Entry> find_note(const CacheKey& key);
+
+  /// The right to make the entry, whether it is there or not, for who replaces it by a better one.
+  /// Waits as find_or_claim does. Empty where that gives no lock. Errors: as there.
+  HeldLock lock_entry(const CacheKey& key, const std::stop_token& stop);
+
   /// All good entries that some compiler made for this request, ordered by root, then by name.
   std::vector<StoredEntry> find_by_request(const KeyFields& request);
 
@@ -84,6 +93,9 @@ class DiskCache {
   /// Removes the entry from the writable root, e.g. because a driver refused to load it. This object
   /// takes no entry of its request from packs any more.
   void discard(const CacheKey& key);
+
+  /// Whether `store` has a folder to write to, be that possible or not.
+  bool has_writable_root() const { return upkeep_ != nullptr; }
 
   /// Counts an entry that was made because of a miss.
   void count_make() { ++makes_; }
@@ -139,6 +151,8 @@ class DiskCache {
   std::optional<Entry> find_hashed(const CacheKey& key, const HashedKey& hashed,
                                    bool& was_rejected);
   void claim(const HashedKey& key, bool was_rejected, const std::stop_token& stop, Claim& result);
+  HeldLock lock_until(const HashedKey& key, const std::stop_token& stop,
+                      const std::function<bool()>& is_needless);
   std::optional<bool> try_lock(LockHandle& handle, std::uint64_t byte);
   void mark_used(const Root& root, const FileHandle& shard, const EntryName& name,
                  std::string_view file);

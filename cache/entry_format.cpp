@@ -67,6 +67,11 @@ std::variant<Entry, RejectReason> read_entry(const Parts& parts) {
   return entry;
 }
 
+bool has_header(std::string_view file) {
+  return file.size() >= kHeaderBytes && file.starts_with(kMagic) &&
+         get_number<std::uint32_t>(file, kVersionAt) == kVersion;
+}
+
 }  // namespace
 
 std::string encode_entry(std::string_view key_text, const Entry& entry,
@@ -99,9 +104,17 @@ std::string encode_entry(std::string_view key_text, const Entry& entry,
 }
 
 std::optional<std::chrono::sys_seconds> stamp_of(std::string_view file) {
-  if (file.size() < kHeaderBytes || !file.starts_with(kMagic)) return std::nullopt;
-  if (get_number<std::uint32_t>(file, kVersionAt) != kVersion) return std::nullopt;
+  if (!has_header(file)) return std::nullopt;
   return decode_stamp(file.substr(kStampAt, kStampBytes));
+}
+
+bool is_note(std::string_view file) {
+  static const std::uint64_t kNoBlobBytes = [] {
+    std::string text;
+    FieldList().append_text(kBlobs, text);
+    return text.size();
+  }();
+  return has_header(file) && get_number<std::uint64_t>(file, kBlobBytesAt) == kNoBlobBytes;
 }
 
 std::variant<DecodedEntry, RejectReason> decode_entry(std::string_view file) {

@@ -40,6 +40,10 @@ std::string encode_entry(std::string_view key_text, const Entry& entry,
 /// not an entry's, or the stamp is damaged.
 std::optional<std::chrono::sys_seconds> stamp_of(std::string_view file);
 
+/// Whether the entry is a note: it has no blobs, so that nothing but its manifest is kept, such as what was
+/// measured. From its file or the first kHeaderBytes of it; false if they are not an entry's.
+bool is_note(std::string_view file);
+
 /// A file's content after every check that needs no key.
 struct DecodedEntry {
   std::string key_text;

@@ -16,6 +16,7 @@ struct Candidate {
   EntryName name;
   std::uint64_t bytes = 0;
   Stamp used;
+  bool is_note = false;
 };
 
 // What a sweep meets when others change the folder at the same time.
@@ -34,10 +35,14 @@ class Sweep {
     scan();
     if (report_.left_bytes > most_bytes) {
       for (Candidate& candidate : candidates_) {
-        going_on([&] { candidate.used = read_stamp(candidate.name); });
+        going_on([&] {
+          const CacheRoot::EntryHead head = read_head(candidate.name);
+          candidate.used = head.used;
+          candidate.is_note = head.is_note;
+        });
       }
       std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) {
-        return std::tie(a.used, a.name) < std::tie(b.used, b.name);
+        return std::tie(a.is_note, a.used, a.name) < std::tie(b.is_note, b.used, b.name);
       });
       for (const Candidate& candidate : candidates_) {
         if (report_.left_bytes <= most_bytes) break;
@@ -101,9 +106,9 @@ class Sweep {
     return shard_ ? &*shard_ : nullptr;
   }
 
-  Stamp read_stamp(const EntryName& name) {
+  CacheRoot::EntryHead read_head(const EntryName& name) {
     const FileHandle* shard = shard_of(name);
-    return shard ? root_.read_stamp(*shard, name.file_name()) : std::nullopt;
+    return shard ? root_.read_head(*shard, name.file_name()) : CacheRoot::EntryHead{};
   }
 
   bool is_young(const Stamp& used) const { return used && files_.now() - *used < kUnlockedGrace; }
@@ -135,7 +140,7 @@ class Sweep {
     const std::string file_name = candidate.name.file_name();
     if (const FileHandle* shard = shard_of(candidate.name)) {
       // Used since it was listed: then it is not the oldest any more.
-      const bool is_as_listed = read_stamp(candidate.name) == candidate.used;
+      const bool is_as_listed = read_head(candidate.name).used == candidate.used;
       if (!is_as_listed && files_.info_at(*shard, file_name)) return;
       if (files_.remove_file_at(*shard, file_name)) {
         ++report_.entries;

@@ -33,7 +33,7 @@ enum class Locking { kWorks, kFails };
 inline constexpr std::chrono::minutes kUnlockedGrace{10};
 
 /// Removes entries, the least recently used ones first (equal stamps: by name; without a stamp:
-/// before all others), until at most `most_bytes` are left: never one more than that takes, never
+/// before all others), and notes only when nothing else is left, until at most `most_bytes` are left: never one more than that takes, never
 /// one that a living process uses. Removes temporaries of dead writers as well. Entries that others
 /// remove or replace meanwhile are no failure.
 ///

@@ -157,6 +157,7 @@ void Maintenance::count_folder(RootStats& stats) {
       case ItemKind::kEntry:
         if (const auto info = files_.info_at(folder, item.file_name)) {
           ++stats.entries;
+          if (root_.read_head(folder, item.file_name).is_note) ++stats.notes;
           stats.allocated_bytes += info->allocated_bytes;
         }
         break;
@@ -258,7 +259,8 @@ bool Maintenance::is_locked(const FileHandle& layout) {
   }
 }
 
-void Maintenance::clear_item(const FileHandle& directory, const Item& item, ClearReport& report) {
+void Maintenance::clear_item(const FileHandle& directory, const Item& item, Notes notes,
+                             ClearReport& report) {
   const auto info = files_.info_at(directory, item.file_name);
   if (!info) return;
   const bool ours = item.kind != ItemKind::kStranger && info->kind == FileKind::kFile;
@@ -269,6 +271,9 @@ void Maintenance::clear_item(const FileHandle& directory, const Item& item, Clea
   const bool temporary = item.kind == ItemKind::kTemporary;
   if (temporary && files_.now() - info->modified < kTemporaryLifetime) return;  // being written
   if (item.file_name == kLockFile && item.shard.empty() && is_locked(directory)) return;
+  const bool is_note =
+      item.kind == ItemKind::kEntry && root_.read_head(directory, item.file_name).is_note;
+  if (is_note && notes == Notes::kKeep) return;
   try {
     if (!files_.remove_file_at(directory, item.file_name)) return;
   } catch (const FileError& error) {
@@ -276,6 +281,7 @@ void Maintenance::clear_item(const FileHandle& directory, const Item& item, Clea
     return;
   }
   if (item.kind == ItemKind::kEntry) ++report.entries;
+  if (is_note) ++report.notes;
   if (temporary) ++report.temporaries;
   report.allocated_bytes += info->allocated_bytes;
 }
@@ -294,11 +300,11 @@ void Maintenance::remove_empty_directories() {
   files_.remove_directory_at(*root, kLayoutFolder);
 }
 
-ClearReport Maintenance::clear() {
+ClearReport Maintenance::clear(Notes notes) {
   ClearReport report;
   guarded([&] {
     scan([&](const FileHandle& directory, const Item& item) {
-      clear_item(directory, item, report);
+      clear_item(directory, item, notes, report);
     });
     remove_empty_directories();
   });

@@ -55,6 +55,7 @@ struct RootStats {
   bool writable = false;  ///< never a pack
   nlohmann::json pack;    ///< a pack's manifest; null for a folder
   std::size_t entries = 0;
+  std::size_t notes = 0;              ///< of the entries, those without blobs; not of a pack
   std::uint64_t allocated_bytes = 0;  ///< by blocks of the disk, entries only
   std::size_t temporaries = 0;        ///< of writers at work, or left by ones that died
   std::size_t strangers = 0;          ///< files that are not ours
@@ -74,6 +75,7 @@ struct VerifyReport {
 
 struct ClearReport {
   std::size_t entries = 0;            ///< removed
+  std::size_t notes = 0;              ///< of these, the ones without blobs
   std::size_t temporaries = 0;        ///< removed: older than kTemporaryLifetime
   std::uint64_t allocated_bytes = 0;  ///< of all that was removed
   std::vector<std::string> kept;  ///< paths that are not ours, or could not be removed (with why)
@@ -90,7 +92,7 @@ class Maintenance {
   /// Entries in the order of their names; every one is read and checked.
   std::vector<ListedEntry> list();
 
-  /// Counts and sizes, no entry is read. Throws nothing: `problem` has what is wrong.
+  /// Counts and sizes; of entries only the headers are read. Throws nothing: `problem` has what is wrong.
   RootStats stats();
 
   /// The one entry whose request digest, artefact digest or file name starts with `prefix`.
@@ -108,10 +110,11 @@ class Maintenance {
   /// living process uses. A pack is no folder: InputError.
   Eviction prune(std::uint64_t most_bytes);
 
-  /// Removes our entries, the ledger, our stale temporaries and the folders this leaves empty; the
+  enum class Notes { kRemove, kKeep };
+  /// Removes our entries (notes only if told so), the ledger, our stale temporaries and the folders this leaves empty; the
   /// root stays, and while a process uses it the lock file. Anything else stays too and is reported.
   /// A pack is no folder: InputError.
-  ClearReport clear();
+  ClearReport clear(Notes notes = Notes::kRemove);
 
  private:
   enum class ItemKind { kEntry, kTemporary, kBesideEntries, kStranger };
@@ -133,7 +136,7 @@ class Maintenance {
   void scan_shard(const FileHandle& shard, const std::string& shard_name, const Visit& visit);
   template <typename Work>
   void guarded(Work work);
-  void clear_item(const FileHandle& directory, const Item& item, ClearReport& report);
+  void clear_item(const FileHandle& directory, const Item& item, Notes notes, ClearReport& report);
   bool is_locked(const FileHandle& layout);
   void remove_empty_directories();
 

@@ -44,7 +44,7 @@ bool PackSearch::is_refused(const Digest& request) {
   return refused_.contains(request);
 }
 
-std::optional<Entry> PackSearch::find(const CacheKey& key, const HashedKey& hashed) {
+std::optional<Entry> PackSearch::find_exact(const CacheKey& key, const HashedKey& hashed) {
   if (packs_.empty() || is_refused(hashed.request)) return std::nullopt;
   // A digest only finds: the fields of the key in the entry decide.
   for (const PackFile& pack : packs_) {
@@ -53,6 +53,12 @@ std::optional<Entry> PackSearch::find(const CacheKey& key, const HashedKey& hash
     auto stored = read(pack, *item);
     if (stored && stored->key == key) return std::move(stored->entry);
   }
+  return std::nullopt;
+}
+
+std::optional<Entry> PackSearch::find(const CacheKey& key, const HashedKey& hashed) {
+  if (packs_.empty() || is_refused(hashed.request)) return std::nullopt;
+  if (auto found = find_exact(key, hashed)) return found;
   for (const PackFile& pack : packs_) {
     for (const PackItem& item : pack.items_of(hashed.request)) {
       if (item.name.artifact == hashed.artifact) continue;  // looked at above

@@ -25,6 +25,9 @@ class PackSearch {
   /// Takes the paths of files out of `roots`, and opens them. `report` must outlive this object.
   PackSearch(FileSystem& files, std::vector<RootOptions>& roots, Report report);
 
+  /// The entry of this key, from the first pack that has it.
+  std::optional<Entry> find_exact(const CacheKey& key, const HashedKey& hashed);
+
   /// The entry of this key, else one of the same request: the first by name in the first pack.
   std::optional<Entry> find(const CacheKey& key, const HashedKey& hashed);
 

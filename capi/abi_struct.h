@@ -26,6 +26,8 @@ template <>
 inline constexpr std::size_t kFirstBytes<ktjit_kernel_info> = 112;
 template <>
 inline constexpr std::size_t kFirstBytes<ktjit_arguments> = 64;
+template <>
+inline constexpr std::size_t kFirstBytes<ktjit_counts> = 64;
 
 /// The size that the caller's header has for the struct.
 /// Errors: SpecError if it is null, or shorter than any version.

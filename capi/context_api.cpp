@@ -56,6 +56,7 @@ Options to_options(const ktjit_options& given) {
   options.cache_shared = paths_of(given.cache_shared);
   if (given.cache_max_bytes != 0) options.cache_max_bytes = given.cache_max_bytes;
   options.sealed = given.sealed != 0;
+  options.tuning = given.tuning_off == 0;
   options.threads = given.threads;
   options.nvrtc = path_of(given.nvrtc);
   options.cuda_home = path_of(given.cuda_home);

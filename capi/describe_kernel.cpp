@@ -7,6 +7,7 @@
 #include "capi/status.h"
 
 #include "core/error.h"
+#include "core/prepared_layout.h"
 
 namespace ktjit::capi {
 namespace {
@@ -41,7 +42,8 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   KernelSpec spec = make_spec(get_op(desc.op), weight.id, weight.scale, desc.cols,
                               desc.target == nullptr ? *native : toolchain.get_target(desc.target));
   if (spec.op == Op::kReadTest) {
-    throw SpecError("op", "read_test", "dequant, matvec, matmul, quantize, nan_scan");
+    throw SpecError("op", "read_test",
+                    "dequant, matvec, matmul, moe_matvec, quantize, nan_scan, prepare, restore");
   }
   if (desc.activation != nullptr) spec.activation = get_activation(desc.activation);
   spec.x_format =
@@ -53,7 +55,18 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   spec.weights_finite = desc.weights_finite != 0;
   spec.saturate = desc.non_saturating == 0;
   spec.dependent_launch = desc.dependent_launch != 0;
-  if (desc.reserved != 0) throw SpecError("reserved", fmt::format("{}", desc.reserved), "0");
+  if (desc.gate != nullptr) spec.gate = get_gate(desc.gate);
+  if (desc.residual_format != nullptr) spec.residual = get_format(desc.residual_format).id;
+  if (desc.matrices != 0) spec.matrices = desc.matrices;
+  if (desc.layout != nullptr) {
+    spec.layout.kind = get_layout(desc.layout);
+  } else if (spec.op == Op::kRestore) {
+    spec.layout.kind = LayoutKind::kPrepared;
+  }
+  spec.constant_weights = desc.constant_weights != 0;
+  for (const std::int32_t reserved : {desc.reserved, desc.reserved2, desc.reserved3}) {
+    if (reserved != 0) throw SpecError("reserved", fmt::format("{}", reserved), "0");
+  }
   if (spec.op == Op::kMatmul && desc.x_columns != 0) {
     spec.tuning = matmul_tuning(spec.target, desc.x_columns);
   } else if (desc.x_columns != 0) {

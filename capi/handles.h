@@ -57,6 +57,7 @@ struct DeviceState {
 struct KernelTexts {
   std::string target;
   std::string spec;
+  std::string tuned;  ///< empty for default knobs
 };
 
 }  // namespace ktjit::capi
@@ -83,5 +84,6 @@ struct ktjit_kernel {
 struct ktjit_future {
   std::shared_ptr<ktjit::capi::DeviceState> device;  // outlives `load`, and its engine does
   ktjit::KernelFuture load;
+  std::string tuned;  // KernelTexts::tuned of the kernel
   std::atomic<bool> taken{false};
 };

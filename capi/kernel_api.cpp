@@ -10,6 +10,7 @@
 
 #include "codegen/emitter.h"
 #include "core/error.h"
+#include "core/prepared_layout.h"
 #include "runtime/driver_api.h"
 
 ktjit_kernel::ktjit_kernel(std::shared_ptr<ktjit::capi::DeviceState> its_device,
@@ -17,7 +18,7 @@ ktjit_kernel::ktjit_kernel(std::shared_ptr<ktjit::capi::DeviceState> its_device,
     : device(std::move(its_device)),
       loaded(std::move(kernel)),
       built(is_built),
-      texts{loaded.built.spec.target.name(), ktjit::to_text(loaded.built.spec)} {}
+      texts{loaded.built.spec.target.name(), ktjit::to_text(loaded.built.spec), {}} {}
 
 namespace ktjit::capi {
 namespace {
@@ -26,14 +27,34 @@ KernelSpec spec_for(const DeviceState& state, const ktjit_kernel_desc* desc) {
   return to_spec(desc, state.context->toolchain, &state.device->native_target());
 }
 
+/// The spec with the knobs that were measured for its rows, and what they gained.
+struct TunedSpec {
+  KernelSpec spec;
+  std::string text;  // empty if the knobs are the default's
+};
+
+TunedSpec tuned_spec_for(const DeviceState& state, const ktjit_kernel_desc* desc) {
+  TunedSpec result{spec_for(state, desc), {}};
+  const ktjit_kernel_desc given = read_struct(desc, "desc");
+  if (given.rows < 0) throw SpecError("rows", fmt::format("{}", given.rows), "0 and more");
+  const std::optional<TunedKnobs> knobs = state.context->toolchain.engine().tuned_knobs(
+      *state.device, result.spec, {given.rows, given.x_columns});
+  if (!knobs || knobs->tuning == result.spec.tuning) return result;
+  result.spec.tuning = knobs->tuning;
+  result.text = tuned_text(*knobs);
+  return result;
+}
+
 void require_loaded(const ktjit_kernel& kernel) {
   if (kernel.loaded.kernel == nullptr)
     throw SpecError("kernel", "one that is not loaded", "one of ktjit_kernel_load");
 }
 
 std::unique_ptr<ktjit_kernel> to_handle(const std::shared_ptr<DeviceState>& state,
-                                        LoadedKernel kernel) {
-  return std::make_unique<ktjit_kernel>(state, std::move(kernel), true);
+                                        LoadedKernel kernel, std::string tuned) {
+  auto handle = std::make_unique<ktjit_kernel>(state, std::move(kernel), true);
+  handle->texts.tuned = std::move(tuned);
+  return handle;
 }
 
 /// Keeps the caller's stream known to the device, so that a load finds out whether it is being
@@ -61,10 +82,27 @@ ktjit_status load_async(ktjit_device* device, const ktjit_kernel_desc* desc, Tie
   return guarded([&] {
     require(device, "device");
     require(future, "future");
-    const KernelSpec spec = spec_for(*device->state, desc);
+    TunedSpec tuned = tuned_spec_for(*device->state, desc);
     Engine& engine = device->state->context->toolchain.engine();
     *future =
-        new ktjit_future{device->state, engine.load_async(device->state->device, spec, tiers)};
+        new ktjit_future{device->state, engine.load_async(device->state->device, tuned.spec, tiers),
+                         std::move(tuned.text)};
+  });
+}
+
+ktjit_counts read_counts(const ktjit_counts* given) {
+  ktjit_counts counts = read_struct(given, "counts");
+  if (counts.n == 0) counts.n = 1;
+  return counts;
+}
+
+void launch(const ktjit_kernel& kernel, void* stream, const ktjit_counts& counts,
+            const ktjit_arguments* arguments) {
+  const LoadedKernel& loaded = kernel.loaded;
+  require_loaded(kernel);
+  const LaunchArguments ordered(loaded.built.spec, counts, read_struct(arguments, "arguments"));
+  kernel.device->with_stream(stream, [&](runtime::Stream& on) {
+    loaded.launch(on, ordered.rows(), ordered.values(), ordered.n());
   });
 }
 
@@ -88,6 +126,7 @@ ktjit_kernel_info info_of(const ktjit_kernel& kernel) {
   info.name = built.emitted.entry_name.c_str();
   info.target = kernel.texts.target.c_str();
   info.spec = kernel.texts.spec.c_str();
+  if (!kernel.texts.tuned.empty()) info.tuned = kernel.texts.tuned.c_str();
   info.lowering = built.emitted.lowering.summary.c_str();
   info.source = built.emitted.source.c_str();
   info.from_cache = -1;
@@ -115,6 +154,14 @@ ktjit_kernel_info info_of(const ktjit_kernel& kernel) {
 
 using namespace ktjit::capi;
 using ktjit::KernelSpec;
+
+ktjit_status ktjit_prepared_bytes(const char* format, int64_t rows, int64_t cols, uint64_t* bytes) {
+  return guarded([&] {
+    require(format, "format");
+    require(bytes, "bytes");
+    *bytes = static_cast<uint64_t>(ktjit::prepared_bytes(ktjit::get_format(format).id, rows, cols));
+  });
+}
 
 ktjit_status ktjit_kernel_emit(ktjit_context* context, const ktjit_kernel_desc* desc,
                                ktjit_kernel** kernel) {
@@ -146,10 +193,12 @@ ktjit_status ktjit_kernel_load(ktjit_device* device, const ktjit_kernel_desc* de
   return guarded([&] {
     require(device, "device");
     require(kernel, "kernel");
-    const KernelSpec spec = spec_for(*device->state, desc);
-    const auto known_stream = refuse_capture(*device->state, stream, spec);
+    TunedSpec tuned = tuned_spec_for(*device->state, desc);
+    const auto known_stream = refuse_capture(*device->state, stream, tuned.spec);
     ktjit::Engine& engine = device->state->context->toolchain.engine();
-    *kernel = to_handle(device->state, engine.load(*device->state->device, spec)).release();
+    *kernel = to_handle(device->state, engine.load(*device->state->device, tuned.spec),
+                        std::move(tuned.text))
+                  .release();
   });
 }
 
@@ -187,7 +236,7 @@ ktjit_status ktjit_future_get(ktjit_future* future, ktjit_kernel** kernel) {
     require(kernel, "kernel");
     if (future->taken.exchange(true))
       throw ktjit::SpecError("future", "one that was asked before", "one call of ktjit_future_get");
-    *kernel = to_handle(future->device, future->load.get()).release();
+    *kernel = to_handle(future->device, future->load.get(), future->tuned).release();
   });
 }
 
@@ -211,7 +260,16 @@ ktjit_status ktjit_kernel_argument_bytes(const ktjit_kernel* kernel, int64_t row
                                          ktjit_arguments* bytes) {
   return guarded([&] {
     require(kernel, "kernel");
-    write_struct(argument_bytes(kernel->loaded.built.spec, rows, n), bytes, "bytes");
+    write_struct(argument_bytes(kernel->loaded.built.spec, counts_of(rows, n)), bytes, "bytes");
+  });
+}
+
+ktjit_status ktjit_kernel_counts_argument_bytes(const ktjit_kernel* kernel,
+                                                const ktjit_counts* counts,
+                                                ktjit_arguments* bytes) {
+  return guarded([&] {
+    require(kernel, "kernel");
+    write_struct(argument_bytes(kernel->loaded.built.spec, read_counts(counts)), bytes, "bytes");
   });
 }
 
@@ -220,7 +278,10 @@ ktjit_status ktjit_kernel_workspace_bytes(const ktjit_kernel* kernel, int64_t ro
   return guarded([&] {
     require(kernel, "kernel");
     require(bytes, "bytes");
-    argument_bytes(kernel->loaded.built.spec, rows, n);  // refuses counts that no launch serves
+    const KernelSpec& spec = kernel->loaded.built.spec;
+    // Refuses counts that no launch serves, where rows and n are all of them.
+    if (spec.op != ktjit::Op::kMoeMatvec && spec.matrices == 1)
+      argument_bytes(spec, counts_of(rows, n));
     *bytes = 0;
   });
 }
@@ -229,11 +290,15 @@ ktjit_status ktjit_kernel_launch(const ktjit_kernel* kernel, void* stream, int64
                                  const ktjit_arguments* arguments) {
   return guarded([&] {
     require(kernel, "kernel");
-    const ktjit::LoadedKernel& loaded = kernel->loaded;
-    require_loaded(*kernel);
-    const LaunchArguments ordered(loaded.built.spec, rows, n, read_struct(arguments, "arguments"));
-    kernel->device->with_stream(stream, [&](ktjit::runtime::Stream& on) {
-      loaded.launch(on, rows, ordered.values(), ordered.n());
-    });
+    launch(*kernel, stream, counts_of(rows, n), arguments);
+  });
+}
+
+ktjit_status ktjit_kernel_launch_counts(const ktjit_kernel* kernel, void* stream,
+                                        const ktjit_counts* counts,
+                                        const ktjit_arguments* arguments) {
+  return guarded([&] {
+    require(kernel, "kernel");
+    launch(*kernel, stream, read_counts(counts), arguments);
   });
 }

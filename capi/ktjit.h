@@ -49,7 +49,7 @@ typedef enum ktjit_status {
   KTJIT_ERROR_INTERNAL = 6,   // ktjit: a condition that its own code guarantees does not hold
   KTJIT_ERROR_MEMORY = 7,     // machine: out of host memory
   KTJIT_ERROR_CAPTURE = 8,    // caller: a kernel was to be loaded while a stream is being captured
-  KTJIT_ERROR_SEALED = 9,     // packs and cache: a kernel is missing, and sealed mode compiles nothing
+  KTJIT_ERROR_SEALED = 9,  // packs and cache: a kernel is missing, and sealed mode compiles nothing
   KTJIT_ERROR_INTERRUPTED = 10  // caller: it was cancelled
 } ktjit_status;
 
@@ -87,7 +87,7 @@ typedef struct ktjit_options {
   const char* cache_shared;  // those of cache_dir and cache_path that several users write
   uint64_t cache_max_bytes;  // what cache_dir may hold; default 2 GiB; UINT64_MAX: no limit
   int32_t sealed;            // not 0: nothing is compiled, a missing kernel is an error
-  int32_t reserved;          // 0
+  int32_t tuning_off;        // not 0: knobs that 'ktjit tune' measured are not used
 } ktjit_options;
 KTJIT_DEFINE_INIT_(ktjit_options)
 
@@ -150,10 +150,19 @@ KTJIT_API ktjit_status ktjit_synchronize(ktjit_device* device, void* stream);
 //   dequant   y[r, c] = decode(w)[r, c] (* scale)
 //   matvec    y[j, r] = sum over c of decode(w)[r, c] * x[j, c] (+ bias[r]), up to 8 rows j of x
 //   matmul    the same for any number of rows of x
+//   moe_matvec  y[s, r] = sum over c of decode(w)[ids[s], r, c] * x[s / slots_per_x, c] (+ bias[ids[s], r]):
+//             w is a stack of experts [experts, rows, cols], the ids lie on the device. Rows of y whose id
+//             is no expert's become NaN, and nothing is read for them
+// Fused with matvec: a gate, or several matrices that share x in one launch, or a residual; with moe_matvec a
+// gate. These are launched by ktjit_kernel_launch_counts.
 //   quantize  w[r, c] = encode(x[r, c] / scale), the scale of each group chosen from its largest |x|: to
 //             FP8, with f32 or e8m0 scales of blocks of 1 and more rows, or none; mxfp8_*, mxfp6_*, mxfp4,
 //             nvfp4; q8_0, q4_0; bare fp6_*, fp4_*
 //   nan_scan  found = 1 if any code of w is a NaN, else found is left as it is
+//   prepare   y = w rearranged for matvec on GPUs (sm_61, and sm_70 on), for ggml's block formats that have this layout;
+//             ktjit_prepared_bytes says how large y is. Kernels with layout "prepared" read it: matvec,
+//             moe_matvec (experts prepared one after another), dequant, restore
+//   restore   y = the native blocks of prepared w, byte for byte but for codes that mean the same
 typedef struct ktjit_kernel_desc {
   size_t struct_size;
   const char* op;      // one of the above
@@ -179,8 +188,29 @@ typedef struct ktjit_kernel_desc {
                              // stream ends, and wait for it by themselves (programmatic dependent
                              // launch); sm_90 and up, driver of CUDA 11.8 and up
   int32_t reserved;          // 0
+  int64_t rows;      // about how many rows w will have, for speed only: ktjit_kernel_load takes the
+                     // knobs that were measured for this size (docs/TUNING.md); 0: not known
+  const char* gate;  // matvec, moe_matvec: y = act(w x + bias) * (w_more[0] x + bias_more[0]), act
+                     // "silu" or "gelu_tanh" (the approximation by tanh); null: no gate
+  const char*
+      residual_format;  // matvec: y[j, r] += residual[j, r]; "f32", "f16", "bf16"; null: none
+  int32_t matrices;     // matvec: 2 to 4 matrices of one format that share x; 0: 1
+  int32_t reserved2;    // 0
+  const char*
+      layout;  // of w: "native" (row-major blocks as in files) or "prepared"; null: native, but
+               // restore's are prepared
+  int32_t
+      constant_weights;  // not 0, with dependent_launch, for prepared w and matvec of bf16, f16, e4m3 and e5m2:
+      // no work that may still run when a launch starts writes w (nor, with moe_matvec, ids), so
+      // it is read before the kernel ahead has ended
+  int32_t reserved3;  // 0
 } ktjit_kernel_desc;
 KTJIT_DEFINE_INIT_(ktjit_kernel_desc)
+
+// Bytes of a prepared matrix: as many as the native blocks have, or a few more, rows padded to a multiple of 16 and
+// columns of 256. Errors: KTJIT_ERROR_SPEC for formats without this layout, and rows or columns that no matrix has.
+KTJIT_API ktjit_status ktjit_prepared_bytes(const char* format, int64_t rows, int64_t cols,
+                                            uint64_t* bytes);
 
 // A kernel as text only, compiled, or loaded on a device.
 typedef struct ktjit_kernel ktjit_kernel;
@@ -255,6 +285,9 @@ typedef struct ktjit_kernel_info {
   int32_t spill_bytes;
   int32_t stack_bytes;
   int32_t static_smem_bytes;
+  const char*
+      tuned;  // the measurement by which the knobs were chosen: "tuned: threads 256: 4120 GB/s
+              // against 3900 by default"; null if they are the default's
 } ktjit_kernel_info;
 KTJIT_DEFINE_INIT_(ktjit_kernel_info)
 
@@ -264,15 +297,24 @@ KTJIT_API ktjit_status ktjit_kernel_get_info(const ktjit_kernel* kernel, ktjit_k
 // Where a launch reads and writes. Fields that the kernel has no use for must be 0.
 typedef struct ktjit_arguments {
   size_t struct_size;
-  ktjit_address w;        // [rows, cols]; written by quantize
+  ktjit_address w;        // [rows, cols]; written by quantize; prepared w at a multiple of 16 bytes
   ktjit_address scale;    // row-major, [ceil(rows / block_rows), ceil(cols / block_cols)]; written
                           // by quantize, but for nvfp4's first 16 bytes: there the caller has put
                           // the tensor's f32 scale, positive, and zeros
   ktjit_address x;        // products [n, cols], quantize [rows, cols]
   ktjit_address x_scale;  // afp8: [n, ceil(cols / group)] f32
   ktjit_address bias;     // [rows]
-  ktjit_address y;        // dequant [rows, cols], products [n, rows]
-  ktjit_address found;    // nan_scan: one uint32_t, which the caller has set to 0
+  ktjit_address
+      y;  // dequant [rows, cols], products [n, rows]; prepare: the prepared matrix, at a multiple of 16
+          // bytes; restore: the native blocks
+  ktjit_address found;     // nan_scan: one uint32_t, which the caller has set to 0
+  ktjit_address ids;       // moe_matvec: int32 [n], the expert of each slot
+  ktjit_address residual;  // [n, rows]; may be y if the formats are the same
+  // Of the second to fourth matrix; with a gate w_more[0] and so on belong to the matrix that isn't activated.
+  ktjit_address w_more[3];
+  ktjit_address scale_more[3];
+  ktjit_address bias_more[3];
+  ktjit_address y_more[3];
 } ktjit_arguments;
 KTJIT_DEFINE_INIT_(ktjit_arguments)
 
@@ -290,6 +332,28 @@ KTJIT_API ktjit_status ktjit_kernel_workspace_bytes(const ktjit_kernel* kernel, 
 //         that no launch serves; KTJIT_ERROR_DRIVER if the driver refuses.
 KTJIT_API ktjit_status ktjit_kernel_launch(const ktjit_kernel* kernel, void* stream, int64_t rows,
                                            int64_t n, const ktjit_arguments* arguments);
+
+// How much one launch does.
+typedef struct ktjit_counts {
+  size_t struct_size;
+  int64_t rows;          // of w; of one expert's matrix with moe_matvec
+  int64_t n;             // products: rows of x; moe_matvec: slots, the rows of y. 0: 1
+  int64_t rows_more[3];  // of the second to fourth matrix; with a gate 0, since both have `rows`
+  int64_t slots_per_x;  // moe_matvec: slots that share a row of x (8 where 8 experts get a token, 1
+                        // where each slot has its own); 0 elsewhere
+  int64_t experts;      // moe_matvec: of the stack; their scales lie one plane after another, each
+                        // plane of nvfp4 at a multiple of 16 bytes. 0 elsewhere
+} ktjit_counts;
+KTJIT_DEFINE_INIT_(ktjit_counts)
+
+// As ktjit_kernel_argument_bytes and ktjit_kernel_launch, for every kernel, those with experts or several
+// matrices among them.
+KTJIT_API ktjit_status ktjit_kernel_counts_argument_bytes(const ktjit_kernel* kernel,
+                                                          const ktjit_counts* counts,
+                                                          ktjit_arguments* bytes);
+KTJIT_API ktjit_status ktjit_kernel_launch_counts(const ktjit_kernel* kernel, void* stream,
+                                                  const ktjit_counts* counts,
+                                                  const ktjit_arguments* arguments);
 
 #undef KTJIT_DEFINE_INIT_
 

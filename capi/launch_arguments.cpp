@@ -4,75 +4,125 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <initializer_list>
+#include <string>
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/interleaved_layout.h"
+#include "core/prepared_layout.h"
 #include "core/tensor_layout.h"
 
 namespace ktjit::capi {
 namespace {
 
-using Field = ktjit_address ktjit_arguments::*;
+/// The field of an address.
+template <class Arguments>
+auto& field_of(Arguments& arguments, const LaunchArgument& argument) {
+  const int more = argument.matrix - 1;
+  switch (argument.role) {
+    case ArgumentRole::kWeights:
+      return more < 0 ? arguments.w : arguments.w_more[more];
+    case ArgumentRole::kScale:
+      return more < 0 ? arguments.scale : arguments.scale_more[more];
+    case ArgumentRole::kBias:
+      return more < 0 ? arguments.bias : arguments.bias_more[more];
+    case ArgumentRole::kY:
+      return more < 0 ? arguments.y : arguments.y_more[more];
+    case ArgumentRole::kX:
+      return arguments.x;
+    case ArgumentRole::kXScale:
+      return arguments.x_scale;
+    case ArgumentRole::kIds:
+      return arguments.ids;
+    case ArgumentRole::kResidual:
+      return arguments.residual;
+    case ArgumentRole::kFound:
+      return arguments.found;
+    default:
+      KTJIT_UNREACHABLE("an address");
+  }
+}
 
-struct Argument {
-  const char* name;
-  Field field;
-};
+bool is_address(ArgumentRole role) { return role < ArgumentRole::kRows; }
 
-// In the order that kernels take them; quantize begins with x.
-constexpr Argument kInOrder[] = {
-    {"w", &ktjit_arguments::w},        {"scale", &ktjit_arguments::scale},
-    {"x", &ktjit_arguments::x},        {"x_scale", &ktjit_arguments::x_scale},
-    {"bias", &ktjit_arguments::bias},  {"y", &ktjit_arguments::y},
-    {"found", &ktjit_arguments::found}};
-constexpr Argument kInOrderOfQuantize[] = {
-    {"x", &ktjit_arguments::x}, {"w", &ktjit_arguments::w}, {"scale", &ktjit_arguments::scale}};
+// Every address there is.
+constexpr LaunchArgument kAddresses[] = {
+    {ArgumentRole::kWeights, 0}, {ArgumentRole::kScale, 0},   {ArgumentRole::kX, 0},
+    {ArgumentRole::kXScale, 0},  {ArgumentRole::kBias, 0},    {ArgumentRole::kY, 0},
+    {ArgumentRole::kFound, 0},   {ArgumentRole::kIds, 0},     {ArgumentRole::kResidual, 0},
+    {ArgumentRole::kWeights, 1}, {ArgumentRole::kWeights, 2}, {ArgumentRole::kWeights, 3},
+    {ArgumentRole::kScale, 1},   {ArgumentRole::kScale, 2},   {ArgumentRole::kScale, 3},
+    {ArgumentRole::kBias, 1},    {ArgumentRole::kBias, 2},    {ArgumentRole::kBias, 3},
+    {ArgumentRole::kY, 1},       {ArgumentRole::kY, 2},       {ArgumentRole::kY, 3}};
 
-bool is_product(const KernelSpec& spec) { return spec.op == Op::kMatvec || spec.op == Op::kMatmul; }
+std::uint64_t bit_of(const LaunchArgument& argument) {
+  return std::uint64_t{1} << (static_cast<int>(argument.role) * 4 + argument.matrix);
+}
 
-bool is_used(const KernelSpec& spec, Field field) {
-  if (field == &ktjit_arguments::w) return true;
-  if (field == &ktjit_arguments::scale) return spec.scale && spec.op != Op::kNanScan;
-  if (field == &ktjit_arguments::x) return is_product(spec) || spec.op == Op::kQuantize;
-  if (field == &ktjit_arguments::x_scale) return spec.x_scale.has_value();
-  if (field == &ktjit_arguments::bias) return spec.bias.has_value();
-  if (field == &ktjit_arguments::y) return is_product(spec) || spec.op == Op::kDequant;
-  return spec.op == Op::kNanScan;
+/// "w", "w_more[0]": the field's name.
+std::string field_name(const LaunchArgument& argument) {
+  const KernelSpec plain;  // names without numbers
+  const std::string name = argument_name(plain, {argument.role, 0});
+  return argument.matrix == 0 ? name : fmt::format("{}_more[{}]", name, argument.matrix - 1);
 }
 
 /// Bytes that the address has to be a multiple of.
-std::int64_t alignment_of(const KernelSpec& spec, Field field) {
-  if (field == &ktjit_arguments::scale)
-    return std::max<std::int64_t>(spec.scale->header_bytes(), scale_type_bytes(spec.scale->type));
-  if (field == &ktjit_arguments::x_scale || field == &ktjit_arguments::found) return 4;
-  if (field == &ktjit_arguments::bias) return get_format(*spec.bias).block_bytes;
-  return spec.layout.base_alignment_bytes;
+std::int64_t alignment_of(const KernelSpec& spec, ArgumentRole role) {
+  constexpr std::int64_t kVectorBytes = 16;  // that readers of prepared weights load
+  if (spec.op == Op::kPrepare && role == ArgumentRole::kY) return kVectorBytes;
+  switch (role) {
+    case ArgumentRole::kScale:
+      return std::max<std::int64_t>(spec.scale->header_bytes(), scale_type_bytes(spec.scale->type));
+    case ArgumentRole::kXScale:
+    case ArgumentRole::kFound:
+    case ArgumentRole::kIds:
+      return 4;
+    case ArgumentRole::kBias:
+      return get_format(*spec.bias).block_bytes;
+    case ArgumentRole::kResidual:
+      return get_format(*spec.residual).block_bytes;
+    default:
+      return spec.layout.base_alignment_bytes;
+  }
 }
 
-void check_address(const KernelSpec& spec, const Argument& argument, ktjit_address address) {
-  if (!is_used(spec, argument.field)) {
-    if (address == 0) return;
-    throw SpecError(argument.name, fmt::format("{:#x}", address),
-                    fmt::format("0: {} has no such argument", kernel_name(spec)));
-  }
+void check_address(const KernelSpec& spec, const LaunchArgument& argument, ktjit_address address) {
   if (address == 0) {
-    throw SpecError(argument.name, "0",
+    throw SpecError(field_name(argument), "0",
                     fmt::format("an address, which {} needs", kernel_name(spec)));
   }
-  const auto alignment = static_cast<ktjit_address>(alignment_of(spec, argument.field));
+  const auto alignment = static_cast<ktjit_address>(alignment_of(spec, argument.role));
   if (address % alignment != 0) {
-    throw SpecError(argument.name, fmt::format("{:#x}", address),
+    throw SpecError(field_name(argument), fmt::format("{:#x}", address),
                     fmt::format("a multiple of {} bytes", alignment));
   }
 }
 
 /// Refuses what grids would refuse less clearly.
-void check_counts(const KernelSpec& spec, std::int64_t rows, std::int64_t n) {
-  if (rows < 1) throw SpecError("rows", fmt::format("{}", rows), "1 and more");
-  if (!is_product(spec)) return;
-  if (n < 1) throw SpecError("n", fmt::format("{}", n), "1 and more rows of x");
-  if (spec.op == Op::kMatvec && n > spec.x_columns) {
-    throw SpecError("n", fmt::format("{}", n),
+void check_counts(const KernelSpec& spec, const ktjit_counts& counts) {
+  if (counts.rows < 1) throw SpecError("rows", fmt::format("{}", counts.rows), "1 and more");
+  const bool is_moe = spec.op == Op::kMoeMatvec;
+  for (int i = 0; i < 3; ++i) {
+    const bool is_used = i + 1 < spec.matrices;
+    if (is_used ? counts.rows_more[i] >= 1 : counts.rows_more[i] == 0) continue;
+    throw SpecError(
+        fmt::format("rows_more[{}]", i), fmt::format("{}", counts.rows_more[i]),
+        is_used ? "1 and more" : fmt::format("0: {} has no such matrix", kernel_name(spec)));
+  }
+  const auto check_moe = [&](const char* name, std::int64_t count) {
+    if (is_moe ? count >= 1 : count == 0) return;
+    throw SpecError(name, fmt::format("{}", count),
+                    is_moe ? "1 and more with moe_matvec (ktjit_kernel_launch_counts takes it)"
+                           : fmt::format("0 with {}", op_name(spec.op)));
+  };
+  check_moe("experts", counts.experts);
+  check_moe("slots_per_x", counts.slots_per_x);
+  if (!is_product(spec.op)) return;
+  if (counts.n < 1)
+    throw SpecError("n", fmt::format("{}", counts.n),
+                    is_moe ? "1 and more slots" : "1 and more rows of x");
+  if (spec.op == Op::kMatvec && counts.n > spec.x_columns) {
+    throw SpecError("n", fmt::format("{}", counts.n),
                     fmt::format("1 to {}, the kernel's x_columns", spec.x_columns));
   }
 }
@@ -89,48 +139,104 @@ std::uint64_t bytes_of(std::initializer_list<std::int64_t> factors) {
   return product;
 }
 
+/// What lies behind an address.
+std::uint64_t bytes_behind(const KernelSpec& spec, const ktjit_counts& counts,
+                           const LaunchArgument& argument) {
+  const std::int64_t cols = spec.layout.cols;
+  const bool is_moe = spec.op == Op::kMoeMatvec;
+  const bool has_own_rows = spec.gate == Gate::kNone && argument.matrix > 0;
+  const std::int64_t rows = has_own_rows ? counts.rows_more[argument.matrix - 1] : counts.rows;
+  const std::int64_t experts = is_moe ? counts.experts : 1;
+  switch (argument.role) {
+    case ArgumentRole::kWeights:
+      if (spec.layout.kind != LayoutKind::kNative && spec.op != Op::kPrepare)
+        return bytes_of({experts, laid_out_bytes(spec.layout.kind, spec.weight, rows, cols)});
+      return bytes_of({experts, rows, row_bytes(get_format(spec.weight), cols)});
+    case ArgumentRole::kScale:
+      return bytes_of({experts - 1, expert_scale_bytes(*spec.scale, rows, cols)}) +
+             static_cast<std::uint64_t>(spec.scale->plane_bytes(rows, cols));
+    case ArgumentRole::kIds:
+      return bytes_of({counts.n, sizeof(std::int32_t)});
+    case ArgumentRole::kX: {
+      const std::int64_t x_rows = spec.op == Op::kQuantize ? rows
+                                  : is_moe                 ? (counts.n - 1) / counts.slots_per_x + 1
+                                                           : counts.n;
+      return bytes_of({x_rows, row_bytes(get_format(spec.x_format), cols)});
+    }
+    case ArgumentRole::kXScale:
+      return static_cast<std::uint64_t>(spec.x_scale->plane_bytes(counts.n, cols));
+    case ArgumentRole::kBias:
+      return bytes_of({experts, rows, get_format(*spec.bias).block_bytes});
+    case ArgumentRole::kResidual:
+      return bytes_of({counts.n, rows, get_format(*spec.residual).block_bytes});
+    case ArgumentRole::kY:
+      if (spec.op == Op::kPrepare)
+        return static_cast<std::uint64_t>(spec.layout.kind == LayoutKind::kInterleaved
+                                              ? interleaved_bytes(spec.weight, rows, cols)
+                                              : prepared_bytes(spec.weight, rows, cols));
+      if (spec.op == Op::kRestore)
+        return bytes_of({rows, row_bytes(get_format(spec.weight), cols)});
+      return bytes_of(
+          {is_product(spec.op) ? counts.n : cols, rows, get_format(spec.y_format).block_bytes});
+    default:
+      return sizeof(std::uint32_t);  // found
+  }
+}
+
+std::int64_t count_of(const ktjit_counts& counts, const LaunchArgument& argument) {
+  switch (argument.role) {
+    case ArgumentRole::kRows:
+      return argument.matrix == 0 ? counts.rows : counts.rows_more[argument.matrix - 1];
+    case ArgumentRole::kSlotsPerX:
+      return counts.slots_per_x;
+    case ArgumentRole::kExperts:
+      return counts.experts;
+    default:
+      return counts.n;  // rows of x, or slots
+  }
+}
+
 }  // namespace
 
-ktjit_arguments argument_bytes(const KernelSpec& spec, std::int64_t rows, std::int64_t n) {
-  check_counts(spec, rows, n);
-  const std::int64_t cols = spec.layout.cols;
-  const std::int64_t x_rows = spec.op == Op::kQuantize ? rows : n;
+ktjit_counts counts_of(std::int64_t rows, std::int64_t n) {
+  ktjit_counts counts = ktjit_counts_init();
+  counts.rows = rows;
+  counts.n = n;
+  return counts;
+}
+
+ktjit_arguments argument_bytes(const KernelSpec& spec, const ktjit_counts& counts) {
+  check_counts(spec, counts);
   ktjit_arguments bytes = ktjit_arguments_init();
-  for (const Argument& argument : kInOrder) {
-    if (!is_used(spec, argument.field)) continue;
-    std::uint64_t& field = bytes.*(argument.field);
-    if (argument.field == &ktjit_arguments::w) {
-      field = bytes_of({rows, row_bytes(get_format(spec.weight), cols)});
-    } else if (argument.field == &ktjit_arguments::scale) {
-      field = static_cast<std::uint64_t>(spec.scale->plane_bytes(rows, cols));
-    } else if (argument.field == &ktjit_arguments::x) {
-      field = bytes_of({x_rows, row_bytes(get_format(spec.x_format), cols)});
-    } else if (argument.field == &ktjit_arguments::x_scale) {
-      field = static_cast<std::uint64_t>(spec.x_scale->plane_bytes(n, cols));
-    } else if (argument.field == &ktjit_arguments::bias) {
-      field = bytes_of({rows, get_format(*spec.bias).block_bytes});
-    } else if (argument.field == &ktjit_arguments::y) {
-      field = bytes_of({is_product(spec) ? n : cols, rows, get_format(spec.y_format).block_bytes});
-    } else {
-      field = sizeof(std::uint32_t);
-    }
+  for (const LaunchArgument& argument : launch_order(spec)) {
+    if (is_address(argument.role)) field_of(bytes, argument) = bytes_behind(spec, counts, argument);
   }
   return bytes;
 }
 
-LaunchArguments::LaunchArguments(const KernelSpec& spec, std::int64_t rows, std::int64_t n,
+LaunchArguments::LaunchArguments(const KernelSpec& spec, const ktjit_counts& counts,
                                  const ktjit_arguments& given) {
-  check_counts(spec, rows, n);
-  for (const Argument& argument : kInOrder) check_address(spec, argument, given.*(argument.field));
-  const std::span<const Argument> order =
-      spec.op == Op::kQuantize ? std::span<const Argument>(kInOrderOfQuantize) : kInOrder;
-  for (const Argument& argument : order) {
-    if (is_used(spec, argument.field)) add(given.*(argument.field));
+  check_counts(spec, counts);
+  std::uint64_t used = 0;
+  for (const LaunchArgument& argument : launch_order(spec)) {
+    if (!is_address(argument.role)) {
+      values_[count_++] = static_cast<std::uint64_t>(count_of(counts, argument));
+      continue;
+    }
+    const ktjit_address address = field_of(given, argument);
+    check_address(spec, argument, address);
+    values_[count_++] = address;
+    used |= bit_of(argument);
   }
-  add(static_cast<std::uint64_t>(rows));
-  if (!is_product(spec)) return;
-  n_ = n;
-  add(static_cast<std::uint64_t>(n));
+  for (const LaunchArgument& argument : kAddresses) {
+    const ktjit_address address = field_of(given, argument);
+    if (address == 0 || (used & bit_of(argument)) != 0) continue;
+    throw SpecError(field_name(argument), fmt::format("{:#x}", address),
+                    fmt::format("0: {} has no such argument", kernel_name(spec)));
+  }
+  matrices_ = static_cast<std::size_t>(spec.matrices);
+  rows_ = {counts.rows, counts.rows_more[0], counts.rows_more[1], counts.rows_more[2]};
+  if (is_product(spec.op)) n_ = counts.n;
 }
 
 }  // namespace ktjit::capi

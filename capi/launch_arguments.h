@@ -8,30 +8,35 @@
 #include "capi/ktjit.h"
 
 #include "core/kernel_spec.h"
+#include "core/launch_order.h"
 
 namespace ktjit::capi {
 
+/// Counts of a launch that has no others than these.
+ktjit_counts counts_of(std::int64_t rows, std::int64_t n);
+
 /// Bytes behind each address of a launch; 0 for addresses that the kernel has no use for.
-/// Errors: SpecError for counts below 1, or whose bytes no 64-bit number holds.
-ktjit_arguments argument_bytes(const KernelSpec& spec, std::int64_t rows, std::int64_t n);
+/// Errors: SpecError for counts that the kernel doesn't serve, or whose bytes no 64-bit number holds.
+ktjit_arguments argument_bytes(const KernelSpec& spec, const ktjit_counts& counts);
 
 /// Arguments of one launch; holds no memory of its own.
 class LaunchArguments {
  public:
   /// Errors: SpecError for an address that is missing, too many or not aligned, and for counts that
   /// the kernel doesn't serve.
-  LaunchArguments(const KernelSpec& spec, std::int64_t rows, std::int64_t n,
-                  const ktjit_arguments& given);
+  LaunchArguments(const KernelSpec& spec, const ktjit_counts& counts, const ktjit_arguments& given);
 
   std::span<const std::uint64_t> values() const { return {values_.data(), count_}; }
-  /// Rows of x of a product, 1 for other ops.
+  /// Of each matrix that has its own.
+  std::span<const std::int64_t> rows() const { return {rows_.data(), matrices_}; }
+  /// Rows of x of a product, slots of moe_matvec, 1 for other ops.
   std::int64_t n() const { return n_; }
 
  private:
-  void add(std::uint64_t value) { values_[count_++] = value; }
-
-  std::array<std::uint64_t, 8> values_{};
+  std::array<std::uint64_t, kMaxLaunchArguments> values_{};
+  std::array<std::int64_t, 4> rows_{};
   std::size_t count_ = 0;
+  std::size_t matrices_ = 1;
   std::int64_t n_ = 1;
 };
 

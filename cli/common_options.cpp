@@ -32,6 +32,9 @@ void CommonOptions::add_machine(ArgumentParser& parser) {
   add_from(parser);
   parser.add_flag("sealed", &sealed,
                   "compile nothing: a kernel that is missing is an error (default: KTJIT_SEALED)");
+  parser.add_flag(
+      "no-tuning", &no_tuning,
+      "use the default knobs, not those that 'ktjit tune' measured (default: KTJIT_TUNING)");
   add_compilers(parser);
 }
 
@@ -59,6 +62,27 @@ void CommonOptions::add_targets(ArgumentParser& parser) {
                        "(default: this machine's)");
 }
 
+void CommonOptions::add_layout(ArgumentParser& parser) {
+  parser.add_options()(
+      "layout", po::value(&layout)->value_name("L"),
+      "of matvec's weights: native, prepared, or auto: prepared where the target and format have "
+      "it (default: native)");
+}
+
+LayoutKind CommonOptions::matvec_layout() const {
+  if (layout != "auto" && layout != "native" && layout != "prepared")
+    throw UsageError(fmt::format("--layout is '{}'", layout), "give auto, native or prepared");
+  return layout == "native" ? LayoutKind::kNative : LayoutKind::kPrepared;
+}
+
+void CommonOptions::check_layout(std::span<const Plan> plans) const {
+  if (layout != "prepared" || std::ranges::any_of(plans, &Plan::has_prepared)) return;
+  throw UsageError("--layout is 'prepared', and no tensor has a kernel that reads such weights",
+                   "they are for matvec of ggml's block formats on CPUs, and on GPUs of sm_61 and "
+                   "from sm_70 on; "
+                   "auto takes them where they are served");
+}
+
 void CommonOptions::add_jobs(ArgumentParser& parser) {
   parser.add_options()("jobs,j", po::value(&jobs)->value_name("N"),
                        "kernels to compile side by side (default: as --threads)");
@@ -77,6 +101,7 @@ Options CommonOptions::make_options() const {
   options.nvrtc = nvrtc;
   options.threads = threads;
   options.sealed = sealed;
+  options.tuning = !no_tuning;
   options = complete_options(options);
   if (from.empty()) return options;
   if (!options.cache_enabled) {

@@ -30,7 +30,11 @@ constexpr std::array kVerbs = {
     Verb{"plan", "which kernels a model needs on a target, and whether it fits", run_plan},
     Verb{"build", "compile them all into the cache", run_build},
     Verb{"run", "run every kernel on the real tensors, and check the results", run_run},
+    Verb{"tune", "measure the kernels' knobs on this device, and keep the fastest", run_tune},
+    Verb{"bench", "the steady speed of kernels, beside what the memory gives", run_bench},
     Verb{"exec", "one op on one tensor, from file to file", run_exec},
+    Verb{"convert", "write a model in another format: FP8, MX, 16 bits, the FP8 + GGUF hybrid",
+         run_convert},
     Verb{"emit", "print a kernel: spec, source, PTX, SASS, assembly, resources", run_emit},
     Verb{"cache", "look after the kernel cache", run_cache},
 };

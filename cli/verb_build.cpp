@@ -1,4 +1,5 @@
 // ktjit build: every kernel of a model, compiled into the cache, and perhaps into a pack.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fmt/format.h>
@@ -13,10 +14,13 @@
 #include "cli/output.h"
 #include "cli/place.h"
 #include "cli/progress.h"
+#include "cli/rules_option.h"
 #include "cli/subject.h"
 #include "cli/table.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
+#include "codegen/emitter.h"
+#include "core/error.h"
 #include "core/interrupted_error.h"
 #include "jit/kernel_pack.h"
 #include "jit/planner.h"
@@ -78,10 +82,20 @@ std::optional<std::vector<BuiltKernel>> build_kernels(Toolchain& toolchain, runt
     if (device == nullptr) {
       return engine.build_all(specs, std::nullopt, threads, on_kernel, interrupt.token());
     }
-    for (LoadedKernel& loaded :
-         engine.load_all(*device, specs, threads, on_kernel, interrupt.token())) {
-      built.push_back(std::move(loaded.built));
-    }
+    // Rules may send tensors to another kind of device: their kernels are built without it.
+    const auto is_here = [&](const KernelSpec& spec) {
+      return spec.target.kind == device->native_target().kind;
+    };
+    std::vector<KernelSpec> here, elsewhere;
+    for (const KernelSpec& spec : specs) (is_here(spec) ? here : elsewhere).push_back(spec);
+    std::vector<LoadedKernel> loaded =
+        engine.load_all(*device, here, threads, on_kernel, interrupt.token());
+    std::vector<BuiltKernel> others =
+        engine.build_all(elsewhere, std::nullopt, threads, on_kernel, interrupt.token());
+    auto next_loaded = loaded.begin();
+    auto next_other = others.begin();
+    for (const KernelSpec& spec : specs)
+      built.push_back(is_here(spec) ? std::move((next_loaded++)->built) : std::move(*next_other++));
   } catch (const InterruptedError&) {
     print_to_stderr(interrupted_line(last, toolchain.options()));
     return std::nullopt;
@@ -96,6 +110,43 @@ std::vector<KernelSpec> with_read_tests(std::vector<KernelSpec> specs,
   return specs;
 }
 
+/// What was measured of these kernels, on whatever devices, and the kernels that it chose beside them.
+struct Tuned {
+  std::vector<std::pair<cache::CacheKey, cache::Entry>> records;
+  std::vector<KernelSpec> specs;
+};
+
+/// A record may have knobs that this version refuses.
+bool can_emit(const KernelSpec& spec) {
+  try {
+    codegen::emit(spec);
+    return true;
+  } catch (const SpecError&) {
+    return false;
+  }
+}
+
+Tuned find_tuned(Engine& engine, const std::vector<KernelSpec>& specs) {
+  Tuned tuned;
+  const auto is_known = [&](const KernelSpec& spec) {
+    return std::find(specs.begin(), specs.end(), spec) != specs.end() ||
+           std::find(tuned.specs.begin(), tuned.specs.end(), spec) != tuned.specs.end();
+  };
+  for (const KernelSpec& spec : specs) {
+    for (auto& [key, entry] : engine.tuning().all_records(spec)) {
+      const TuningRecord record = to_tuning_record(entry).value();  // all_records checked it
+      for (const TunedSize& size : record.sizes) {
+        KernelSpec with_knobs = spec;
+        with_knobs.tuning = size.best;
+        if (!is_known(with_knobs) && can_emit(with_knobs))
+          tuned.specs.push_back(std::move(with_knobs));
+      }
+      tuned.records.emplace_back(std::move(key), std::move(entry));
+    }
+  }
+  return tuned;
+}
+
 /// What the pack is for: the model's file or folder without its path, or the described tensor.
 std::string pack_title(const Subject& subject) {
   if (subject.described()) return subject.title();
@@ -107,6 +158,7 @@ std::string pack_title(const Subject& subject) {
 Json to_json(const std::string& path, const KernelPackReport& pack) {
   return {{"path", path},
           {"kernels", pack.kernels},
+          {"tuning_records", pack.records},
           {"targets", pack.targets},
           {"bytes", pack.size_bytes}};
 }
@@ -117,6 +169,7 @@ int run_build(const Arguments& arguments) {
   SubjectOptions subject_options;
   CommonOptions common;
   std::string pack_path;
+  RulesOption rules;
   ArgumentParser parser(
       {"build MODEL [options]  |  build --format F --shape RxC [options]",
        "Compiles every kernel that a model (or one tensor of format F) needs into the cache, so "
@@ -125,7 +178,9 @@ int run_build(const Arguments& arguments) {
        "run'\n"
        "loads on this machine. With --pack, all of them also go into one file, which 'ktjit run "
        "--from'\n"
-       "and KTJIT_CACHE_PATH take on any machine.\n",
+       "and KTJIT_CACHE_PATH take on any machine. With --rules, compiles what the model needs as "
+       "the rules\n"
+       "make it.\n",
        exit_code_help("all kernels are in the cache", "the model has no tensor with a kernel",
                       "the model is missing, damaged or something else",
                       "no compiler for a target, or no such device") +
@@ -135,6 +190,8 @@ int run_build(const Arguments& arguments) {
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_targets(parser);
+  common.add_layout(parser);
+  rules.add(parser);
   parser.add_options()("pack", boost::program_options::value(&pack_path)->value_name("FILE"),
                        "write all kernels to this pack, in place of an older one");
   common.add_jobs(parser);
@@ -142,6 +199,7 @@ int run_build(const Arguments& arguments) {
   common.add_machine(parser);
   if (!parser.parse(arguments)) return kDone;
 
+  const LayoutKind matvec_layout = common.matvec_layout();
   const Subject subject(subject_options);
   if (!pack_path.empty()) check_kernel_pack_target(pack_path);
   Toolchain toolchain = common.make_toolchain();
@@ -149,19 +207,43 @@ int run_build(const Arguments& arguments) {
   if (!common.device.empty() || common.targets.empty()) {
     device = toolchain.open_device(common.device);
   }
-  const std::vector<Target> targets = common.targets.empty()
-                                          ? std::vector<Target>{device->native_target()}
-                                          : choose_targets(toolchain, common.targets);
+  std::vector<Target> targets = common.targets.empty()
+                                    ? std::vector<Target>{device->native_target()}
+                                    : choose_targets(toolchain, common.targets);
   const int threads = common.compile_threads(toolchain.options());
 
   const auto start = std::chrono::steady_clock::now();
   std::vector<KernelSpec> specs;
   std::vector<SkippedTensor> skipped;
-  for (const Target& target : targets) {
-    Plan plan = make_plan(subject.model(), target);
-    if (target == targets.front()) skipped = std::move(plan.skipped);
-    for (KernelSpec& spec : plan.all_kernels()) specs.push_back(std::move(spec));
+  std::vector<Plan> plans;
+  if (rules.is_given()) {
+    rules.apply(subject.model());
+    const Target host = toolchain.get_target("cpu");
+    for (const Target& target : std::vector<Target>(targets)) {
+      for (const RuledPart& part : rules.split(target, host, matvec_layout)) {
+        plans.push_back(make_plan(part.tensors, part.target));
+        if (std::ranges::find(targets, part.target) == targets.end())
+          targets.push_back(part.target);
+      }
+    }
+  } else {
+    for (const Target& target : targets)
+      plans.push_back(make_plan(subject.model(), target, matvec_layout));
   }
+  common.check_layout(plans);
+  for (Plan& plan : plans) {
+    for (SkippedTensor& tensor : plan.skipped) {
+      // Formats without kernels have none on any target.
+      if (std::ranges::find(skipped, tensor.tensor, &SkippedTensor::tensor) == skipped.end())
+        skipped.push_back(std::move(tensor));
+    }
+    for (KernelSpec& spec : plan.all_kernels()) {
+      if (std::ranges::find(specs, spec) == specs.end()) specs.push_back(std::move(spec));
+    }
+  }
+  Tuned tuned;
+  if (toolchain.options().tuning) tuned = find_tuned(toolchain.engine(), specs);
+  specs.insert(specs.end(), tuned.specs.begin(), tuned.specs.end());
   const std::size_t count = specs.size();
   const bool packs = !pack_path.empty() && count > 0;
   if (packs) specs = with_read_tests(std::move(specs), targets);
@@ -172,7 +254,7 @@ int run_build(const Arguments& arguments) {
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 
   std::optional<KernelPackReport> pack;
-  if (packs) pack = write_kernel_pack(pack_path, pack_title(subject), *built);
+  if (packs) pack = write_kernel_pack(pack_path, pack_title(subject), *built, tuned.records);
   built->resize(count);
   const std::vector<BuiltKernel>& kernels = *built;
 
@@ -200,7 +282,10 @@ int run_build(const Arguments& arguments) {
                       counted(kernels.size(), "kernel"), kernels.size() - cached, cached,
                       elapsed_ms));
     if (pack) {
-      print(fmt::format("{}: {} for {}, {}\n", pack_path, counted(pack->kernels, "kernel"),
+      print(fmt::format("{}: {}{} for {}, {}\n", pack_path, counted(pack->kernels, "kernel"),
+                        pack->records == 0
+                            ? std::string()
+                            : fmt::format(", {}", counted(pack->records, "tuning record")),
                         fmt::join(pack->targets, ", "), human_bytes(pack->size_bytes)));
     }
     if (!skipped.empty()) {

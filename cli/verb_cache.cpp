@@ -19,6 +19,7 @@
 #include "cli/json_output.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "cli/tune_report.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
 #include "core/error.h"
@@ -36,8 +37,20 @@ std::string text_field(const nlohmann::json& manifest, const char* name) {
   return found->is_string() ? found->get<std::string>() : found->dump();
 }
 
+/// ", on NVIDIA H200" of a tuning record.
+std::string on_device(const nlohmann::json& manifest) {
+  const auto device = manifest.find("device");
+  if (device == manifest.end() || !device->is_object()) return "";
+  return fmt::format(", on {}", text_field(*device, "device"));
+}
+
 std::string counted_entries(std::size_t count) {
   return count == 1 ? "1 entry" : fmt::format("{} entries", count);
+}
+
+/// " (2 tuning records)" where some of the entries are.
+std::string of_tuning(std::size_t count) {
+  return count == 0 ? "" : fmt::format(" ({})", counted(count, "tuning record"));
 }
 
 std::string time_text(std::chrono::system_clock::time_point time) {
@@ -52,6 +65,7 @@ Json to_json(const cache::RootStats& stats) {
           {"exists", stats.exists},
           {"writable", stats.writable},
           {"entries", stats.entries},
+          {"tuning_records", stats.notes},
           {"allocated_bytes", stats.allocated_bytes},
           {"temporaries", stats.temporaries},
           {"strangers", stats.strangers},
@@ -61,13 +75,13 @@ Json to_json(const cache::RootStats& stats) {
 std::string to_text(const cache::RootStats& stats, const cache::RootOptions& root, bool is_written,
                     std::uint64_t cap) {
   const bool is_pack = !stats.pack.is_null();
-  std::string text = fmt::format("{}{}{}\n  {}, {} on disk{}\n", stats.path,
-                                 is_pack ? ", a pack" : (is_written ? "" : ", only read"),
-                                 root.shared ? ", shared" : "", counted_entries(stats.entries),
-                                 human_bytes(stats.allocated_bytes),
-                                 !is_written          ? ""
-                                 : cap == kNoCacheCap ? ", no limit"
-                                                      : fmt::format(", of {}", human_bytes(cap)));
+  std::string text = fmt::format(
+      "{}{}{}\n  {}, {} on disk{}\n", stats.path,
+      is_pack ? ", a pack" : (is_written ? "" : ", only read"), root.shared ? ", shared" : "",
+      counted_entries(stats.entries) + of_tuning(stats.notes), human_bytes(stats.allocated_bytes),
+      !is_written          ? ""
+      : cap == kNoCacheCap ? ", no limit"
+                           : fmt::format(", of {}", human_bytes(cap)));
   if (is_pack) {
     text += fmt::format("  for {}: {}\n", text_field(stats.pack, "model"),
                         fmt::join(stats.pack.value("targets", std::vector<std::string>()), ", "));
@@ -170,7 +184,8 @@ int list_entries(const Roots& roots, bool json) {
                                      : text_field(entry.manifest, "kernel");
       table.add_row({entry.name.artifact.hex().substr(0, kShownDigits), kernel,
                      text_field(entry.manifest, "target"), text_field(entry.manifest, "kind"),
-                     text_field(entry.manifest, "compiler"), human_bytes(entry.size_bytes), used});
+                     text_field(entry.manifest, "compiler") + on_device(entry.manifest),
+                     human_bytes(entry.size_bytes), used});
     }
   }
   if (json) {
@@ -220,7 +235,9 @@ int show_entry(const Roots& roots, const std::string& prefix, bool json) {
   }
   std::string text = fmt::format("request   {}\nartifact  {}\n\nmanifest\n",
                                  stored.name.request.hex(), stored.name.artifact.hex());
+  const std::optional<TuningRecord> record = to_tuning_record(stored.entry);
   for (const auto& [name, value] : stored.entry.manifest.items()) {
+    if (record && name == "sizes") continue;  // below, as tables
     std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
     while (!shown.empty() && shown.back() == '\n') shown.pop_back();
     for (std::size_t at = 0; (at = shown.find('\n', at)) != std::string::npos; at += 5) {
@@ -229,12 +246,17 @@ int show_entry(const Roots& roots, const std::string& prefix, bool json) {
     text += shown.find('\n') == std::string::npos ? fmt::format("  {}: {}\n", name, shown)
                                                   : fmt::format("  {}:\n    {}\n", name, shown);
   }
-  text += "\nblobs\n";
+  if (record) {
+    text += "\nmeasurements" + measurements_text(*record);
+  } else {
+    text += "\nblobs\n";
+  }
   for (const cache::Field& blob : stored.entry.blobs.fields()) {
     text += fmt::format("  {}: {}\n", blob.name, human_bytes(blob.value.size()));
   }
   text += fields_to_text("key: what was asked for", stored.key.request);
-  text += fields_to_text("key: who compiled it", stored.key.compiler);
+  text += fields_to_text(record ? "key: on what it was measured" : "key: who compiled it",
+                         stored.key.compiler);
   print(text);
   return kDone;
 }
@@ -267,16 +289,18 @@ int verify_entries(const Roots& roots, bool can_heal, bool json) {
   return report.damaged.empty() ? kDone : kFailed;
 }
 
-int clear_entries(const cache::RootOptions& root, bool json) {
-  const cache::ClearReport report = cache::Maintenance(root).clear();
+int clear_entries(const cache::RootOptions& root, bool keep_tuning, bool json) {
+  const cache::ClearReport report = cache::Maintenance(root).clear(
+      keep_tuning ? cache::Maintenance::Notes::kKeep : cache::Maintenance::Notes::kRemove);
   if (json) {
     print_json({{"entries", report.entries},
+                {"tuning_records", report.notes},
                 {"temporaries", report.temporaries},
                 {"allocated_bytes", report.allocated_bytes},
                 {"kept", report.kept}});
     return kDone;
   }
-  print(fmt::format("removed {}, {}\n", counted_entries(report.entries),
+  print(fmt::format("removed {}{}, {}\n", counted_entries(report.entries), of_tuning(report.notes),
                     human_bytes(report.allocated_bytes)));
   for (const std::string& path : report.kept) print(fmt::format("kept {}\n", path));
   return kDone;
@@ -355,6 +379,7 @@ Places find_places(const CommonOptions& common, const Options& options) {
 
 int run_cache(const Arguments& arguments) {
   std::string action, first, second, max_size;
+  bool keep_tuning = false;
   SubjectOptions subject;
   ExplainOptions explain;
   CommonOptions common;
@@ -392,6 +417,7 @@ int run_cache(const Arguments& arguments) {
                               "explain: the kernels of this tensor of the model")(
       "op", po::value(&explain.op)->value_name("OP"),
       "explain: dequant, matvec, matmul, quantize or nan_scan");
+  parser.add_flag("keep-tuning", &keep_tuning, "clear: leave what 'ktjit tune' measured");
   common.add_targets(parser);
   subject.add_description(parser);
   common.add_compilers(parser);
@@ -419,6 +445,7 @@ int run_cache(const Arguments& arguments) {
   if (has_subject && (!explains || !second.empty())) {
     throw UsageError("--format, --tensor, --op, --target and what goes with them are for explain");
   }
+  if (keep_tuning && action != "clear") throw UsageError("--keep-tuning is for clear");
   if (!max_size.empty() && action != "prune") throw UsageError("--max-size is for prune");
   if ((action == "clear" || action == "prune") && !common.from.empty()) {
     throw UsageError("what --from names is only read", "give --cache-dir");
@@ -445,7 +472,7 @@ int run_cache(const Arguments& arguments) {
     }
     return prune_entries(places.folder(), most, common.json);
   }
-  if (action == "clear") return clear_entries(places.folder(), common.json);
+  if (action == "clear") return clear_entries(places.folder(), keep_tuning, common.json);
   if (!second.empty()) return explain_entries(first, second, places.all(), common.json);
   subject.model = first;
   return explain_subject(subject, explain, common, places.all());

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <optional>
 #include <string_view>
 
 #include "cli/argument_parser.h"
@@ -12,6 +13,7 @@
 #include "cli/subject.h"
 #include "cli/verbs.h"
 #include "codegen/emitter.h"
+#include "core/prepared_layout.h"
 #include "jit/disassembler.h"
 #include "jit/planner.h"
 #include "jit/tensor_ops.h"
@@ -123,7 +125,8 @@ int run_emit(const Arguments& arguments) {
   CommonOptions common;
   std::string tensor_name, stage_list;
   std::string op = "dequant", x_format = "f32", y_format = "f32", activation = "a16";
-  int n = 1;
+  std::string bias, gate = "none", residual, layout;
+  int n = 0, matrices = 1;
   ArgumentParser parser(
       {"emit MODEL --tensor NAME [options]  |  emit --format F --shape RxC [options]",
        "Prints the kernel of an op on a tensor in one or more of its forms. Several are separated "
@@ -135,18 +138,29 @@ int run_emit(const Arguments& arguments) {
        "ktjit emit --format fp8e4nv --shape 4096x14336 --scale-block 128x128 --target sm_86"});
   subject_options.add_model(parser);
   parser.add_options()("tensor", po::value(&tensor_name)->value_name("NAME"),
-                       "which tensor of the model")("op", po::value(&op)->value_name("OP"),
-                                                    "dequant, matvec, matmul, quantize or nan_scan "
-                                                    "(default: dequant)")(
+                       "which tensor of the model")(
+      "op", po::value(&op)->value_name("OP"),
+      "dequant, matvec, matmul, moe_matvec, quantize, "
+      "nan_scan, prepare or restore (default: dequant)")(
       "stage", po::value(&stage_list)->value_name("S,..."),
       "spec, cuda (GPU), cpp (CPU), llvm, ptx (GPU), sass (GPU), asm (CPU), resources "
       "(default: cuda or cpp)")("x-format", po::value(&x_format)->value_name("F"),
                                 "products, quantize: f32, f16 or bf16 activations (default: f32)")(
       "y-format", po::value(&y_format)->value_name("F"),
       "dequant, products: f32, f16 or bf16 output (default: f32)")(
-      "n", po::value(&n)->value_name("N"), "matvec: 1, 2, 4 or 8 columns of activations")(
-      "activation", po::value(&activation)->value_name("POLICY"),
-      "products: a16, a8 or afp8 (default: a16)");
+      "n", po::value(&n)->value_name("N"),
+      "matvec: 1, 2, 4 or 8 columns of activations (default: 1); matmul: about how many there are "
+      "(default: many)")("activation", po::value(&activation)->value_name("POLICY"),
+                         "products: a16, a8 or afp8 (default: a16)")(
+      "bias", po::value(&bias)->value_name("F"), "products: f32, f16 or bf16 (default: none)")(
+      "gate", po::value(&gate)->value_name("ACT"),
+      "matvec, moe_matvec: act(gate x) * (up x), silu or gelu_tanh (default: none)")(
+      "matrices", po::value(&matrices)->value_name("M"),
+      "matvec: 1 to 4 matrices that share x in one launch (default: 1)")(
+      "layout", po::value(&layout)->value_name("L"),
+      "matvec, dequant: of the weights, native or prepared (default: native; restore's are "
+      "prepared)")("residual", po::value(&residual)->value_name("F"),
+                   "matvec: adds f32, f16 or bf16 numbers to y (default: none)");
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_target(parser);
@@ -159,19 +173,40 @@ int run_emit(const Arguments& arguments) {
   const model::TensorInfo& tensor = subject.described() ? subject.model().tensors().front()
                                                         : subject.model().get_tensor(tensor_name);
   Toolchain toolchain = common.make_toolchain();
-  const Target target = !common.target.empty() ? toolchain.get_target(common.target)
-                                               : choose_place(toolchain, common.device, "").target;
+  // Without a device knobs are the default's: records are of devices.
+  std::optional<Place> place;
+  if (common.target.empty() || !common.device.empty())
+    place = choose_place(toolchain, common.device, common.target);
+  const Target target = place ? place->target : toolchain.get_target(common.target);
   KernelSpec spec = spec_for(tensor, get_op(op), target);
   spec.x_format = get_format(x_format).id;
   spec.y_format = get_format(y_format).id;
-  spec.x_columns = n;
+  if (spec.op != Op::kMatmul) {
+    spec.x_columns = n == 0 ? 1 : n;
+  } else if (n != 0) {
+    spec.tuning = matmul_tuning(target, n);
+  }
   spec.activation = get_activation(activation);
+  if (!bias.empty()) spec.bias = get_format(bias).id;
+  spec.gate = get_gate(gate);
+  spec.matrices = matrices;
+  if (!residual.empty()) spec.residual = get_format(residual).id;
   if (spec.activation == ActivationPolicy::kAfp8) {
     spec.x_format = FormatId::kFp8E4M3;
     spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
   }
+  spec.layout.kind = spec.op == Op::kRestore ? LayoutKind::kPrepared : LayoutKind::kNative;
+  if (!layout.empty()) spec.layout.kind = get_layout(layout);
   if (spec.op == Op::kNanScan) spec.scale.reset();  // it reads codes only
   validate(spec);
+  if (place) {
+    const std::optional<TunedKnobs> tuned = toolchain.engine().tuned_knobs(
+        *place->device, spec, {tensor.rows(), is_product(spec.op) ? std::max(n, 1) : 0});
+    if (tuned && tuned->tuning != spec.tuning) {
+      spec.tuning = tuned->tuning;
+      print_to_stderr(fmt::format("ktjit: {}; --no-tuning leaves them out", tuned_text(*tuned)));
+    }
+  }
 
   if (stage_list.empty()) stage_list = target.is_cuda() ? "cuda" : "cpp";
   const std::vector<StageFacts> stages = parse_stages(stage_list, target);

@@ -18,6 +18,8 @@
 #include "cli/units.h"
 #include "cli/verbs.h"
 #include "core/tensor_layout.h"
+#include "jit/expert_stack.h"
+#include "jit/prepared_ops.h"
 #include "jit/tensor_ops.h"
 #include "model/mapped_file.h"
 #include "model/open_model.h"
@@ -44,6 +46,9 @@ struct ExecOptions {
   std::string scale_out;
   std::string tensor_scale;
   bool no_saturate = false;
+  std::string ids;
+  std::int64_t experts = 0;
+  std::int64_t slots_per_x = 0;
 };
 
 /// The tensor's bytes, and the files they lie in.
@@ -52,6 +57,10 @@ struct Operand {
   std::optional<model::MappedFile> raw;
   std::optional<model::MappedFile> scale;
   ScaledTensorView view;
+  std::int64_t experts = 0;  ///< that a model's tensor stacks, as its dimensions say; 0: it has two
+  std::optional<PreparedTensorView>
+      prepared;            ///< if it is so in the file: then the view has no bytes
+  NativeWeights restored;  ///< of these, where an op reads native weights
 };
 
 void check_file_size(const model::MappedFile& file, std::int64_t count, std::int64_t each_bytes,
@@ -115,6 +124,11 @@ void open_tensor(const ExecOptions& options, Operand& operand) {
   const model::TensorInfo& tensor = operand.model->get_tensor(options.tensor);
   operand.view = {tensor.format, tensor.rows(),     tensor.cols(),
                   tensor.data,   tensor.scale_grid, tensor.scale_data};
+  if (tensor.layout == LayoutKind::kPrepared) {
+    operand.view.data = {};
+    operand.prepared = prepared_view(tensor);
+  }
+  if (tensor.n_dims > 2) operand.experts = tensor.ne[2] * tensor.ne[3];
 }
 
 /// x, [n, cols], and n.
@@ -129,6 +143,17 @@ std::pair<std::vector<float>, std::int64_t> read_x(const ExecOptions& options, s
   std::vector<float> x(file.size() / sizeof(float));
   std::memcpy(x.data(), file.bytes().data(), file.size());
   return {std::move(x), n};
+}
+
+/// The ids of the slots, int32.
+std::vector<std::int32_t> read_ids(const ExecOptions& options) {
+  const model::MappedFile file(options.ids);
+  const auto slots = static_cast<std::int64_t>(file.size() / sizeof(std::int32_t));
+  check_file_size(file, std::max<std::int64_t>(slots, 1), sizeof(std::int32_t),
+                  fmt::format("int32, one for each of {} slots", std::max<std::int64_t>(slots, 1)));
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(slots));
+  std::memcpy(ids.data(), file.bytes().data(), file.size());
+  return ids;
 }
 
 /// What is written, and what it is for the last line.
@@ -152,11 +177,36 @@ void write_result(const std::string& path, const Result& result) {
                     human_bytes(file.bytes_written())));
 }
 
-Result compute(const ExecOptions& options, Op op, const ScaledTensorView& view,
+/// Whether the op reads the weights as they are in the file; restores them if it can't.
+bool stays_prepared(Op op, ActivationPolicy activation, Operand& operand, Toolchain& toolchain,
+                    const Place& place) {
+  if (!operand.prepared) return false;
+  if (activation == ActivationPolicy::kA16 &&
+      reads_prepared(op, operand.view.format, place.target)) {
+    return true;
+  }
+  operand.restored = restore(toolchain.engine(), *place.device, place.target, *operand.prepared);
+  operand.view.data = operand.restored.data;
+  operand.view.scale_data = operand.restored.scales;
+  return false;
+}
+
+Result compute(const ExecOptions& options, Op op, Operand& operand,
                const std::pair<std::vector<float>, std::int64_t>& x) {
   const ActivationPolicy activation = get_activation(options.activation);
   Toolchain toolchain = options.common.make_toolchain();
   const Place place = choose_place(toolchain, options.common.device, options.common.target);
+  const ScaledTensorView& view = operand.view;
+  if (stays_prepared(op, activation, operand, toolchain, place)) {
+    if (op == Op::kDequant) {
+      return as_result(
+          dequantize_prepared(toolchain.engine(), *place.device, place.target, *operand.prepared),
+          view.rows, view.cols);
+    }
+    return as_result(multiply_prepared(toolchain.engine(), *place.device, place.target,
+                                       *operand.prepared, x.first, x.second),
+                     x.second, view.rows);
+  }
   if (op == Op::kDequant) {
     return as_result(dequantize(toolchain.engine(), *place.device, place.target, view), view.rows,
                      view.cols);
@@ -164,6 +214,47 @@ Result compute(const ExecOptions& options, Op op, const ScaledTensorView& view,
   return as_result(multiply_by(op, toolchain.engine(), *place.device, place.target, view, x.first,
                                x.second, activation),
                    x.second, view.rows);
+}
+
+Result compute_experts(const ExecOptions& options, Operand& operand) {
+  const std::int64_t experts = options.experts > 0 ? options.experts : operand.experts;
+  if (experts == 0)
+    throw UsageError("--op moe_matvec needs --experts for a matrix",
+                     "how many matrices of equal height lie one after another in it");
+  if (operand.experts > 0 && experts != operand.experts) {
+    throw UsageError(fmt::format("--experts is {}", experts),
+                     fmt::format("the tensor has {}", operand.experts));
+  }
+  std::optional<ExpertStack> stack;
+  if (!operand.prepared) stack = split_into_experts(operand.view, experts);
+  const std::vector<std::int32_t> ids = read_ids(options);
+  const auto slots = static_cast<std::int64_t>(ids.size());
+  const std::int64_t slots_per_x = options.slots_per_x > 0 ? options.slots_per_x : 1;
+  const std::int64_t x_rows = (slots + slots_per_x - 1) / slots_per_x;
+  const model::MappedFile file(options.x);
+  check_file_size(file, x_rows, operand.view.cols * std::int64_t{sizeof(float)},
+                  fmt::format("f32 {}x{}, one row for each {} of {} slots", x_rows,
+                              operand.view.cols, slots_per_x, slots));
+  std::vector<float> x(file.size() / sizeof(float));
+  std::memcpy(x.data(), file.bytes().data(), file.size());
+
+  Toolchain toolchain = options.common.make_toolchain();
+  const Place place = choose_place(toolchain, options.common.device, options.common.target);
+  const bool is_whole = operand.prepared && operand.prepared->matrices == experts;
+  if (is_whole &&
+      stays_prepared(Op::kMoeMatvec, ActivationPolicy::kA16, operand, toolchain, place)) {
+    return as_result(multiply_prepared_experts(toolchain.engine(), *place.device, place.target,
+                                               *operand.prepared, ids, x, slots_per_x),
+                     slots, operand.prepared->rows);
+  }
+  if (operand.prepared && !is_whole) {
+    throw UsageError(fmt::format("--experts is {}", experts),
+                     "a matrix that is prepared in the file isn't cut: restore the model first");
+  }
+  if (!stack) stack = split_into_experts(operand.view, experts);
+  return as_result(multiply_experts(toolchain.engine(), *place.device, place.target, stack->view,
+                                    ids, x, slots_per_x),
+                   slots, stack->view.rows);
 }
 
 /// --tensor-scale, if it is given.
@@ -227,12 +318,12 @@ int run_quantize(const ExecOptions& options) {
 }
 
 Op get_exec_op(const std::string& name) {
-  constexpr std::string_view kAdvice = "give dequant, matvec, matmul or quantize";
+  constexpr std::string_view kAdvice = "give dequant, matvec, matmul, moe_matvec or quantize";
   if (name.empty()) throw UsageError("--op is missing", std::string(kAdvice));
-  if (name != "dequant" && name != "matvec" && name != "matmul" && name != "quantize") {
-    throw UsageError(fmt::format("--op is '{}'", name), std::string(kAdvice));
+  for (std::string_view known : {"dequant", "matvec", "matmul", "moe_matvec", "quantize"}) {
+    if (name == known) return get_op(name);
   }
-  return get_op(name);
+  throw UsageError(fmt::format("--op is '{}'", name), std::string(kAdvice));
 }
 
 }  // namespace
@@ -250,6 +341,9 @@ int run_exec(const Arguments& arguments) {
        "  matmul   the same for any n; with --activation afp8 x is first quantised to fp8_e4m3, a "
        "scale\n"
        "           for each 128 columns\n"
+       "  moe_matvec y [slots, rows]: slot s multiplies row s / slots-per-x of x by the expert "
+       "that --ids\n"
+       "           (int32) names; NaN where there is no such expert\n"
        "  quantize x [rows, cols] in the format: FP8, with --scale-block RxN also scales, to "
        "--scale-out;\n"
        "           mxfp8_*, mxfp6_*, mxfp4 and nvfp4 with their own scales; q8_0, q4_0; bare "
@@ -270,7 +364,13 @@ int run_exec(const Arguments& arguments) {
       "products: the activations, f32 [n, cols]; quantize: f32 [rows, cols]")(
       "n", po::value(&options.n)->value_name("N"), "products: rows of x (default: by its size)")(
       "activation", po::value(&options.activation)->value_name("POLICY"),
-      "products: a16, a8 or afp8 (default: a16)")(
+      "products: a16, a8 or afp8 (default: a16)")("ids",
+                                                  po::value(&options.ids)->value_name("FILE"),
+                                                  "moe_matvec: the expert of each slot, int32")(
+      "slots-per-x", po::value(&options.slots_per_x)->value_name("N"),
+      "moe_matvec: slots that share a row of x (default: 1)")(
+      "experts", po::value(&options.experts)->value_name("N"),
+      "moe_matvec of a matrix: how many experts its rows are")(
       "raw", po::value(&options.raw)->value_name("FILE"), "bare bytes in place of a model");
   options.subject.add_description(parser);
   parser.add_options()("scale", po::value(&options.scale)->value_name("FILE"),
@@ -293,12 +393,22 @@ int run_exec(const Arguments& arguments) {
       (!options.scale_out.empty() || !options.tensor_scale.empty() || options.no_saturate)) {
     throw UsageError("--scale-out, --tensor-scale and --no-saturate go with --op quantize");
   }
+  const bool is_moe = op == Op::kMoeMatvec;
+  if (!is_moe && (!options.ids.empty() || options.experts != 0 || options.slots_per_x != 0))
+    throw UsageError("--ids, --experts and --slots-per-x go with --op moe_matvec");
+  if (is_moe) {
+    if (options.ids.empty()) throw UsageError("--op moe_matvec needs --ids");
+    if (options.n > 0) throw UsageError("--n does not go with --op moe_matvec", "the ids count");
+    if (get_activation(options.activation) != ActivationPolicy::kA16)
+      throw UsageError(fmt::format("--activation is {}", options.activation), "moe_matvec has a16");
+    if (options.experts < 0 || options.slots_per_x < 0)
+      throw UsageError("--experts or --slots-per-x is negative", "give 1 or more");
+  }
   if (op == Op::kQuantize) return run_quantize(options);
-  const bool is_product = op == Op::kMatvec || op == Op::kMatmul;
-  if (is_product && options.x.empty())
+  if (is_product(op) && options.x.empty())
     throw UsageError(fmt::format("--op {} needs --x", options.op));
   if (op == Op::kDequant && (!options.x.empty() || options.n > 0)) {
-    throw UsageError("--x and --n go with --op matvec, matmul");
+    throw UsageError("--x and --n go with products");
   }
   Operand operand;
   if (options.raw.empty()) {
@@ -306,10 +416,14 @@ int run_exec(const Arguments& arguments) {
   } else {
     open_raw(options, operand);
   }
+  if (is_moe) {
+    write_result(options.out, compute_experts(options, operand));
+    return kDone;
+  }
   std::pair<std::vector<float>, std::int64_t> x;
-  if (is_product) x = read_x(options, operand.view.cols);
+  if (is_product(op)) x = read_x(options, operand.view.cols);
 
-  write_result(options.out, compute(options, op, operand.view, x));
+  write_result(options.out, compute(options, op, operand, x));
   return kDone;
 }
 

@@ -13,6 +13,7 @@
 #include "cli/table.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
+#include "core/prepared_layout.h"
 
 namespace ktjit::cli {
 namespace {
@@ -20,23 +21,35 @@ namespace {
 constexpr std::size_t kMaxArrayItems = 8;
 
 struct FormatTotal {
-  std::string_view format;
+  std::string format;
   double bits_per_element;
   std::size_t tensors = 0;
   std::uint64_t elements = 0;
   std::uint64_t bytes = 0;
 };
 
+/// "q4_K", "q4_K prepared as units_16x256 version 1".
+std::string format_cell(const model::TensorInfo& tensor) {
+  const std::string_view name = WeightFormat{tensor.format, tensor.scale_grid}.name();
+  if (tensor.layout == LayoutKind::kNative) return std::string(name);
+  return fmt::format("{} prepared as {} version {}", name, kPreparedLayoutName,
+                     kPreparedLayoutVersion);
+}
+
 /// In the order of their first tensor.
 std::vector<FormatTotal> totals_by_format(const model::Model& model) {
   std::vector<FormatTotal> totals;
   for (const model::TensorInfo& tensor : model.tensors()) {
-    const std::string_view format = WeightFormat{tensor.format, tensor.scale_grid}.name();
+    const std::string format = format_cell(tensor);
     auto total = std::find_if(totals.begin(), totals.end(), [&](const FormatTotal& candidate) {
       return candidate.format == format;
     });
     if (total == totals.end()) {
-      total = totals.insert(totals.end(), {format, get_format(tensor.format).bits_per_element()});
+      const double bits =
+          tensor.layout == LayoutKind::kNative
+              ? get_format(tensor.format).bits_per_element()
+              : 8.0 * static_cast<double>(tensor.bytes()) / static_cast<double>(tensor.elements());
+      total = totals.insert(totals.end(), {format, bits});
     }
     ++total->tensors;
     total->elements += static_cast<std::uint64_t>(tensor.elements());
@@ -81,6 +94,7 @@ Json to_json(const model::Model& model) {
     for (int i = 0; i < tensor.n_dims; ++i) shape.push_back(tensor.ne[static_cast<std::size_t>(i)]);
     tensors.push_back({{"name", tensor.name},
                        {"format", WeightFormat{tensor.format, tensor.scale_grid}.name()},
+                       {"layout", layout_name(tensor.layout)},
                        {"shape", shape},
                        {"rows", tensor.rows()},
                        {"cols", tensor.cols()},
@@ -136,10 +150,10 @@ void print_text(const model::Model& model) {
                  {"bytes", Align::kRight},
                  {"size", Align::kRight}});
   for (const model::TensorInfo& tensor : model.tensors()) {
-    tensors.add_row(
-        {tensor.name, std::string(WeightFormat{tensor.format, tensor.scale_grid}.name()),
-         tensor.scale_grid ? scale_grid_name(tensor.scale_grid) : "", model::shape_to_text(tensor),
-         fmt::format("{}", tensor.bytes()), human_bytes(tensor.bytes())});
+    tensors.add_row({tensor.name, format_cell(tensor),
+                     tensor.scale_grid ? scale_grid_name(tensor.scale_grid) : "",
+                     model::shape_to_text(tensor), fmt::format("{}", tensor.bytes()),
+                     human_bytes(tensor.bytes())});
   }
   append_table(text, tensors);
   Table totals({{"format"},
@@ -147,8 +161,8 @@ void print_text(const model::Model& model) {
                 {"size", Align::kRight},
                 {"bits per weight", Align::kRight}});
   for (const FormatTotal& total : totals_by_format(model)) {
-    totals.add_row({std::string(total.format), fmt::format("{}", total.tensors),
-                    human_bytes(total.bytes), fmt::format("{:.2f}", total.bits_per_element)});
+    totals.add_row({total.format, fmt::format("{}", total.tensors), human_bytes(total.bytes),
+                    fmt::format("{:.2f}", total.bits_per_element)});
   }
   append_table(text, totals);
   for (const std::string& note : model.notes()) text += fmt::format("\nnote: {}", note);

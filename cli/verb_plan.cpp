@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <map>
 #include <optional>
+#include <span>
+#include <utility>
 
 #include "cli/argument_parser.h"
 #include "cli/common_options.h"
@@ -11,12 +13,16 @@
 #include "cli/json_output.h"
 #include "cli/output.h"
 #include "cli/place.h"
+#include "cli/rules_option.h"
 #include "cli/subject.h"
 #include "cli/table.h"
 #include "cli/units.h"
 #include "cli/verbs.h"
 #include "core/error.h"
+#include "core/prepared_layout.h"
+#include "jit/format_advisor.h"
 #include "jit/plan_report.h"
+#include "model/output_file.h"
 
 namespace po = boost::program_options;
 
@@ -80,7 +86,10 @@ Json group_json(const PlanReport& report, const TensorGroup& group) {
           {"scales", scale_grid_name(group.scale)},
           {"tensors", group.tensors.size()},
           {"bytes", group.bytes},
+          {"activation", activation_name(group.activation)},
           {"lowering", group.lowering.summary},
+          {"matvec_layout", layout_name(group.matvec_layout)},
+          {"prepared_bytes", group.prepared_bytes},
           {"lowering_reason", group.lowering.reason},
           {"cost", conversion > 0 ? Json(conversion) : Json(nullptr)},
           {"bytes_per_weight", cost.bytes_per_weight},
@@ -93,6 +102,7 @@ Json group_json(const PlanReport& report, const TensorGroup& group) {
 Json memory_json(const MemoryNeed& memory, const KvCache& cache) {
   return {{"weights", memory.weights},
           {"scales", memory.scales},
+          {"prepared_extra", memory.prepared_extra},
           {"kv_cache", json_or_null(memory.kv_cache)},
           {"kv_cache_rule", cache.rule},
           {"activations", memory.activations},
@@ -222,27 +232,40 @@ std::string heading(const PlanPlace& place) {
   return text;
 }
 
-/// The groups of one format and scales together: one row.
+/// The groups of one format, scales and activations together: one row.
 struct FormatRow {
   const TensorGroup* first = nullptr;
   std::size_t tensors = 0;
   std::uint64_t bytes = 0;
   std::size_t kernels = 0;
+  bool has_native =
+      false;  ///< matvec reads native weights of some columns, prepared ones of others
+  bool has_prepared = false;
+
+  std::string layout() const {
+    return fmt::format("{}{}{}", has_prepared ? "prepared" : "",
+                       has_prepared && has_native ? ", " : "", has_native ? "native" : "");
+  }
 };
 
 std::string groups_text(const PlanReport& report) {
   std::vector<FormatRow> rows;
   for (const TensorGroup& group : report.plan.groups) {
     auto row = std::ranges::find_if(rows, [&](const FormatRow& candidate) {
-      return candidate.first->format == group.format && candidate.first->scale == group.scale;
+      return candidate.first->format == group.format && candidate.first->scale == group.scale &&
+             candidate.first->activation == group.activation;
     });
-    if (row == rows.end()) row = rows.insert(rows.end(), FormatRow{&group, 0, 0, 0});
+    if (row == rows.end()) row = rows.insert(rows.end(), FormatRow{.first = &group});
     row->tensors += group.tensors.size();
     row->bytes += group.bytes;
     row->kernels += group.kernels.size();
+    (group.matvec_layout != LayoutKind::kNative ? row->has_prepared : row->has_native) = true;
   }
+  const bool shows_layout = report.plan.has_prepared();
   Table table({{"format"},
                {"scales"},
+               {shows_layout ? "matvec's layout" : ""},
+               {"activations"},
                {"tensors", Align::kRight},
                {"size", Align::kRight},
                {"kernels", Align::kRight},
@@ -257,12 +280,15 @@ std::string groups_text(const PlanReport& report) {
   for (const FormatRow& row : rows) {
     const TensorGroup& group = *row.first;
     const FormatCost& cost = cost_of(report, group.format);
-    table.add_row({std::string(WeightFormat{group.format, group.scale}.name()),
-                   group.scale ? scale_grid_name(group.scale) : "", fmt::format("{}", row.tensors),
-                   human_bytes(row.bytes), fmt::format("{}", row.kernels),
-                   fmt::format("{:.3f}", cost.bytes_per_weight),
-                   number(cost.instructions_per_weight),
-                   report.place.card == nullptr ? "" : number(cost.budget_per_weight)});
+    table.add_row(
+        {std::string(WeightFormat{group.format, group.scale}.name()),
+         group.scale ? scale_grid_name(group.scale) : "", shows_layout ? row.layout() : "",
+         group.activation == ActivationPolicy::kA16
+             ? ""
+             : std::string(activation_name(group.activation)),
+         fmt::format("{}", row.tensors), human_bytes(row.bytes), fmt::format("{}", row.kernels),
+         fmt::format("{:.3f}", cost.bytes_per_weight), number(cost.instructions_per_weight),
+         report.place.card == nullptr ? "" : number(cost.budget_per_weight)});
     if (!lowerings.empty() && last_format == group.format) continue;
     last_format = group.format;
     const int conversion = group.lowering.instructions_per_4;
@@ -291,6 +317,8 @@ std::string memory_line(const PlanReport& report, const ModelFacts& facts) {
   const MemoryNeed& memory = report.memory;
   std::string text = fmt::format("{} of weights", human_bytes(memory.weights));
   if (memory.scales > 0) text += fmt::format(" + {} of scales", human_bytes(memory.scales));
+  if (memory.prepared_extra > 0)
+    text += fmt::format(" + {} that prepared ones take more", human_bytes(memory.prepared_extra));
   if (memory.kv_cache) {
     text += fmt::format(" + {} of keys and values for {} tokens (f16)",
                         human_bytes(*memory.kv_cache), report.place.context);
@@ -303,7 +331,7 @@ std::string memory_line(const PlanReport& report, const ModelFacts& facts) {
     text += fmt::format(": {} {}", *memory.fits() ? "fits in" : "does not fit in",
                         human_bytes(*memory.available));
   }
-  if (!memory.kv_cache && facts.is_language_model())
+  if (!facts.shape.kv_cache.known() && facts.is_language_model())
     text += fmt::format("; keys and values unknown: {}", facts.shape.kv_cache.rule);
   return paragraph("memory", text);
 }
@@ -444,6 +472,58 @@ std::vector<PlanPlace> choose_places(Toolchain& toolchain, const CommonOptions& 
   return places;
 }
 
+// Rules
+
+/// Writes the advised rules to a file, or to standard output without one.
+int write_advice(const ModelFacts& facts, const PlanPlace& place, double error_budget,
+                 const std::string& path) {
+  const FormatAdvice advice = advise_formats(facts, place, error_budget);
+  if (!advice.problem.empty()) {
+    print_to_stderr(fmt::format("ktjit: {}", advice.problem));
+    return kFailed;
+  }
+  if (path.empty()) {
+    print(advice.rules_yaml);
+    return kDone;
+  }
+  model::OutputFile file(path);
+  file.write(std::as_bytes(std::span(advice.rules_yaml)));
+  file.commit();
+  print(fmt::format("{}: rules by which the model takes {}, with a relative RMS error of {:.2e}\n",
+                    path, human_bytes(advice.memory_bytes), advice.error));
+  return kDone;
+}
+
+/// What is planned for one place: a report for the place itself, and with rules one for each other device.
+struct PlaceReports {
+  std::vector<std::string> devices;  ///< "" for the place itself
+  std::vector<PlanReport> reports;
+};
+
+PlaceReports make_reports(const ModelFacts& facts, const PlanPlace& place, const RulesOption& rules,
+                          const Target& host, LayoutKind layout) {
+  PlaceReports result;
+  if (!rules.is_given()) {
+    result.devices.emplace_back();
+    result.reports.push_back(make_report(facts, place, layout));
+    return result;
+  }
+  const std::vector<RuledPart> parts = rules.split(place.target, host, layout);
+  for (const RuledPart& part : parts) {
+    PlanPlace there = place;
+    there.target = part.target;
+    if (part.target != place.target) {
+      there.card = nullptr;
+      there.available_bytes.reset();
+    }
+    result.devices.push_back(part.device);
+    const bool is_first = result.reports.empty();
+    result.reports.push_back(
+        make_report(facts, there, {part.tensors, parts.size() == 1, is_first}));
+  }
+  return result;
+}
+
 }  // namespace
 
 int run_plan(const Arguments& arguments) {
@@ -453,6 +533,9 @@ int run_plan(const Arguments& arguments) {
   std::string memory_text;
   std::int64_t context = kDefaultContext;
   bool advise = false;
+  std::optional<double> error_budget;
+  std::string rules_out;
+  RulesOption rules;
   ArgumentParser parser(
       {"plan MODEL [options]  |  plan --format F --shape RxC [options]",
        "Says which kernels a model (or one tensor of format F) needs on each target, how each "
@@ -462,13 +545,16 @@ int run_plan(const Arguments& arguments) {
        "their\n"
        "memory, speed and error. Works without a GPU or a compiler, for any target. Reads the "
        "header,\n"
-       "and of FP8 tensors a sample.\n",
+       "and of FP8 tensors a sample. With --rules, plans the model as the rules make it. With "
+       "--advise\n"
+       "and --error, writes rules by which it fits the memory with the least error.\n",
        exit_code_help("planned", "it does not fit",
                       "the model is missing, damaged or something else"),
        "ktjit plan --format fp8e4nv --shape 4096x14336 --scale-block 128x128 --target sm_86"});
   subject_options.add_model(parser);
   subject_options.add_description(parser);
   common.add_targets(parser);
+  common.add_layout(parser);
   parser.add_options()("card", po::value(&cards)->composing()->value_name("NAME"),
                        "card to plan for, such as A10 or 'RTX 3090'; may be given several times "
                        "(default: a common one of the target)")(
@@ -476,35 +562,78 @@ int run_plan(const Arguments& arguments) {
       "memory to fit in, such as 24G (default: the card's, or this machine's)")(
       "context", po::value(&context)->value_name("N"),
       "tokens of context to keep keys and values for (default: 4096)");
+  rules.add(parser);
   parser.add_flag("advise", &advise,
-                  "show other formats for FP8 also where the hardware converts it");
+                  "show other formats for FP8 also where the hardware converts it; with --error, "
+                  "write rules");
+  parser.add_options()(
+      "error",
+      po::value<double>()->value_name("E")->notifier([&](double value) { error_budget = value; }),
+      "with --advise: the relative RMS error over all weights that the rules may cost, such as "
+      "1e-2")("out", po::value(&rules_out)->value_name("FILE"),
+              "file for the rules, in place of an older one (default: standard output)");
   common.add_json(parser);
   common.add_machine(parser);
   if (!parser.parse(arguments)) return kDone;
   if (context < 1) throw UsageError(fmt::format("--context is {}", context), "give 1 or more");
 
+  if (error_budget && !advise) throw UsageError("--error needs --advise");
+  if (!rules_out.empty() && !error_budget) throw UsageError("--out needs --advise and --error");
+  if (error_budget && (rules.is_given() || common.json))
+    throw UsageError("--error writes rules, and goes neither with --rules nor with --json");
+  const LayoutKind matvec_layout = common.matvec_layout();
   const Subject subject(subject_options);
   Toolchain toolchain = common.make_toolchain();
   std::optional<std::uint64_t> memory;
   if (!memory_text.empty()) memory = parse_bytes("--memory", memory_text);
   std::vector<PlanPlace> places = choose_places(toolchain, common, cards, memory);
-  const ModelFacts facts(subject.model(), !subject.described());
+  for (PlanPlace& place : places) place.context = context;
+  if (error_budget) {
+    if (subject.described())
+      throw UsageError("--error needs a MODEL: a described tensor has no values to measure");
+    if (places.size() != 1) {
+      throw UsageError(fmt::format("--error with {} places to plan for", places.size()),
+                       "give one --target, or one --card");
+    }
+    return write_advice(ModelFacts(subject.model(), false), places.front(), *error_budget,
+                        rules_out);
+  }
+  if (rules.is_given()) rules.apply(subject.model());
+  const ModelFacts facts(rules.is_given() ? rules.ruled().model() : subject.model(),
+                         !subject.described() && !rules.is_given());
+  const Target host = toolchain.get_target("cpu");
 
   bool all_fit = true;
   Json documents = Json::array();
   if (!common.json) print(subject.title() + "\n" + shape_line(facts.shape));
-  for (PlanPlace& place : places) {
-    place.context = context;
-    const PlanReport report = make_report(facts, place);
-    all_fit = all_fit && report.memory.fits() != false;
-    if (common.json) {
-      documents.push_back(to_json(report, facts));
-    } else {
-      print("\n");
-      print_text(report, facts, advise);
+  if (!common.json && rules.is_given()) print(rules.to_text());
+  for (const PlanPlace& place : places) {
+    const PlaceReports all = make_reports(facts, place, rules, host, matvec_layout);
+    Json others = Json::array();
+    for (std::size_t at = 0; at < all.reports.size(); ++at) {
+      const PlanReport& report = all.reports[at];
+      all_fit = all_fit && report.memory.fits() != false;
+      if (!common.json) {
+        print(all.devices[at].empty() ? "\n"
+                                      : fmt::format("\non {}, by the rules: ", all.devices[at]));
+        print_text(report, facts, advise);
+        continue;
+      }
+      Json document = to_json(report, facts);
+      if (rules.is_given()) document["device"] = all.devices[at];
+      if (at == 0) {
+        documents.push_back(std::move(document));
+      } else {
+        others.push_back(std::move(document));
+      }
     }
+    if (common.json && rules.is_given()) documents.back()["other_devices"] = std::move(others);
   }
-  if (common.json) print_json({{"model", subject.title()}, {"targets", documents}});
+  if (common.json) {
+    Json document = {{"model", subject.title()}, {"targets", documents}};
+    if (rules.is_given()) document["rules"] = rules.to_json();
+    print_json(document);
+  }
   return all_fit ? kDone : kFailed;
 }
 

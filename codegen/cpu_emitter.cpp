@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "codegen/cpu_interleaved.h"
+#include "codegen/cpu_parts.h"
+#include "codegen/cpu_prepare.h"
 #include "codegen/cpu_quantize.h"
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
+#include "codegen/product_text.h"
 #include "core/error.h"
 
 namespace ktjit::codegen {
@@ -73,7 +77,7 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
     constants.push_back({"kTensorScaleBytes", fmt::format("{}", spec.scale->header_bytes()),
                          "the tensor's f32 scale and zeros, before the blocks' scales"});
   }
-  if (spec.op == Op::kMatvec) {
+  if (is_matvec(spec.op)) {
     // More chains than one hide the latency of the addition; with many columns there are enough.
     constants.push_back(
         {"kChains", spec.x_columns <= 2 ? "2" : "1", "sums that take turns for each row of x"});
@@ -145,14 +149,15 @@ std::string scale_statements(const KernelSpec& spec, const std::string& at,
                      elements, from, scale_col_index(grid, fmt::format("({} + i)", at)));
 }
 
-std::string scale_row_line(const KernelSpec& spec) {
+std::string scale_row_line(const KernelSpec& spec, const std::string& plane = "arguments->scale") {
   if (!spec.scale) return "";
   const std::string row = scale_row_index(*spec.scale, "row");
   const bool has_tensor_scale = spec.scale->type == ScaleType::kE4M3;
   return fmt::format(
-      "{}    const {}* scale_row = arguments->scale{}{};\n",
-      has_tensor_scale ? "    const float tensor_scale = load<float>(arguments->scale);\n" : "",
-      scale_c_type(spec.scale->type), has_tensor_scale ? " + kTensorScaleBytes" : "",
+      "{}    const {}* scale_row = {}{}{};\n",
+      has_tensor_scale ? fmt::format("    const float tensor_scale = load<float>({});\n", plane)
+                       : "",
+      scale_c_type(spec.scale->type), plane, has_tensor_scale ? " + kTensorScaleBytes" : "",
       spec.scale->block_rows == 0 ? "" : fmt::format(" + ({}) * kScaleCols", row));
 }
 
@@ -211,19 +216,6 @@ EmittedKernel emit_dequant(const KernelSpec& spec, const Lowering& lowering) {
           LaunchShape{}, lowering};
 }
 
-/// "f32_to_f16(total[j] + arguments->bias[row])": what a product stores as y.
-std::string y_value(const KernelSpec& spec, const std::string& total, const std::string& row) {
-  std::string value = total;
-  if (spec.bias) {
-    const std::string bias = fmt::format("arguments->bias[{}]", row);
-    value += *spec.bias == FormatId::kF32
-                 ? " + " + bias
-                 : fmt::format(" + {}_to_f32({})", get_format(*spec.bias).name, bias);
-  }
-  if (spec.y_format == FormatId::kF32) return value;
-  return fmt::format("f32_to_{}({})", get_format(spec.y_format).name, value);
-}
-
 /// The pieces that every product uses, those of its weights first.
 std::vector<std::string> product_fragments(const KernelSpec& spec) {
   std::vector<std::string> names = decode_fragments(spec);
@@ -252,35 +244,42 @@ TemplateValues product_values(const KernelSpec& spec, const Lowering& lowering) 
   return values;
 }
 
+/// The loop of a matvec over a row's columns; `plane` names the scales.
+std::string matvec_loop(const KernelSpec& spec, const std::string& plane = "arguments->scale") {
+  const std::string indent = is_blocked(spec) ? "        " : "      ";
+  return scale_row_line(spec, plane) +
+         run_loop(
+             spec, scale_statements(spec, "at", "kRun"),
+             fmt::format("{0}F32Run* chain = sum[at / kRun % kChains];\n"
+                         "#pragma unroll\n"
+                         "{0}for (int j = 0; j < kXColumns; ++j) {{\n"
+                         "{0}  chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);\n"
+                         "{0}}} // j: rows of x\n",
+                         indent));
+}
+
+/// The columns after a matvec's last whole run.
+std::string matvec_tail(const KernelSpec& spec) {
+  if (tail_elems(spec) == 0 || is_blocked(spec)) return "";
+  return tail_decode(spec) + fmt::format(
+                                 "      for (int j = 0; j < kXColumns; ++j) {{\n"
+                                 "        {} x_tail[kRun] = {{}};\n"
+                                 "        __builtin_memcpy(x_tail, x_row[j] + kMainCols, kTail "
+                                 "* sizeof(x_tail[0]));\n"
+                                 "        total[j] += sum_of(weight * load_x(x_tail));\n"
+                                 "      }} // j: rows of x\n"
+                                 "    }}\n",
+                                 io_type(spec.x_format));
+}
+
 EmittedKernel emit_matvec(const KernelSpec& spec, const Lowering& lowering) {
   const std::vector<std::string> names = product_fragments(spec);
   TemplateValues values = product_values(spec, lowering);
   values["y_value"] = y_value(spec, "total[j]", "row");
   values["x_columns"] = fmt::format("{}", spec.x_columns);
   values["functions"] = FragmentLibrary::of("cpu").splice(names, variants_for(spec, lowering));
-  const std::string indent = is_blocked(spec) ? "        " : "      ";
-  values["block_loop"] =
-      scale_row_line(spec) +
-      run_loop(
-          spec, scale_statements(spec, "at", "kRun"),
-          fmt::format("{0}F32Run* chain = sum[at / kRun % kChains];\n"
-                      "#pragma unroll\n"
-                      "{0}for (int j = 0; j < kXColumns; ++j) {{\n"
-                      "{0}  chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);\n"
-                      "{0}}} // j: rows of x\n",
-                      indent));
-  values["tail"] =
-      tail_elems(spec) == 0 || is_blocked(spec)
-          ? ""
-          : tail_decode(spec) + fmt::format(
-                                    "      for (int j = 0; j < kXColumns; ++j) {{\n"
-                                    "        {} x_tail[kRun] = {{}};\n"
-                                    "        __builtin_memcpy(x_tail, x_row[j] + kMainCols, kTail "
-                                    "* sizeof(x_tail[0]));\n"
-                                    "        total[j] += sum_of(weight * load_x(x_tail));\n"
-                                    "      }} // j: rows of x\n"
-                                    "    }}\n",
-                                    io_type(spec.x_format));
+  values["block_loop"] = matvec_loop(spec);
+  values["tail"] = matvec_tail(spec);
   return {fill_template(get_template("cpu/matvec.cpp.in"), values), kernel_name(spec),
           LaunchShape{}, lowering};
 }
@@ -295,6 +294,124 @@ std::string outdented(const std::string& text) {
     begin = end;
   }
   return result;
+}
+
+/// "bias_f32(b)" and the like: a value of an io format as f32.
+std::string widened(FormatId format, const std::string& value) {
+  return format == FormatId::kF32 ? value
+                                  : fmt::format("{}_to_f32({})", get_format(format).name, value);
+}
+
+/// Where the tile's weights, scales, bias and y lie, by the names that the rest of the text uses; a slot of
+/// no expert gets its NaN here.
+std::string locate_tile(const KernelSpec& spec, const std::string& nan) {
+  if (spec.matrices > 1) {
+    return "    long long row = tile;\n" + select_matrix(spec, "row", "rows", "arguments->", 4);
+  }
+  if (spec.op != Op::kMoeMatvec) {
+    std::string text = "    const long long row = tile;\n";
+    for (const LaunchArgument& argument : launch_order(spec)) {
+      const bool is_matrix = argument.role == ArgumentRole::kWeights ||
+                             argument.role == ArgumentRole::kScale ||
+                             argument.role == ArgumentRole::kBias;
+      if (!is_matrix && argument.role != ArgumentRole::kY) continue;
+      text += fmt::format("    {} = arguments->{};\n", declaration(spec, argument, ""),
+                          argument_name(spec, argument));
+    }
+    return text;
+  }
+  std::string text = fmt::format(
+      "    const long long slot = tile / rows;\n"
+      "    const long long row = tile % rows;\n"
+      "    const long long expert = arguments->ids[slot];\n"
+      "    if (expert < 0 || expert >= arguments->experts) {{\n"
+      "      arguments->y[slot * rows + row] = {};\n"
+      "      continue;\n"
+      "    }}\n",
+      nan);
+  for (const LaunchArgument& argument : launch_order(spec)) {
+    const std::string name = argument_name(spec, argument);
+    const std::string declared = declaration(spec, argument, "");
+    if (argument.role == ArgumentRole::kWeights)
+      text += fmt::format("    {} = arguments->{} + expert * rows * kRowBytes;\n", declared, name);
+    if (argument.role == ArgumentRole::kScale) {
+      text += fmt::format("    {} = arguments->{} + expert * {};\n", declared, name,
+                          expert_scale_stride(spec, "rows"));
+    }
+    if (argument.role == ArgumentRole::kBias)
+      text += fmt::format("    {} = arguments->{} + expert * rows;\n", declared, name);
+    if (argument.role == ArgumentRole::kY)
+      text += fmt::format("    {} = arguments->{};\n", declared, name);
+  }
+  return text;
+}
+
+/// matvec with a gate, of several matrices or with a residual, and moe_matvec.
+EmittedKernel emit_fused_matvec(const KernelSpec& spec, const Lowering& lowering) {
+  const bool is_moe = spec.op == Op::kMoeMatvec;
+  const bool has_gate = spec.gate != Gate::kNone;
+  std::vector<std::string> names = product_fragments(spec);
+  if (has_gate) names.push_back(gate_fragment(spec));
+  if (spec.residual && *spec.residual != FormatId::kF32)
+    names.push_back(fmt::format("{}_to_f32", get_format(*spec.residual).name));
+
+  TemplateValues values = common_values(spec, lowering);
+  for (const char* unused : {"weight_description", "scale_description", "cols", "scale_member"})
+    values.erase(unused);
+  values["tensor_descriptions"] = tensor_descriptions(spec);
+  values["tiles"] = is_moe ? "rows of slots" : "rows";
+  values["x_type"] = io_type(spec.x_format);
+  values["functions"] = FragmentLibrary::of("cpu").splice(names, variants_for(spec, lowering));
+  values["members"] = "";
+  values["counts"] = "";
+  for (const LaunchArgument& argument : launch_order(spec)) {
+    const std::string member = declaration(spec, argument, "");
+    values["members"] += fmt::format("  {};\n", member);
+    if (argument.role == ArgumentRole::kN || argument_name(spec, argument) == "rows")
+      values["counts"] +=
+          fmt::format("  const {} = arguments->{};\n", member, argument_name(spec, argument));
+  }
+  const std::string scale_parameter =
+      spec.scale ? fmt::format("const {}* scale, ", scale_c_type(spec.scale->type)) : "";
+  values["row_parameters"] =
+      fmt::format("const unsigned char* w, {}long long row, const {}* const* x_row, float* total",
+                  scale_parameter, io_type(spec.x_format));
+  values["block_loop"] = outdented(matvec_loop(spec, "scale"));
+  values["tail"] = outdented(matvec_tail(spec));
+
+  const auto rounded = [&](const std::string& value) {
+    return spec.y_format == FormatId::kF32
+               ? value
+               : fmt::format("f32_to_{}({})", get_format(spec.y_format).name, value);
+  };
+  values["locate"] = locate_tile(spec, rounded("__builtin_nanf(\"\")"));
+  values["x_row"] = is_moe ? "(slot / arguments->slots_per_x)" : "(j < n ? j : n - 1)";
+  const auto biased = [&](const std::string& total, const std::string& bias) {
+    return spec.bias ? fmt::format("{} + {}", total, widened(*spec.bias, bias + "[row]")) : total;
+  };
+  const std::string y_row = is_moe ? "slot" : "j";
+  values["products"] = "";
+  for (const char* suffix :
+       has_gate ? std::vector<const char*>{"_gate", "_up"} : std::vector<const char*>{""}) {
+    values["products"] += fmt::format(
+        "    float total{0}[kXColumns];\n"
+        "    multiply_row(w{0}, {1}row, x_row, total{0});\n",
+        suffix, spec.scale ? fmt::format("scale{}, ", suffix) : "");
+  }
+  std::string result = biased("total[j]", "bias");
+  if (has_gate) {
+    const std::string up = biased("total_up[j]", "bias_up");
+    result = fmt::format("activate({}) * {}", biased("total_gate[j]", "bias_gate"),
+                         spec.bias ? fmt::format("({})", up) : up);
+  }
+  if (spec.residual)
+    result += " + " + widened(*spec.residual, "arguments->residual[j * rows + row]");
+  values["store"] = fmt::format("{}y[{} * rows + row] = {};", is_moe ? "" : "if (j < n) ", y_row,
+                                rounded(result));
+  LaunchShape launch;
+  launch.x_rows_per_cta = is_moe ? 1 : 0;
+  return {fill_template(get_template("cpu/matvec_fused.cpp.in"), values), kernel_name(spec), launch,
+          lowering};
 }
 
 /// The body of widen_row: a row of x as f32, times its scales.
@@ -394,18 +511,27 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
   }
   if (spec.op == Op::kReadTest) return emit_read_test(spec);
   if (spec.op == Op::kQuantize) return emit_cpu_quantize(spec);
+  if (spec.layout.kind == LayoutKind::kInterleaved) {
+    return spec.op == Op::kMatvec ? emit_interleaved_matvec(spec) : emit_interleave(spec);
+  }
+  if (spec.op == Op::kPrepare) return emit_cpu_prepare(spec);
+  if (spec.op == Op::kRestore) return emit_cpu_restore(spec);
   Lowering lowering = get_lowering(spec.weight, spec.target);
   if (spec.weights_finite) lowering.summary += ", no NaN codes (scanned)";
   switch (spec.op) {
     case Op::kDequant:
       return emit_dequant(spec, lowering);
     case Op::kMatvec:
-      return emit_matvec(spec, lowering);
+    case Op::kMoeMatvec:
+      return spec.op == Op::kMoeMatvec || is_fused(spec) ? emit_fused_matvec(spec, lowering)
+                                                         : emit_matvec(spec, lowering);
     case Op::kMatmul:
       return emit_matmul(spec, lowering);
     case Op::kQuantize:
     case Op::kNanScan:
       return emit_nan_scan(spec, lowering);
+    case Op::kPrepare:
+    case Op::kRestore:
     case Op::kReadTest:
       break;  // need no lowering of a decode: done above
   }

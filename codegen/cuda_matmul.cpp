@@ -215,10 +215,10 @@ std::string store_x_statements(const KernelSpec& spec, const MmaPlan& plan) {
            "#pragma unroll\n"
            "for (int q = 0; q < 2; ++q) {\n"
            "  const int quad = run_col / 4 + q;\n"
-           "  Quad<2> part[kParts];\n"
+           "  Quad<2> part[kTerms];\n"
            "  f16_parts(value + 4 * q, power, part);\n"
            "#pragma unroll\n"
-           "  for (int p = 0; p < kParts; ++p) x_tile[p][step_of(quad)][row][lane_of(quad)] = "
+           "  for (int p = 0; p < kTerms; ++p) x_tile[p][step_of(quad)][row][lane_of(quad)] = "
            "part[p];\n"
            "} // q: quads of a run";
   }
@@ -359,7 +359,7 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
        {"kStepsPerMma", takes_codes ? "2" : "1", ""},
        {"kChunk", number(plan.chunk), "columns that have the same scales"},
        {"kChunkSteps", "kChunk / 16", ""},
-       {"kParts", number(plan.parts), "terms of x"},
+       {"kTerms", number(plan.parts), "terms of x"},
        {"kWBytes", number(w_bytes), "bytes of an element of w"},
        {"kXBytes", number(x_bytes), "bytes of an element of x"},
        {"kWWords", number(w_bytes), "words of four columns of w in a tile"},

@@ -46,7 +46,8 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
     variants["fp8x4_to_f32"] = is_bf16 ? "bf16x2" : "f16x2";
     add_pair_variants(lowering.routine, variants);
   }
-  variants["f32_to_bf16"] = get_cuda_facts(spec.target).bf16_cvt ? "hardware" : "software";
+  for (const char* piece : {"f32_to_bf16", "f32x2_to_bf16x2", "pack_run_bf16"})
+    variants[piece] = get_cuda_facts(spec.target).bf16_cvt ? "hardware" : "software";
   for (FormatId io : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
     const std::string name(get_format(io).name);
     const std::string variant = rows_allow_vectors(io, spec.layout) ? "vector" : "element";
@@ -101,13 +102,13 @@ std::string scale_index(const ScaleGrid& grid, const std::string& row, const std
 }
 
 std::string scale_each_element(const ScaleGrid& grid, const std::string& row,
-                               const std::string& value) {
+                               const std::string& value, const std::string& scale) {
   return fmt::format(
       "#pragma unroll\n"
       "for (int i = 0; i < kRun; ++i) {{\n"
-      "  if (col + i < kCols) {}[i] *= load_scale(scale, {});\n"
+      "  if (col + i < kCols) {}[i] *= load_scale({}, {});\n"
       "}} // i: elements, each with a scale of its own",
-      value, scale_index(grid, row, "(col + i)"));
+      value, scale, scale_index(grid, row, "(col + i)"));
 }
 
 std::string apply_scale_statements(const KernelSpec& spec, const std::string& row,
@@ -124,8 +125,12 @@ std::string apply_scale_statements(const KernelSpec& spec, const std::string& ro
   return margin + indented(statements, spaces) + "\n";
 }
 
+std::string arch_description(const KernelSpec& spec, const Lowering& lowering) {
+  return fmt::format("{}, {}: {}", spec.target.name(), lowering.reason, lowering.summary);
+}
+
 void add_common_values(const KernelSpec& spec, const Lowering& lowering, TemplateValues& values) {
-  values["arch"] = fmt::format("{}, {}: {}", spec.target.name(), lowering.reason, lowering.summary);
+  values["arch"] = arch_description(spec, lowering);
   values["scale_parameter"] = spec.scale ? fmt::format("    const {}* __restrict__ scale,\n",
                                                        scale_c_type(spec.scale->type))
                                          : "";
@@ -169,7 +174,8 @@ std::string load_x_statements(const KernelSpec& spec, const std::string& row_poi
 // which every thread of it did before anything else and before it could end. A prerequisite that is no
 // dependent, or work that is no kernel, follows the stream's own order. launch_dependents, which lets the next
 // grid become resident, says nothing of memory, so it can come at once; it comes after the wait so that
-// no more than two grids share the multiprocessors.
+// no more than two grids share the multiprocessors. KernelSpec::constant_weights are all that may be read before the
+// wait.
 //
 // The wait orders only accesses that the compiler knows may alias: __restrict__ promises that nobody
 // writes the memory while the kernel runs, which is no longer true, and lets loads (ld.global.nc) move

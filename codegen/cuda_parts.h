@@ -43,14 +43,16 @@ std::string decode_statements(const KernelSpec& spec, const std::string& row_poi
 std::string load_x_statements(const KernelSpec& spec, const std::string& row_pointer);
 /// Index into the scales of the block at (row, col), given as names in the text.
 std::string scale_index(const ScaleGrid& grid, const std::string& row, const std::string& col);
-/// Multiplies each element of the run `value` by the scale of its own column.
+/// Multiplies each element of the run `value` by the scale of its own column; `scale` names the plane.
 std::string scale_each_element(const ScaleGrid& grid, const std::string& row,
-                               const std::string& value);
+                               const std::string& value, const std::string& scale = "scale");
 
 /// Lines, moved right by `spaces`, that multiply the run `value` at `col` by its scales; "" without any.
 std::string apply_scale_statements(const KernelSpec& spec, const std::string& row,
                                    const std::string& value, int spaces);
 
+/// "sm_86, no cvt from e4m3: software, exact": the target and how it decodes, in the header.
+std::string arch_description(const KernelSpec& spec, const Lowering& lowering);
 /// Values "arch", "scale_parameter" of every kernel that decodes.
 void add_common_values(const KernelSpec& spec, const Lowering& lowering, TemplateValues& values);
 

@@ -10,15 +10,20 @@
 #include "codegen/emitter_parts.h"
 #include "codegen/encoding.h"
 #include "codegen/instruction_counts.h"
+#include "codegen/product_text.h"
 #include "core/error.h"
+#include "core/prepared_layout.h"
 #include "templates/embedded_templates.h"
 
 namespace ktjit::codegen {
 
 EmittedKernel emit(const KernelSpec& spec) {
   validate(spec);
-  if (is_product(spec.op) && spec.activation == ActivationPolicy::kA8)
-    throw SpecError("activation", "a8", "a16, or afp8 with matmul (a8 is not served yet)");
+  if (is_product(spec.op) && spec.activation == ActivationPolicy::kA8 &&
+      spec.layout.kind != LayoutKind::kInterleaved) {
+    throw SpecError("activation", "a8",
+                    "a16, afp8 with matmul, or the interleaved layout, whose matvec takes a8");
+  }
   constexpr std::int64_t kMaxCols =
       std::numeric_limits<int>::max() / 64;  // 32-bit column arithmetic in the text
   if (spec.layout.cols > kMaxCols) {
@@ -60,31 +65,26 @@ std::string scale_c_type(ScaleType type) {
   KTJIT_UNREACHABLE("a known scale type");
 }
 
+namespace {
+
+bool writes_scales(Op op) { return op == Op::kQuantize || op == Op::kRestore; }
+
+}  // namespace
+
 TemplateValues header_values(const KernelSpec& spec) {
-  const Format& format = get_format(spec.weight);
   TemplateValues values;
   values["kernel"] = kernel_name(spec);
   values["emitter_version"] = fmt::format("{}", kEmitterVersion);
   values["cols"] = fmt::format("{}", spec.layout.cols);
-  values["weight_description"] = fmt::format(
-      "{}  [rows, {}]  row-major{}", WeightFormat{spec.weight, spec.scale}.name(), spec.layout.cols,
-      format.block_elems == 1 ? ""
-                              : fmt::format(", blocks of {} elements in {} bytes",
-                                            format.block_elems, format.block_bytes));
+  values["weight_description"] = weight_text(spec, "rows");
   const std::string decoded = spec.scale ? "decode(w) * scale" : "decode(w)";
   if (spec.op == Op::kDequant) {
     values["math"] = spec.y_format == FormatId::kF32
                          ? fmt::format("y = {}, as the format defines it", decoded)
                          : fmt::format("y = {}, then rounded once to {}, to nearest even", decoded,
                                        get_format(spec.y_format).name);
-  } else if (spec.op == Op::kMatvec || spec.op == Op::kMatmul) {
-    const std::string_view y_name = get_format(spec.y_format).name;
-    values["math"] = fmt::format(
-        "y[j, r] = sum over c of {}[r, c] * f32(x[j, c]){}{}, products and sums in f32{}", decoded,
-        spec.x_scale ? " * x_scale" : "", spec.bias ? " + bias[r]" : "",
-        spec.y_format == FormatId::kF32
-            ? ""
-            : fmt::format(", then rounded once to {}, to nearest even", y_name));
+  } else if (is_product(spec.op)) {
+    values["math"] = product_math(spec);
   } else if (spec.op == Op::kQuantize) {
     values["math"] = quantize_math(spec);
   } else {
@@ -93,18 +93,9 @@ TemplateValues header_values(const KernelSpec& spec) {
   values["scale_description"] = "";
   if (spec.scale) {
     const ScaleGrid& grid = *spec.scale;
-    const std::string rows = grid.block_rows == 0 ? "1"
-                             : grid.block_rows == 1
-                                 ? "rows"
-                                 : fmt::format("ceil(rows / {})", grid.block_rows);
-    const auto extent = [](std::int64_t block, std::string_view all) {
-      return block == 0 ? std::string(all) : fmt::format("{}", block);
-    };
     values["scale_description"] =
-        fmt::format("//   scale    {}  {}  [{}, {}]  row-major, one per {} x {} block of w\n",
-                    spec.op == Op::kQuantize ? "out" : "in ", scale_type_name(grid.type), rows,
-                    grid.cols_of_scales(spec.layout.cols), extent(grid.block_rows, "rows"),
-                    extent(grid.block_cols, "cols"));
+        fmt::format("//   scale    {}  {}\n", writes_scales(spec.op) ? "out" : "in ",
+                    scale_text(spec, "", "rows"));
     if (spec.op == Op::kQuantize && grid.header_bytes() != 0) {
       values["scale_description"] += fmt::format(
           "//   scale    in   f32  the tensor's, in the first 4 of the {} bytes before those\n",
@@ -112,6 +103,35 @@ TemplateValues header_values(const KernelSpec& spec) {
     }
   }
   return values;
+}
+
+std::string weight_text(const KernelSpec& spec, const std::string& leading) {
+  const Format& format = get_format(spec.weight);
+  if (spec.layout.kind != LayoutKind::kNative && spec.op != Op::kPrepare) {
+    return fmt::format("{}  [{}, {}]  {}", WeightFormat{spec.weight, spec.scale}.name(), leading,
+                       spec.layout.cols, layout_name(spec.layout.kind));
+  }
+  return fmt::format("{}  [{}, {}]  row-major{}", WeightFormat{spec.weight, spec.scale}.name(),
+                     leading, spec.layout.cols,
+                     format.block_elems == 1 ? ""
+                                             : fmt::format(", blocks of {} elements in {} bytes",
+                                                           format.block_elems, format.block_bytes));
+}
+
+std::string scale_text(const KernelSpec& spec, const std::string& leading,
+                       const std::string& rows) {
+  const ScaleGrid& grid = *spec.scale;
+  const std::string scale_rows = grid.block_rows == 0 ? "1"
+                                 : grid.block_rows == 1
+                                     ? rows
+                                     : fmt::format("ceil({} / {})", rows, grid.block_rows);
+  const auto extent = [](std::int64_t block, std::string_view all) {
+    return block == 0 ? std::string(all) : fmt::format("{}", block);
+  };
+  return fmt::format("{}  [{}{}, {}]  row-major, one per {} x {} block of w",
+                     scale_type_name(grid.type), leading, scale_rows,
+                     grid.cols_of_scales(spec.layout.cols), extent(grid.block_rows, "rows"),
+                     extent(grid.block_cols, "cols"));
 }
 
 std::string cpu_description(const Target& target, std::string_view summary) {

@@ -10,7 +10,7 @@
 namespace ktjit::codegen {
 
 /// Raised whenever emitted text changes for some spec; printed in each kernel's header.
-constexpr int kEmitterVersion = 3;
+constexpr int kEmitterVersion = 5;
 
 struct EmittedKernel {
   std::string source;  ///< CUDA text, or C++ for the CPU
@@ -19,8 +19,7 @@ struct EmittedKernel {
   Lowering lowering;  ///< of the weights
 };
 
-/// Order of launch arguments (8 bytes each): w, scale if the spec has one, x (matvec), y, rows,
-/// n (matvec: rows of x in use).
+/// Launch arguments are those of launch_order.
 /// Errors: SpecError if the spec is invalid, or not served yet.
 EmittedKernel emit(const KernelSpec& spec);
 

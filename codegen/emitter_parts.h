@@ -21,6 +21,13 @@ std::string scale_c_type(ScaleType type);
 /// scale_description, math, cols, row_bytes.
 TemplateValues header_values(const KernelSpec& spec);
 
+/// "q4_K  [rows, 512]  row-major, blocks of 256 elements in 144 bytes": w in the header, from the words for
+/// its leading dimensions.
+std::string weight_text(const KernelSpec& spec, const std::string& leading);
+/// "f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w": likewise, from the words for
+/// leading dimensions ("" or "experts, ") and rows. REQUIRES: the spec has scales.
+std::string scale_text(const KernelSpec& spec, const std::string& leading, const std::string& rows);
+
 /// "cpu (avx2 fma): SUMMARY": a CPU target in the header.
 std::string cpu_description(const Target& target, std::string_view summary);
 

@@ -1,7 +1,9 @@
 // Names of artefact kinds and the grid of a launch.
 #include "core/artifact.h"
 
+#include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/error.h"
 
@@ -26,18 +28,27 @@ std::string_view artifact_kind_name(ArtifactKind kind) {
 }
 
 LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n) {
+  return grid_for(shape, std::span(&rows, 1), n);
+}
+
+LaunchGrid grid_for(const LaunchShape& shape, std::span<const std::int64_t> rows, std::int64_t n) {
   constexpr std::int64_t kMaxGridX =
       2147483647;  // CUDA C++ Programming Guide: x dimension of a grid
-  KTJIT_CHECK(shape.rows_per_cta > 0);
-  const std::int64_t row_ctas = rows <= 0 ? 0 : (rows - 1) / shape.rows_per_cta + 1;
+  KTJIT_CHECK(shape.rows_per_cta > 0 && !rows.empty());
   const std::int64_t most = kMaxGridX / shape.column_tiles;
-  if (row_ctas < 1 || row_ctas > most) {
-    throw SpecError("rows", fmt::format("{}", rows),
-                    fmt::format("1 to {} x {}", most, shape.rows_per_cta));
+  std::int64_t all_row_ctas = 0;
+  for (const std::int64_t count : rows) {
+    const std::int64_t row_ctas = count <= 0 ? 0 : (count - 1) / shape.rows_per_cta + 1;
+    if (row_ctas < 1 || row_ctas > most - all_row_ctas) {
+      throw SpecError("rows", fmt::format("{}", fmt::join(rows, " + ")),
+                      fmt::format("1 to {} x {}", most, shape.rows_per_cta));
+    }
+    all_row_ctas += row_ctas;
   }
-  const std::int64_t ctas = row_ctas * shape.column_tiles;
-  LaunchGrid grid{static_cast<unsigned>(ctas), 1, shape.threads, shape.smem_bytes,
-                  shape.dependent_launch};
+  const std::int64_t ctas = all_row_ctas * shape.column_tiles;
+  LaunchGrid grid{
+      static_cast<unsigned>(ctas),  1, shape.threads, shape.smem_bytes, shape.dependent_launch,
+      shape.ctas_per_multiprocessor};
   if (shape.x_rows_per_cta == 0) return grid;
   constexpr std::int64_t kMaxGridY = 65535;
   const std::int64_t x_ctas = n <= 0 ? 0 : (n - 1) / shape.x_rows_per_cta + 1;
@@ -47,6 +58,11 @@ LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n)
   }
   grid.y = static_cast<unsigned>(x_ctas);
   return grid;
+}
+
+unsigned LaunchGrid::limited_x(unsigned multiprocessors) const {
+  if (ctas_per_multiprocessor == 0) return x;
+  return std::min(x, std::max(ctas_per_multiprocessor * multiprocessors / y, 1u));
 }
 
 }  // namespace ktjit

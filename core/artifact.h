@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,10 +46,14 @@ struct LaunchShape {
   std::int64_t rows_per_cta = 1;
   /// CTAs side by side along the columns, next to each other in the grid: memory is walked in order.
   unsigned column_tiles = 1;
-  unsigned threads = 1;             ///< per CTA
-  unsigned smem_bytes = 0;          ///< dynamic shared memory per CTA
-  std::int64_t x_rows_per_cta = 0;  ///< matmul: rows of x, along the y dimension; 0 elsewhere
-  bool dependent_launch = false;    ///< KernelSpec::dependent_launch
+  unsigned threads = 1;     ///< per CTA
+  unsigned smem_bytes = 0;  ///< dynamic shared memory per CTA
+  /// Along the y dimension: rows of x of a matmul, slots (1) of moe_matvec; 0 elsewhere.
+  std::int64_t x_rows_per_cta = 0;
+  bool dependent_launch = false;  ///< KernelSpec::dependent_launch
+  /// Persistent kernels: CTAs share the rows, and each multiprocessor gets at most this many; 0: as many as
+  /// the rows need.
+  unsigned ctas_per_multiprocessor = 0;
 };
 
 struct LaunchGrid {
@@ -58,10 +63,18 @@ struct LaunchGrid {
   unsigned smem_bytes = 0;
   /// CUDA: may start before the kernel ahead of it in the stream has ended; the kernel itself waits.
   bool is_dependent = false;
+  /// Not 0: a smaller x serves too, and devices launch at most this many CTAs for each multiprocessor.
+  unsigned ctas_per_multiprocessor = 0;
+
+  /// x on a device of so many multiprocessors.
+  unsigned limited_x(unsigned multiprocessors) const;
 };
 
-/// `n`: rows of x. Errors: SpecError if `rows` or `n` is not positive, or needs more than 2^31 - 1 CTAs
-/// along rows or 65535 along x.
+/// `n`: rows of x, of moe_matvec slots. Errors: SpecError if `rows` or `n` is not positive, or needs
+/// more than 2^31 - 1 CTAs along rows or 65535 along x.
 LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n = 1);
+/// For several matrices that share x: the CTAs of each one's rows, one after another.
+LaunchGrid grid_for(const LaunchShape& shape, std::span<const std::int64_t> rows,
+                    std::int64_t n = 1);
 
 }  // namespace ktjit

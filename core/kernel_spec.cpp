@@ -8,20 +8,29 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/interleaved_layout.h"
+#include "core/prepared_layout.h"
 
 namespace ktjit {
 namespace {
 
-constexpr std::array<std::pair<Op, std::string_view>, 6> kOps = {{{Op::kDequant, "dequant"},
+constexpr std::array<std::pair<Op, std::string_view>, 9> kOps = {{{Op::kDequant, "dequant"},
                                                                   {Op::kMatvec, "matvec"},
                                                                   {Op::kMatmul, "matmul"},
+                                                                  {Op::kMoeMatvec, "moe_matvec"},
                                                                   {Op::kQuantize, "quantize"},
+                                                                  {Op::kPrepare, "prepare"},
+                                                                  {Op::kRestore, "restore"},
                                                                   {Op::kNanScan, "nan_scan"},
                                                                   {Op::kReadTest, "read_test"}}};
 constexpr std::array<std::pair<ActivationPolicy, std::string_view>, 3> kActivations = {
     {{ActivationPolicy::kA16, "a16"},
      {ActivationPolicy::kA8, "a8"},
      {ActivationPolicy::kAfp8, "afp8"}}};
+
+constexpr std::array<std::pair<Gate, std::string_view>, 3> kGates = {
+    {{Gate::kNone, "none"}, {Gate::kSilu, "silu"}, {Gate::kGeluTanh, "gelu_tanh"}}};
+constexpr int kMaxMatrices = 4;  // that share x
 
 template <typename Table>
 std::string names_of(const Table& table) {
@@ -69,6 +78,71 @@ bool can_launch_dependent(const Target& target) {
   return target.is_cuda() && target.sm >= kFirstDependentSm;
 }
 
+bool reads_prepared(Op op) { return is_product(op) || op == Op::kDequant || op == Op::kRestore; }
+
+/// Matmul of prepared weights is for tensor cores.
+void validate_prepared_matmul(const KernelSpec& spec, const Format& format) {
+  constexpr int kFirstSm = 75;
+  if (!spec.target.is_cuda() || spec.target.sm < kFirstSm ||
+      spec.activation != ActivationPolicy::kA16 || spec.weight == FormatId::kIQ1_M) {
+    throw SpecError("layout", fmt::format("prepared {} on {}", format.name, spec.target.name()),
+                    "native with matmul before sm_75, of iq1_m, or with FP8 activations");
+  }
+}
+
+/// What reads and what makes the prepared layout.
+void validate_prepared(const KernelSpec& spec, const Format& format) {
+  const bool is_prepared = spec.layout.kind == LayoutKind::kPrepared;
+  const bool makes_units = spec.op == Op::kPrepare && spec.layout.kind == LayoutKind::kNative;
+  constexpr int kVectorBytes = 16;
+  if (is_prepared && !reads_prepared(spec.op))
+    throw SpecError("layout", "prepared", fmt::format("native with {}", op_name(spec.op)));
+  if (spec.op == Op::kRestore && spec.layout.kind == LayoutKind::kNative)
+    throw SpecError("layout", "native", "prepared with restore, whose result is native");
+  if (is_prepared && spec.layout.base_alignment_bytes < kVectorBytes) {
+    throw SpecError("base_alignment_bytes", fmt::format("{}", spec.layout.base_alignment_bytes),
+                    fmt::format("{} and more with prepared weights", kVectorBytes));
+  }
+  if ((is_prepared || makes_units) && find_prepared_layout(spec.weight) == nullptr) {
+    throw SpecError("layout", fmt::format("prepared {}", format.name),
+                    "native: the prepared layout is for ggml's block formats, mxfp4 and nvfp4");
+  }
+  if (is_prepared && is_matvec(spec.op) &&
+      !(spec.target.is_cuda() && serves_prepared(spec.weight, spec.target))) {
+    throw SpecError("layout", fmt::format("prepared {} on {}", format.name, spec.target.name()),
+                    fmt::format("interleaved on CPUs, else native: {} of prepared weights is for "
+                                "targets that have dp4a: sm_61, and from sm_70 on",
+                                op_name(spec.op)));
+  }
+  if (is_prepared && spec.op == Op::kMatmul) validate_prepared_matmul(spec, format);
+  if (is_prepared && spec.op == Op::kDequant && !dequantizes_prepared(spec.weight, spec.target)) {
+    throw SpecError("layout", fmt::format("prepared {} on {}", format.name, spec.target.name()),
+                    "native with dequant: restore the weights first");
+  }
+  if (spec.constant_weights && !(can_request_early(spec) && spec.dependent_launch)) {
+    throw SpecError("constant_weights", "true",
+                    "false without dependent_launch of prepared, bf16, f16, e4m3 or e5m2 weights");
+  }
+}
+
+/// What reads and what makes the interleaved layout.
+void validate_interleaved(const KernelSpec& spec, const Format& format) {
+  if (spec.layout.kind != LayoutKind::kInterleaved) return;
+  constexpr std::array kServed = {Op::kMatvec, Op::kPrepare, Op::kRestore};
+  if (std::ranges::find(kServed, spec.op) == kServed.end()) {
+    throw SpecError("layout", "interleaved",
+                    fmt::format("native with {} (matvec takes interleaved)", op_name(spec.op)));
+  }
+  if (!spec.target.is_cpu() || find_interleaved_layout(spec.weight) == nullptr) {
+    throw SpecError("layout", fmt::format("interleaved {} on {}", format.name, spec.target.name()),
+                    "native: the interleaved layout is for ggml's block formats on CPUs");
+  }
+  if (is_fused(spec)) {
+    throw SpecError("layout", "interleaved",
+                    "native with a gate, a residual or several matrices on CPUs");
+  }
+}
+
 /// x, its scales, bias and the number of columns of a product.
 void validate_activations(const KernelSpec& spec) {
   const std::string_view x_name = get_format(spec.x_format).name;
@@ -88,11 +162,58 @@ void validate_activations(const KernelSpec& spec) {
                                  !std::has_single_bit(unsigned(spec.x_columns)))) {
     throw SpecError("x_columns", fmt::format("{}", spec.x_columns), "1, 2, 4, 8");
   }
+  if (spec.op == Op::kMoeMatvec && spec.x_columns != 1)
+    throw SpecError("x_columns", fmt::format("{}", spec.x_columns), "1 with moe_matvec");
+}
+
+/// Several matrices in one launch, and what follows the product.
+void validate_fusion(const KernelSpec& spec) {
+  const std::string_view op = op_name(spec.op);
+  const std::string_view gate = gate_name(spec.gate);
+  const std::string matrices = fmt::format("{}", spec.matrices);
+  if (spec.gate != Gate::kNone && !is_matvec(spec.op))
+    throw SpecError("gate", gate, fmt::format("none with {}", op));
+  if (spec.matrices < 1 || spec.matrices > kMaxMatrices)
+    throw SpecError("matrices", matrices, fmt::format("1 to {}", kMaxMatrices));
+  if (spec.matrices > 1) {
+    if (spec.op == Op::kMoeMatvec)
+      throw SpecError("matrices", matrices, "1 with moe_matvec (a gate takes two)");
+    if (spec.op != Op::kMatvec) throw SpecError("matrices", matrices, fmt::format("1 with {}", op));
+    if (spec.gate != Gate::kNone)
+      throw SpecError("matrices", matrices, fmt::format("1 with gate {}, which takes two", gate));
+  }
+  if (!spec.residual) return;
+  const std::string_view residual = get_format(*spec.residual).name;
+  if (spec.op == Op::kMoeMatvec) {
+    throw SpecError("residual", residual,
+                    "none with moe_matvec, whose slots are weighted and added afterwards");
+  }
+  if (spec.op != Op::kMatvec)
+    throw SpecError("residual", residual, fmt::format("none with {}", op));
+  if (spec.gate != Gate::kNone)
+    throw SpecError("residual", residual, fmt::format("none with gate {}", gate));
+  if (spec.matrices > 1)
+    throw SpecError("residual", residual, fmt::format("none with {} matrices", matrices));
+  if (!is_io_format(*spec.residual)) throw SpecError("residual", residual, "f32, f16, bf16");
 }
 
 }  // namespace
 
-bool is_product(Op op) { return op == Op::kMatvec || op == Op::kMatmul; }
+bool is_product(Op op) { return is_matvec(op) || op == Op::kMatmul; }
+
+bool is_matvec(Op op) { return op == Op::kMatvec || op == Op::kMoeMatvec; }
+
+bool is_fused(const KernelSpec& spec) { return weight_matrices(spec) > 1 || spec.residual; }
+
+bool can_request_early(const KernelSpec& spec) {
+  constexpr std::array kNative = {FormatId::kBF16, FormatId::kF16, FormatId::kFp8E4M3,
+                                  FormatId::kFp8E5M2};
+  if (spec.layout.kind == LayoutKind::kPrepared) return is_matvec(spec.op);
+  return spec.op == Op::kMatvec && !is_fused(spec) &&
+         std::ranges::find(kNative, spec.weight) != kNative.end();
+}
+
+int weight_matrices(const KernelSpec& spec) { return spec.gate != Gate::kNone ? 2 : spec.matrices; }
 
 bool is_dequant_only(FormatId weight) {
   constexpr std::array kFormats = {FormatId::kI8,  FormatId::kI16,  FormatId::kI32,
@@ -128,6 +249,32 @@ ActivationPolicy get_activation(std::string_view name) {
   throw SpecError("activation", quoted(name), names_of(kActivations));
 }
 
+std::string_view data_path_name(DataPath path) {
+  switch (path) {
+    case DataPath::kDefault:
+      return "default";
+    case DataPath::kDirect:
+      return "direct";
+    case DataPath::kShared:
+      return "shared";
+  }
+  KTJIT_UNREACHABLE("a known data path");
+}
+
+std::string_view gate_name(Gate gate) {
+  for (const auto& [value, name] : kGates) {
+    if (value == gate) return name;
+  }
+  KTJIT_UNREACHABLE("a known gate");
+}
+
+Gate get_gate(std::string_view name) {
+  for (const auto& [value, known] : kGates) {
+    if (known == name) return value;
+  }
+  throw SpecError("gate", quoted(name), names_of(kGates));
+}
+
 int x_columns_for(int n) {
   for (int columns : {1, 2, 4, 8}) {
     if (n >= 1 && n <= columns) return columns;
@@ -136,9 +283,11 @@ int x_columns_for(int n) {
 }
 
 Tuning matmul_tuning(const Target& target, std::int64_t n) {
-  constexpr int kSmallTile = 16;
   Tuning tuning;
-  if (target.is_cuda() && n <= kSmallTile) tuning.x_tile = kSmallTile;
+  if (!target.is_cuda()) return tuning;
+  for (const int tile : {64, 32, 16}) {
+    if (n <= tile) tuning.x_tile = tile;
+  }
   return tuning;
 }
 
@@ -189,6 +338,7 @@ void validate(const KernelSpec& spec) {
     throw SpecError(spec.bias ? "bias" : "x_scale", "given",
                     fmt::format("none with {}", op_name(spec.op)));
   }
+  validate_fusion(spec);
   if (spec.op == Op::kQuantize) {
     if (!is_io_format(spec.x_format))
       throw SpecError("x_format", get_format(spec.x_format).name, "f32, f16, bf16");
@@ -203,8 +353,11 @@ void validate(const KernelSpec& spec) {
     throw SpecError("dependent_launch", fmt::format("true for {}", spec.target.name()),
                     fmt::format("false below sm_{} and on CPUs", kFirstDependentSm));
   }
-  if (spec.dependent_launch && spec.op == Op::kReadTest)
-    throw SpecError("dependent_launch", "true", "false with read_test");
+  constexpr std::array kInOrder = {Op::kReadTest, Op::kPrepare, Op::kRestore};
+  if (spec.dependent_launch && std::ranges::find(kInOrder, spec.op) != kInOrder.end())
+    throw SpecError("dependent_launch", "true", fmt::format("false with {}", op_name(spec.op)));
+  validate_prepared(spec, format);
+  validate_interleaved(spec, format);
   if (spec.target.is_cuda())
     make_cuda_target(spec.target.sm, spec.target.suffix);  // refuses others
 }
@@ -218,7 +371,7 @@ std::string to_text(const KernelSpec& spec) {
   line("op", op_name(spec.op));
   line("weight", WeightFormat{spec.weight, spec.scale}.name());
   line("scale", scale_grid_name(spec.scale));
-  line("layout", "native");
+  line("layout", layout_name(spec.layout.kind));
   line("cols", fmt::format("{}", spec.layout.cols));
   line("base_alignment_bytes", fmt::format("{}", spec.layout.base_alignment_bytes));
   if (is_product(spec.op)) {
@@ -228,6 +381,9 @@ std::string to_text(const KernelSpec& spec) {
     line("bias", spec.bias ? get_format(*spec.bias).name : "none");
   }
   if (spec.op == Op::kMatvec) line("x_columns", fmt::format("{}", spec.x_columns));
+  if (spec.gate != Gate::kNone) line("gate", gate_name(spec.gate));
+  if (spec.matrices > 1) line("matrices", fmt::format("{}", spec.matrices));
+  if (spec.residual) line("residual", get_format(*spec.residual).name);
   if (spec.op == Op::kQuantize) {
     line("x_format", get_format(spec.x_format).name);
     line("saturate", spec.saturate ? "yes" : "no");
@@ -238,9 +394,17 @@ std::string to_text(const KernelSpec& spec) {
   line("threads", spec.tuning.threads == 0 ? "default" : fmt::format("{}", spec.tuning.threads));
   line("rows_per_warp",
        spec.tuning.rows_per_warp == 0 ? "default" : fmt::format("{}", spec.tuning.rows_per_warp));
+  if (spec.tuning.runs_per_thread != 0)
+    line("runs_per_thread", fmt::format("{}", spec.tuning.runs_per_thread));
+  if (spec.tuning.w_path != DataPath::kDefault) line("w_path", data_path_name(spec.tuning.w_path));
+  if (spec.tuning.y_path != DataPath::kDefault) line("y_path", data_path_name(spec.tuning.y_path));
   if (spec.op == Op::kMatmul)
     line("x_tile", spec.tuning.x_tile == 0 ? "default" : fmt::format("{}", spec.tuning.x_tile));
+  if (spec.tuning.ctas_per_multiprocessor != 0)
+    line("ctas_per_multiprocessor", fmt::format("{}", spec.tuning.ctas_per_multiprocessor));
+  if (spec.tuning.stages != 0) line("stages", fmt::format("{}", spec.tuning.stages));
   if (spec.dependent_launch) line("dependent_launch", "yes");
+  if (spec.constant_weights) line("constant_weights", "yes");
   line("target", spec.target.name());
   if (spec.target.is_cpu())
     line("cpu_features", fmt::format("{}", fmt::join(spec.target.cpu_features, ",")));
@@ -259,12 +423,17 @@ std::string name_of_work(const KernelSpec& spec) {
   }
   if (spec.weights_finite) scale += "_finite";
   const std::string x_name(get_format(spec.x_format).name);
+  const std::string prepared = spec.layout.kind == LayoutKind::kNative
+                                   ? ""
+                                   : fmt::format("_{}", layout_name(spec.layout.kind));
   const std::string_view y_name = get_format(spec.y_format).name;
   switch (spec.op) {
     case Op::kDequant:
-      return fmt::format("dequant_{}{}_y_{}_c{}", format, scale, y_name, spec.layout.cols);
+      return fmt::format("dequant_{}{}_y_{}{}_c{}", format, scale, y_name, prepared,
+                         spec.layout.cols);
     case Op::kMatvec:
-    case Op::kMatmul: {
+    case Op::kMatmul:
+    case Op::kMoeMatvec: {
       std::string name = fmt::format("{}_{}{}", op_name(spec.op), format, scale);
       if (spec.activation != ActivationPolicy::kA16)
         name += fmt::format("_{}", activation_name(spec.activation));
@@ -272,14 +441,22 @@ std::string name_of_work(const KernelSpec& spec) {
                            : fmt::format("_x_{}", x_name);
       if (spec.y_format != FormatId::kF32) name += fmt::format("_y_{}", y_name);
       if (spec.bias) name += fmt::format("_bias_{}", get_format(*spec.bias).name);
-      name += fmt::format("_c{}", spec.layout.cols);
-      return spec.op == Op::kMatmul ? name : name + fmt::format("_n{}", spec.x_columns);
+      if (spec.gate != Gate::kNone) name += fmt::format("_gate_{}", gate_name(spec.gate));
+      if (spec.matrices > 1) name += fmt::format("_m{}", spec.matrices);
+      if (spec.residual) name += fmt::format("_residual_{}", get_format(*spec.residual).name);
+      name += fmt::format("{}_c{}", prepared, spec.layout.cols);
+      return spec.op == Op::kMatvec ? name + fmt::format("_n{}", spec.x_columns) : name;
     }
     case Op::kQuantize:
       return fmt::format("quantize_{}{}_x_{}{}_c{}", format, scale, x_name,
                          spec.saturate ? "" : "_nosat", spec.layout.cols);
     case Op::kNanScan:
       return fmt::format("nan_scan_{}_c{}", format, spec.layout.cols);
+    case Op::kPrepare:
+    case Op::kRestore:
+      return fmt::format("{}_{}{}_c{}", op_name(spec.op), format,
+                         spec.layout.kind == LayoutKind::kInterleaved ? prepared : "",
+                         spec.layout.cols);
     case Op::kReadTest:
       return "read_test";
   }

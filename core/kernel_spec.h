@@ -16,7 +16,14 @@ enum class Op {
   kDequant,  ///< y[r, c] = decode(w)[r, c] (* scale), rounded once to the output format
   kMatvec,  ///< y[j, r] = sum over c of decode(w)[r, c] * x[j, c], for up to 8 activation columns j
   kMatmul,  ///< as kMatvec, for any number of activation columns j
+  /// y[s, r] = sum over c of decode(w)[ids[s], r, c] * x[s / slots_per_x, c]: w is a stack of experts, the
+  /// int32 ids lie on the device. Rows of an id outside of the stack become NaN, and nothing is read there.
+  kMoeMatvec,
   kQuantize,  ///< w[r, c] = encode(x[r, c] / scale), the scale chosen from the block's largest |x|
+  /// Rearranges w from the native layout: to LayoutKind::kInterleaved if the spec's layout is that, else to
+  /// LayoutKind::kPrepared.
+  kPrepare,
+  kRestore,   ///< rearranges w from the spec's layout to the native one
   kNanScan,   ///< found = 1 if any code of w is a NaN or infinity: see KernelSpec::weights_finite
   kReadTest,  ///< reads all bytes of w once: measures what the memory gives
 };
@@ -28,11 +35,33 @@ enum class ActivationPolicy {
   kAfp8,  ///< quantised to FP8 per group of 128
 };
 
+/// How a kernel's data go between global memory and registers.
+enum class DataPath {
+  kDefault,  ///< as the emitter chooses
+  kDirect,   ///< each thread loads and stores what it works on
+  kShared,   ///< by way of shared memory: a warp's accesses are 16 bytes a lane, side by side
+};
+
+/// What matvec and moe_matvec make of two products with the same x: y = act(w_gate x) * (w_up x), where both
+/// matrices have the same format and shape.
+enum class Gate {
+  kNone,      ///< one matrix, no activation function
+  kSilu,      ///< act(g) = g / (1 + exp(-g))
+  kGeluTanh,  ///< act(g) = g / 2 * (1 + tanh(sqrt(2 / pi) * (g + 0.044715 g^3)))
+};
+
 /// Knobs that change speed and nothing else. Zero means the emitter's default for the target.
 struct Tuning {
-  int threads = 0;        ///< CUDA: threads per CTA
-  int rows_per_warp = 0;  ///< CUDA matvec: rows that share one pass over x
-  int x_tile = 0;         ///< CUDA matmul: rows of x of one CTA, 16, 32 or 64
+  int threads = 0;  ///< CUDA: threads per CTA
+  int rows_per_warp =
+      0;           ///< CUDA matvec in f32 arithmetic, which it asks for: rows that share a pass
+  int x_tile = 0;  ///< CUDA matmul: rows of x of one CTA, 16, 32 or 64
+  /// Persistent kernels: CTAs that a multiprocessor is given; the grid is that many times their number, or less.
+  int ctas_per_multiprocessor = 0;
+  int stages = 0;  ///< persistent kernels: units of weights that a warp has in flight, 1 to 8
+  int runs_per_thread = 0;  ///< CUDA dequant: runs of 8 elements that one thread decodes, 1, 2 or 4
+  DataPath w_path = DataPath::kDefault;  ///< CUDA dequant: of the weights
+  DataPath y_path = DataPath::kDefault;  ///< CUDA dequant: of the results
 
   bool operator==(const Tuning&) const = default;
 };
@@ -56,18 +85,37 @@ struct KernelSpec {
   /// Quantize: values beyond the largest finite code become that code; otherwise NaN or infinity, as
   /// the format has it.
   bool saturate = true;
-  int x_columns = 1;  ///< matvec: 1, 2, 4 or 8; a launch may use fewer
+  int x_columns = 1;        ///< matvec: 1, 2, 4 or 8; a launch may use fewer
+  Gate gate = Gate::kNone;  ///< matvec, moe_matvec
+  /// matvec: 1 to 4 matrices of one format and column count that share x in one launch, each with its own
+  /// rows, scales, bias and y (q, k and v of an attention layer).
+  int matrices = 1;
+  /// matvec: y[j, r] += residual[j, r], before y is rounded; f32, f16 or bf16. May be y's own memory if the
+  /// formats are the same.
+  std::optional<FormatId> residual;
   /// CUDA, sm_90 and up: launches overlap the end of the kernel ahead of them in the stream (programmatic
   /// dependent launch). Results and the order of work are as without: the kernel waits by itself.
   bool dependent_launch = false;
+  /// With dependent_launch: nothing that may still run when the kernel starts writes w or its scales, so they are
+  /// requested before the kernel ahead has ended. Nor, with moe_matvec, the ids: as for the second product of
+  /// experts, whose ids the first had. Prepared weights, and matvec of native bf16, f16, e4m3, e5m2.
+  bool constant_weights = false;
   Tuning tuning;
   Target target;
 
   bool operator==(const KernelSpec&) const = default;
 };
 
-/// Whether the op multiplies w by x: matvec, matmul.
+/// Whether the op multiplies w by x: matvec, matmul, moe_matvec.
 bool is_product(Op op);
+/// Whether the op is a product of few rows of x: matvec, moe_matvec.
+bool is_matvec(Op op);
+/// Whether a launch multiplies more than one matrix, or does more with the product than bias and rounding.
+bool is_fused(const KernelSpec& spec);
+/// How many matrices of weights a launch takes: 2 with a gate, else KernelSpec::matrices.
+int weight_matrices(const KernelSpec& spec);
+/// Whether kernels of such work may request weights before they wait for the kernel ahead: KernelSpec::constant_weights.
+bool can_request_early(const KernelSpec& spec);
 /// Whether dequant is the only op that reads the format: the signed integers, and q8_1 and q8_K, which
 /// ggml makes of activations.
 bool is_dequant_only(FormatId weight);
@@ -75,7 +123,13 @@ std::string_view op_name(Op op);
 /// Errors: SpecError with the known ops.
 Op get_op(std::string_view name);
 std::string_view activation_name(ActivationPolicy policy);
+/// "default", "direct", "shared".
+std::string_view data_path_name(DataPath path);
 ActivationPolicy get_activation(std::string_view name);
+/// "none", "silu", "gelu_tanh".
+std::string_view gate_name(Gate gate);
+/// Errors: SpecError with the known names.
+Gate get_gate(std::string_view name);
 
 /// The x_columns value that serves `n` columns: the next of 1, 2, 4, 8.
 /// Errors: SpecError unless 1 <= n <= 8.

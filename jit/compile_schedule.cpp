@@ -33,12 +33,15 @@ double guess_cost_ms(const KernelSpec& spec) {
     case Op::kMatmul:
       return has_long_matmul(spec.weight) ? 390 : 135;
     case Op::kMatvec:
+    case Op::kMoeMatvec:
       return 115;
     case Op::kQuantize:
       return 90;
     case Op::kDequant:
       return 55;
     case Op::kNanScan:
+    case Op::kPrepare:
+    case Op::kRestore:
     case Op::kReadTest:
       return 45;
   }

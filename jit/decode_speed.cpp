@@ -45,7 +45,7 @@ DecodeSpeed estimate_decode(std::span<const WeightUse> uses, double kv_bytes, co
     speed.weight_bytes += use.bytes;
     const double read_seconds = use.bytes / bandwidth;
     double seconds = read_seconds;
-    const auto cost = codegen::is_served(use.format)
+    const auto cost = !use.prepared && codegen::is_served(use.format)
                           ? instructions_per_weight(codegen::get_lowering(use.format, target))
                           : std::nullopt;
     if (cost) {

@@ -38,6 +38,8 @@ struct WeightUse {
   FormatId format = FormatId::kF32;
   double weights = 0;  ///< elements read
   double bytes = 0;    ///< of them and their scales
+  /// In LayoutKind::kPrepared: multiplied as integers, at a cost that is not known here.
+  bool prepared = false;
 };
 
 struct DecodeSpeed {

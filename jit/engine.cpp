@@ -79,6 +79,12 @@ void LoadedKernel::launch(runtime::Stream& stream, std::int64_t rows,
   kernel->launch(stream, grid_for(built.emitted.launch, rows, n), arguments);
 }
 
+void LoadedKernel::launch(runtime::Stream& stream, std::span<const std::int64_t> rows,
+                          std::span<const std::uint64_t> arguments, std::int64_t n) const {
+  KTJIT_CHECK(rows.size() == static_cast<std::size_t>(built.spec.matrices));
+  kernel->launch(stream, grid_for(built.emitted.launch, rows, n), arguments);
+}
+
 const LoadedKernel& LoadedKernel::current() const {
   const TieredKernel* tiered = to_tiered(*this);
   return tiered == nullptr ? *this : tiered->current();
@@ -407,6 +413,32 @@ LoadedKernel Engine::load_quick_first(const std::shared_ptr<runtime::Device>& de
   tiered->expect_full(pool_.submit(guess_cost_ms(spec), device, replace, LoadRank::kReplace));
   result.kernel = tiered;
   return result;
+}
+
+/// Whether load would give it, without compiling it.
+bool Engine::can_have(runtime::Device& device, const KernelSpec& spec) {
+  try {
+    const Wanted wanted = want_for(device, spec);
+    return wanted.compiler != nullptr || find_by_request(wanted).has_value();
+  } catch (const Error&) {
+    return false;  // knobs that the emitter refuses, or a device that doesn't run the target
+  }
+}
+
+std::optional<TunedKnobs> Engine::tuned_knobs(runtime::Device& device, const KernelSpec& spec,
+                                              const TuningSize& size) {
+  const bool is_default =
+      spec.tuning == Tuning{} ||
+      (spec.op == Op::kMatmul && spec.tuning == matmul_tuning(spec.target, size.n));
+  if (!options_.tuning || !is_default) return std::nullopt;
+  return tuning_.find_knobs(device, spec, size,
+                            [&](const KernelSpec& tuned) { return can_have(device, tuned); });
+}
+
+KernelSpec Engine::tuned(runtime::Device& device, KernelSpec spec, const TuningSize& size) {
+  if (const std::optional<TunedKnobs> knobs = tuned_knobs(device, spec, size))
+    spec.tuning = knobs->tuning;
+  return spec;
 }
 
 double Engine::estimate_cost_ms(const Wanted& wanted) {

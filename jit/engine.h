@@ -17,6 +17,7 @@
 #include "jit/compile_schedule.h"
 #include "jit/compiler.h"
 #include "jit/kernel_future.h"
+#include "jit/tuning_store.h"
 #include "runtime/device.h"
 
 namespace ktjit {
@@ -39,12 +40,15 @@ struct LoadedKernel {
   BuiltKernel built;  ///< of the version that was loaded first; see current
   std::shared_ptr<const runtime::Kernel> kernel;
 
-  /// Queues the op for `rows` rows of w. `arguments` as codegen::emit orders them; `n`: rows of x, for
-  /// products.
+  /// Queues the op for `rows` rows of w. `arguments` as launch_order has them; `n`: rows of x of a product,
+  /// slots of moe_matvec.
   /// Errors: SpecError for a count of rows that no grid serves; DriverError if the launch is
   /// refused.
   void launch(runtime::Stream& stream, std::int64_t rows, std::span<const std::uint64_t> arguments,
               std::int64_t n = 1) const;
+  /// The same for several matrices (KernelSpec::matrices), each with its own count of rows.
+  void launch(runtime::Stream& stream, std::span<const std::int64_t> rows,
+              std::span<const std::uint64_t> arguments, std::int64_t n = 1) const;
 
   // For kernels of load_async(..., Tiers::kQuickFirst); others are full from the beginning.
 
@@ -79,7 +83,8 @@ struct EngineOptions {
   /// spec it returns, if that is there, is given in its place (BuiltKernel::spec says so). May be
   /// called from several threads.
   std::function<std::optional<KernelSpec>(const KernelSpec& missing)> generic_kernel;
-  int threads = 0;  ///< of load_async; 0: as many as the process may use
+  int threads = 0;     ///< of load_async; 0: as many as the process may use
+  bool tuning = true;  ///< false: tuned_knobs gives nothing
 };
 
 /// Threads: all members may be called from several threads; one spec is compiled once.
@@ -127,6 +132,17 @@ class Engine {
   /// makes neither. See LoadedKernel::wait_full for stream captures.
   KernelFuture load_async(std::shared_ptr<runtime::Device> device, const KernelSpec& spec,
                           Tiers tiers = Tiers::kFullOnly);
+
+  /// The knobs that were measured to be the fastest for this spec on devices of this kind, for launches of
+  /// about this size (tuning_record.h), if there is a record and their kernel can be had. Nothing for a
+  /// spec whose own knobs were chosen: other than none, and than matmul_tuning's for size.n. The first call
+  /// for a spec reads the cache; later ones take about a microsecond. Errors: none.
+  std::optional<TunedKnobs> tuned_knobs(runtime::Device& device, const KernelSpec& spec,
+                                        const TuningSize& size = {});
+  /// The spec with these knobs, or as it is: what to load where speed matters.
+  KernelSpec tuned(runtime::Device& device, KernelSpec spec, const TuningSize& size = {});
+  /// The records, for who measures and packs.
+  TuningStore& tuning() { return tuning_; }
 
   /// Loads many kernels: first those that the cache has, then the others, compiled slowest first on
   /// `threads` threads (0: as many as the process may use; see compile_threads). Equal specs are
@@ -190,6 +206,7 @@ class Engine {
   std::vector<std::string> other_targets_of(const Wanted& wanted);
   std::size_t preference(const cache::StoredEntry& entry, const Wanted& wanted) const;
   double estimate_cost_ms(const Wanted& wanted);
+  bool can_have(runtime::Device& device, const KernelSpec& spec);
   template <class Result>
   std::vector<Result> get_all(std::span<const KernelSpec> specs, int threads,
                               const Progress& progress, const std::stop_token& stop,
@@ -207,6 +224,7 @@ class Engine {
   EngineOptions options_;
   std::vector<std::string> roots_;  // of the cache, for messages
   cache::KernelCache cache_;
+  TuningStore tuning_{cache_.disk()};
   LoadPool pool_;  // the first to end
 };
 

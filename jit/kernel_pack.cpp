@@ -48,8 +48,9 @@ void check_kernel_pack_target(const std::string& path) {
   with_output_errors(path, [&] { cache::check_pack_target(path); });
 }
 
-KernelPackReport write_kernel_pack(const std::string& path, const std::string& model,
-                                   std::span<const BuiltKernel> kernels) {
+KernelPackReport write_kernel_pack(
+    const std::string& path, const std::string& model, std::span<const BuiltKernel> kernels,
+    std::span<const std::pair<cache::CacheKey, cache::Entry>> records) {
   std::vector<cache::EntryToPack> entries;
   std::set<cache::Digest> artifacts;
   std::set<std::string> targets;
@@ -57,13 +58,14 @@ KernelPackReport write_kernel_pack(const std::string& path, const std::string& m
     targets.insert(std::string(built.spec.target.name()));
     if (artifacts.insert(built.key.artifact_digest()).second) entries.push_back(to_packed(built));
   }
-  const nlohmann::json manifest = {{"model", model},
-                                   {"targets", targets},
-                                   {"kernels", entries.size()},
-                                   {"ktjit", KTJIT_VERSION}};
+  const std::size_t different = entries.size();
+  nlohmann::json manifest = {
+      {"model", model}, {"targets", targets}, {"kernels", different}, {"ktjit", KTJIT_VERSION}};
+  if (!records.empty()) manifest["tuning_records"] = records.size();
+  for (const auto& [key, entry] : records) entries.push_back({key, entry});
   const cache::PackReport written =
       with_output_errors(path, [&] { return cache::write_pack(path, manifest, entries); });
-  return {written.entries, {targets.begin(), targets.end()}, written.size_bytes};
+  return {different, records.size(), {targets.begin(), targets.end()}, written.size_bytes};
 }
 
 }  // namespace ktjit

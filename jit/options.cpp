@@ -79,6 +79,7 @@ bool Options::is_shared(const std::filesystem::path& root) const {
 Options complete_options(Options given) {
   if (!switch_of("KTJIT_CACHE").value_or(true)) given.cache_enabled = false;
   if (switch_of("KTJIT_SEALED").value_or(false)) given.sealed = true;
+  if (!switch_of("KTJIT_TUNING").value_or(true)) given.tuning = false;
   fill(given.cache_dir, {"KTJIT_CACHE_DIR"});
   if (given.cache_dir.empty()) given.cache_dir = default_cache_dir();
   if (given.cache_path.empty()) given.cache_path = split_path(variable("KTJIT_CACHE_PATH"));

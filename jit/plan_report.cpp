@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "core/error.h"
+#include "core/prepared_layout.h"
 
 namespace ktjit {
 namespace {
@@ -28,23 +31,40 @@ std::string gib(std::uint64_t bytes) {
                       : fmt::format("{:.1f} GiB", value / kGiB);
 }
 
-/// What a token reads, by format. `format_of` may say that a tensor has another format.
+/// The tensors that the plan's matvec reads as prepared weights.
+std::set<const TensorInfo*> prepared_tensors(const Plan& plan) {
+  std::set<const TensorInfo*> tensors;
+  for (const TensorGroup& group : plan.groups) {
+    if (group.prepared_bytes == 0) continue;
+    for (const TensorInfo* tensor : group.tensors) {
+      if (product_layout(group, *tensor) != LayoutKind::kNative) tensors.insert(tensor);
+    }
+  }
+  return tensors;
+}
+
+/// What a token reads, by format and layout. `format_of` may say that a tensor has another format.
 template <class FormatOf>
-std::vector<WeightUse> uses_of(const ModelFacts& facts, const std::vector<double>& shares,
-                               FormatOf format_of) {
-  std::map<FormatId, WeightUse> uses;
+std::vector<WeightUse> uses_of(const ModelFacts& facts, const Plan& plan,
+                               const std::vector<double>& shares, FormatOf format_of) {
+  std::map<std::pair<FormatId, bool>, WeightUse> uses;
   const auto& tensors = facts.subject.tensors();
+  const std::set<const TensorInfo*> prepared_ones = prepared_tensors(plan);
   for (std::size_t at = 0; at < tensors.size(); ++at) {
     const FormatId format = format_of(tensors[at]);
-    const std::uint64_t bytes = format == tensors[at].format ? bytes_with_scales(tensors[at])
-                                                             : converted_bytes(tensors[at], format);
-    WeightUse& use = uses[format];
+    const TensorInfo& tensor = tensors[at];
+    const bool prepared = format == tensor.format && prepared_ones.contains(&tensor);
+    const auto bytes = prepared ? prepared_bytes(tensor, rearranged_layout(plan.target))
+                       : format == tensor.format ? bytes_with_scales(tensor)
+                                                 : converted_bytes(tensor, format);
+    WeightUse& use = uses[{format, prepared}];
     use.format = format;
+    use.prepared = prepared;
     use.weights += shares[at] * static_cast<double>(tensors[at].elements());
     use.bytes += shares[at] * static_cast<double>(bytes);
   }
   std::vector<WeightUse> result;
-  for (const auto& [format, use] : uses) result.push_back(use);
+  for (const auto& [key, use] : uses) result.push_back(use);
   return result;
 }
 
@@ -69,7 +89,7 @@ std::vector<FormatCost> find_costs(const Plan& plan, const GpuCard* card) {
     FormatCost cost;
     cost.format = group.format;
     cost.bytes_per_weight = sums[group.format].bytes / sums[group.format].weights;
-    if (plan.target.is_cuda())
+    if (plan.target.is_cuda() && group.matvec_layout == LayoutKind::kNative)
       cost.instructions_per_weight = instructions_per_weight(group.lowering);
     if (card != nullptr) cost.budget_per_weight = issue_budget(*card, cost.bytes_per_weight);
     costs.push_back(cost);
@@ -90,8 +110,8 @@ void estimate_speed(const ModelFacts& facts, PlanReport& report) {
     report.no_speed_reason = "the model doesn't tell how many of its experts a token uses";
   } else {
     const auto kv_bytes = static_cast<double>(report.memory.kv_cache.value_or(0));
-    report.speed =
-        estimate_decode(uses_of(facts, *shares, own_format), kv_bytes, *place.card, place.target);
+    report.speed = estimate_decode(uses_of(facts, report.plan, *shares, own_format), kv_bytes,
+                                   *place.card, place.target);
     if (report.speed->weight_bytes == 0) {
       report.no_speed_reason = "it has no weights";
       report.speed.reset();
@@ -167,8 +187,8 @@ Alternative make_alternative(const ModelFacts& facts, const PlanReport& report, 
   if (report.memory.available) result.fits = result.memory_bytes <= *report.memory.available;
   if (report.speed) {
     const DecodeSpeed speed =
-        estimate_decode(uses_of(facts, *facts.shares_read(), format_of), report.speed->kv_bytes,
-                        *report.place.card, report.place.target);
+        estimate_decode(uses_of(facts, report.plan, *facts.shares_read(), format_of),
+                        report.speed->kv_bytes, *report.place.card, report.place.target);
     result.seconds = speed.seconds;
     if (report.tokens_per_second) result.tokens_per_second = 1 / speed.seconds;
   }
@@ -263,8 +283,9 @@ void advise_on_memory(const ModelFacts& facts, const PlanReport& report,
       advice.push_back(fmt::format("as {} it takes {} and fits", name_of(other.format),
                                    gib(other.memory_bytes)));
   }
+  const bool is_whole = memory.weights == facts.weight_bytes;
   const std::uint64_t q4_k = memory.total() - memory.weights - memory.scales + bytes_as_q4_k(facts);
-  if (q4_k <= available)
+  if (is_whole && q4_k <= available)
     advice.push_back(
         fmt::format("as q4_K (4.5 bits a weight, lossy) it takes {} and fits", gib(q4_k)));
   const GpuCard* card = report.place.card;
@@ -290,7 +311,12 @@ void judge_speed(PlanReport& report) {
   double largest_use = 0;
   for (const FormatCost& cost : report.costs) {
     if (cost.times_slower()) slow.push_back(slow_text(cost));
-    if (!cost.instructions_per_weight) unknown.emplace_back(name_of(cost.format));
+    const bool prepared = std::ranges::any_of(report.plan.groups, [&](const TensorGroup& group) {
+      return group.format == cost.format && group.matvec_layout != LayoutKind::kNative;
+    });
+    if (!cost.instructions_per_weight) {
+      unknown.push_back(fmt::format("{}{}", name_of(cost.format), prepared ? " (prepared)" : ""));
+    }
     if (cost.instructions_per_weight && cost.budget_per_weight)
       largest_use = std::max(largest_use, *cost.instructions_per_weight / *cost.budget_per_weight);
   }
@@ -401,24 +427,53 @@ bool converts_fp8_in_software(const Plan& plan) {
   });
 }
 
-PlanReport make_report(const ModelFacts& facts, const PlanPlace& place) {
+namespace {
+
+/// What does not depend on whether there are alternatives: plan, memory, costs.
+PlanReport begin_report(const ModelFacts& facts, const PlanPlace& place, const PlanPart& part) {
   PlanReport report;
-  report.plan = make_plan(facts.subject, place.target);
+  report.plan = make_plan(part.tensors, place.target);
   report.place = place;
-  report.memory.weights = facts.weight_bytes;
-  report.memory.scales = facts.scale_bytes;
-  report.memory.kv_cache = kv_cache_bytes(facts.shape.kv_cache, place.context);
-  report.memory.activations = facts.activation_bytes;
+  for (const PlannedTensor& planned : part.tensors) {
+    report.memory.weights += planned.tensor->bytes();
+    report.memory.scales += planned.tensor->scale_data.size();
+  }
+  report.memory.prepared_extra = report.plan.extra_bytes_of_prepared();
+  if (part.has_cache) {
+    report.memory.kv_cache = kv_cache_bytes(facts.shape.kv_cache, place.context);
+    report.memory.activations = facts.activation_bytes;
+  }
   if (place.target.is_cuda() && facts.is_language_model()) report.memory.driver = kDriverBytes;
   report.memory.available = place.available_bytes;
   report.costs = find_costs(report.plan, place.card);
-  estimate_speed(facts, report);
-  report.experts_on_cpu = place_experts_on_cpu(facts, report.memory, place.target);
-  report.alternatives = find_alternatives(facts, report);
+  if (part.is_whole) {
+    estimate_speed(facts, report);
+    report.experts_on_cpu = place_experts_on_cpu(facts, report.memory, place.target);
+  } else {
+    report.no_speed_reason = "rules keep a part of the model on another device";
+  }
+  return report;
+}
+
+void finish_report(const ModelFacts& facts, PlanReport& report) {
   report.verdict = judge(report.plan);
   judge_speed(report);
   judge_memory(facts, report);
   advise_on_fp8(report);
+}
+
+}  // namespace
+
+PlanReport make_report(const ModelFacts& facts, const PlanPlace& place, LayoutKind matvec_layout) {
+  PlanReport report = begin_report(facts, place, {plan_all(facts.subject, matvec_layout)});
+  report.alternatives = find_alternatives(facts, report);
+  finish_report(facts, report);
+  return report;
+}
+
+PlanReport make_report(const ModelFacts& facts, const PlanPlace& place, const PlanPart& part) {
+  PlanReport report = begin_report(facts, place, part);
+  finish_report(facts, report);
   return report;
 }
 

@@ -62,13 +62,14 @@ struct PlanPlace {
 struct MemoryNeed {
   std::uint64_t weights = 0;
   std::uint64_t scales = 0;
+  std::uint64_t prepared_extra = 0;       ///< by what prepared weights are larger than the file's
   std::optional<std::uint64_t> kv_cache;  ///< nothing if the model doesn't tell
   std::uint64_t activations = 0;
   std::uint64_t driver = 0;
   std::optional<std::uint64_t> available;
 
   std::uint64_t total() const {
-    return weights + scales + kv_cache.value_or(0) + activations + driver;
+    return weights + scales + prepared_extra + kv_cache.value_or(0) + activations + driver;
   }
   std::optional<bool> fits() const {
     if (!available) return std::nullopt;
@@ -79,8 +80,9 @@ struct MemoryNeed {
 /// What a format costs on the card.
 struct FormatCost {
   FormatId format = FormatId::kF32;
-  double bytes_per_weight = 0;                    ///< with its scales
-  std::optional<double> instructions_per_weight;  ///< conversion and multiply-add; nothing: unknown
+  double bytes_per_weight = 0;  ///< with its scales
+  /// Conversion and multiply-add; nothing: unknown, as of prepared weights, which are multiplied as integers.
+  std::optional<double> instructions_per_weight;
   std::optional<double> budget_per_weight;  ///< what the card issues meanwhile; nothing: no card
   /// How many times longer converting takes than reading, if both are known and it does.
   std::optional<double> times_slower() const;
@@ -124,7 +126,20 @@ struct PlanReport {
 };
 
 /// Errors: as make_plan.
-PlanReport make_report(const ModelFacts& facts, const PlanPlace& place);
+PlanReport make_report(const ModelFacts& facts, const PlanPlace& place,
+                       LayoutKind matvec_layout = LayoutKind::kNative);
+
+/// The tensors of a model that rules leave on one device.
+struct PlanPart {
+  std::vector<PlannedTensor> tensors;  ///< of ModelFacts::subject
+  bool is_whole = true;                ///< else others are elsewhere, and nothing is said of speed
+  /// Whether keys, values and activations are kept here.
+  bool has_cache = true;
+};
+
+/// What is said about that part; without alternatives, since the rules have chosen.
+/// Errors: as make_plan.
+PlanReport make_report(const ModelFacts& facts, const PlanPlace& place, const PlanPart& part);
 
 /// Whether FP8 formats of the plan have no conversion in hardware there.
 bool converts_fp8_in_software(const Plan& plan);

@@ -5,7 +5,11 @@
 #include <fmt/format.h>
 #include <numeric>
 
+#include "codegen/emitter.h"
 #include "core/error.h"
+#include "core/prepared_layout.h"
+#include "jit/expert_stack.h"
+#include "jit/tensor_ops.h"
 
 namespace ktjit {
 namespace {
@@ -60,7 +64,123 @@ void add_finite_kernels(std::vector<KernelSpec>& kernels) {
   kernels.insert(kernels.end(), more.begin(), more.end());
 }
 
+/// Adds moe_matvec, unless the group has it or its format has no products.
+void add_expert_kernels(TensorGroup& group, const Target& target) {
+  const auto is_moe = [](const KernelSpec& spec) { return spec.op == Op::kMoeMatvec; };
+  if (is_dequant_only(group.format) || std::ranges::any_of(group.kernels, is_moe)) return;
+  KernelSpec spec = make_spec(Op::kMoeMatvec, group.format, group.scale, group.cols, target);
+  // The CPU's experts stay native.
+  if (group.matvec_layout == LayoutKind::kPrepared) spec.layout.kind = group.matvec_layout;
+  group.kernels.push_back(spec);
+  if (!has_nan_codes(group.format)) return;
+  spec.weights_finite = true;
+  group.kernels.push_back(spec);
+}
+
+/// Lets matvec read prepared weights, if there is a kernel, and adds those that make and undo them.
+void prepare_matvec(TensorGroup& group) {
+  const auto matvec = std::ranges::find(group.kernels, Op::kMatvec, &KernelSpec::op);
+  if (matvec == group.kernels.end()) return;
+  if (!serves_prepared(matvec->weight, matvec->target)) return;
+  KernelSpec prepared = *matvec;
+  prepared.layout.kind = rearranged_layout(matvec->target);
+  *matvec = prepared;
+  group.matvec_layout = prepared.layout.kind;
+  group.kernels.push_back(prepare_spec_of(prepared).value());
+  group.kernels.push_back(restore_spec_of(prepared));
+}
+
+/// Lets the kernels read what is prepared in the file, as far as there are such; the others need restore.
+void read_prepared(TensorGroup& group, const Target& target) {
+  const bool has_matvec = target.is_cuda() && serves_prepared(group.format, target);
+  for (KernelSpec& spec : group.kernels) {
+    const bool is_read = spec.op == Op::kMatvec    ? has_matvec
+                         : spec.op == Op::kDequant ? dequantizes_prepared(spec.weight, target)
+                                                   : false;
+    if (is_read) spec.layout.kind = LayoutKind::kPrepared;
+    if (is_read && spec.op == Op::kMatvec) group.matvec_layout = LayoutKind::kPrepared;
+  }
+  KernelSpec prepared = group.kernels.front();
+  prepared.layout.kind = LayoutKind::kPrepared;
+  group.kernels.push_back(restore_spec_of(prepared));
+}
+
+void add_tensor(TensorGroup& group, const model::TensorInfo& tensor) {
+  group.tensors.push_back(&tensor);
+  group.bytes += tensor.bytes();
+  if (product_layout(group, tensor) == LayoutKind::kNative) return;
+  group.prepared_bytes += prepared_bytes(tensor, group.matvec_layout);
+  group.native_bytes_of_prepared += tensor.bytes();
+}
+
+/// Lets matmul take FP8 activations, and adds what makes those.
+void quantize_activations(TensorGroup& group, const Target& target) {
+  const KernelSpec quantize = activation_quantize_spec(group.cols, target);
+  for (KernelSpec& spec : group.kernels) {
+    if (spec.op != Op::kMatmul) continue;
+    spec.activation = ActivationPolicy::kAfp8;
+    spec.x_format = quantize.weight;
+    spec.x_scale = quantize.scale;
+  }
+  group.kernels.push_back(quantize);
+}
+
+/// A group with the kernels that all of its tensors have, and no tensor yet.
+TensorGroup make_group(const PlannedTensor& planned, const Target& target) {
+  const model::TensorInfo& tensor = *planned.tensor;
+  const std::string problem = activation_problem(tensor.format, planned.activation);
+  if (!problem.empty()) {
+    throw SpecError("activation", activation_name(planned.activation),
+                    fmt::format("a16 for tensor '{}': {}", tensor.name, problem));
+  }
+  TensorGroup made;
+  made.format = tensor.format;
+  made.cols = tensor.cols();
+  made.scale = tensor.scale_grid;
+  made.activation = planned.activation;
+  made.asked_layout = planned.matvec_layout;
+  made.stored = tensor.layout;
+  made.lowering = codegen::get_lowering(tensor.format, target);
+  for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul}) {
+    if (is_product(op) && is_dequant_only(tensor.format)) continue;
+    made.kernels.push_back(spec_for(tensor, op, target));
+  }
+  if (has_nan_codes(tensor.format)) add_finite_kernels(made.kernels);
+  if (planned.activation == ActivationPolicy::kAfp8) quantize_activations(made, target);
+  if (tensor.layout == LayoutKind::kPrepared) {
+    read_prepared(made, target);
+  } else if (planned.matvec_layout != LayoutKind::kNative) {
+    prepare_matvec(made);
+  }
+  return made;
+}
+
 }  // namespace
+
+LayoutKind product_layout(const TensorGroup& group, const model::TensorInfo& tensor) {
+  if (experts_of(tensor) == 0) return group.matvec_layout;
+  const auto kernel = std::ranges::find(group.kernels, Op::kMoeMatvec, &KernelSpec::op);
+  return kernel == group.kernels.end() ? LayoutKind::kNative : kernel->layout.kind;
+}
+
+std::uint64_t prepared_bytes(const model::TensorInfo& tensor, LayoutKind kind) {
+  if (tensor.layout == LayoutKind::kPrepared) return tensor.bytes();
+  const std::int64_t experts = std::max<std::int64_t>(1, experts_of(tensor));
+  return static_cast<std::uint64_t>(
+      experts * laid_out_bytes(kind, tensor.format, tensor.rows() / experts, tensor.cols()));
+}
+
+bool Plan::has_prepared() const {
+  return std::ranges::any_of(
+      groups, [](const TensorGroup& group) { return group.matvec_layout != LayoutKind::kNative; });
+}
+
+std::uint64_t Plan::extra_bytes_of_prepared() const {
+  std::uint64_t extra = 0;
+  for (const TensorGroup& group : groups)
+    extra += group.prepared_bytes - group.native_bytes_of_prepared;
+  return extra;
+}
 
 std::vector<KernelSpec> Plan::all_kernels() const {
   std::vector<KernelSpec> kernels;
@@ -74,10 +194,34 @@ KernelSpec spec_for(const model::TensorInfo& tensor, Op op, const Target& target
   return make_spec(op, tensor.format, tensor.scale_grid, tensor.cols(), target);
 }
 
-Plan make_plan(const model::Model& model, const Target& target) {
+std::string activation_problem(FormatId weight, ActivationPolicy policy) {
+  if (policy == ActivationPolicy::kA8) return "a8 is served by no kernel of a plan";
+  if (policy != ActivationPolicy::kA16 && is_dequant_only(weight))
+    return fmt::format("{} has no products", get_format(weight).name);
+  return {};
+}
+
+KernelSpec activation_quantize_spec(std::int64_t cols, const Target& target) {
+  return make_spec(Op::kQuantize, FormatId::kFp8E4M3,
+                   ScaleGrid{1, kActivationGroup, ScaleType::kF32}, cols, target);
+}
+
+std::vector<PlannedTensor> plan_all(const model::Model& model, LayoutKind matvec_layout) {
+  std::vector<PlannedTensor> tensors;
+  for (const model::TensorInfo& tensor : model.tensors())
+    tensors.push_back({&tensor, matvec_layout, ActivationPolicy::kA16});
+  return tensors;
+}
+
+Plan make_plan(const model::Model& model, const Target& target, LayoutKind matvec_layout) {
+  return make_plan(plan_all(model, matvec_layout), target);
+}
+
+Plan make_plan(std::span<const PlannedTensor> tensors, const Target& target) {
   Plan plan;
   plan.target = target;
-  for (const model::TensorInfo& tensor : model.tensors()) {
+  for (const PlannedTensor& planned : tensors) {
+    const model::TensorInfo& tensor = *planned.tensor;
     plan.weight_bytes += tensor.bytes() + tensor.scale_data.size();
     if (std::string reason = reason_to_skip(tensor); !reason.empty()) {
       plan.skipped.push_back(
@@ -87,23 +231,14 @@ Plan make_plan(const model::Model& model, const Target& target) {
     auto group =
         std::find_if(plan.groups.begin(), plan.groups.end(), [&](const TensorGroup& candidate) {
           return candidate.format == tensor.format && candidate.cols == tensor.cols() &&
-                 candidate.scale == tensor.scale_grid;
+                 candidate.scale == tensor.scale_grid && candidate.stored == tensor.layout &&
+                 candidate.activation == planned.activation &&
+                 candidate.asked_layout == planned.matvec_layout;
         });
-    if (group == plan.groups.end()) {
-      TensorGroup made;
-      made.format = tensor.format;
-      made.cols = tensor.cols();
-      made.scale = tensor.scale_grid;
-      made.lowering = codegen::get_lowering(tensor.format, target);
-      for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul}) {
-        if (is_product(op) && is_dequant_only(tensor.format)) continue;
-        made.kernels.push_back(spec_for(tensor, op, target));
-      }
-      if (has_nan_codes(tensor.format)) add_finite_kernels(made.kernels);
-      group = plan.groups.insert(plan.groups.end(), std::move(made));
-    }
-    group->tensors.push_back(&tensor);
-    group->bytes += tensor.bytes();
+    if (group == plan.groups.end())
+      group = plan.groups.insert(plan.groups.end(), make_group(planned, target));
+    if (experts_of(tensor) > 0) add_expert_kernels(*group, target);
+    add_tensor(*group, tensor);
   }
   return plan;
 }

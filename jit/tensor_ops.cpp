@@ -96,7 +96,8 @@ QuantizedOnDevice quantize_on_device(Engine& engine, runtime::Device& device,
 std::vector<float> dequantize(Engine& engine, runtime::Device& device, const Target& target,
                               const ScaledTensorView& tensor) {
   check_sizes(tensor);
-  const LoadedKernel kernel = engine.load(device, spec_of(tensor, Op::kDequant, target));
+  const LoadedKernel kernel = engine.load(
+      device, engine.tuned(device, spec_of(tensor, Op::kDequant, target), {tensor.rows, 0}));
   const auto stream = device.make_stream();
   TensorOnDevice w = to_device(device, *stream, tensor);
 
@@ -150,7 +151,7 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
   for (std::int64_t first = 0; first < n; first += columns_a_launch) {
     const std::int64_t columns = std::min(columns_a_launch, n - first);
     if (op == Op::kMatvec) spec.x_columns = x_columns_for(static_cast<int>(columns));
-    kernels.push_back(engine.load(device, spec));
+    kernels.push_back(engine.load(device, engine.tuned(device, spec, {tensor.rows, columns})));
     std::vector<std::uint64_t> arguments = w.arguments;
     if (spec.x_scale) {
       arguments.insert(arguments.end(), {narrow.codes->address(), narrow.scales->address()});
@@ -164,6 +165,42 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
          static_cast<std::uint64_t>(tensor.rows), static_cast<std::uint64_t>(columns)});
     kernels.back().launch(*stream, tensor.rows, arguments, columns);
   }
+  device.download(*stream, *y, 0, std::as_writable_bytes(std::span(result)));
+  stream->synchronize();
+  return result;
+}
+
+std::vector<float> multiply_experts(Engine& engine, runtime::Device& device, const Target& target,
+                                    const ExpertStackView& stack, std::span<const std::int32_t> ids,
+                                    std::span<const float> x, std::int64_t slots_per_x) {
+  const auto slots = static_cast<std::int64_t>(ids.size());
+  if (slots == 0) throw SpecError("ids", "empty", "1 slot and more");
+  if (slots_per_x < 1) throw SpecError("slots_per_x", fmt::format("{}", slots_per_x), "1 and more");
+  const std::int64_t x_rows = (slots + slots_per_x - 1) / slots_per_x;
+  if (x.size() != static_cast<std::size_t>(x_rows * stack.cols)) {
+    throw SpecError("x", fmt::format("{} numbers", x.size()),
+                    fmt::format("{} x {}", x_rows, stack.cols));
+  }
+  const ExpertStackView all = stack.first(stack.experts);  // whose bytes are no more than that
+  const KernelSpec spec =
+      make_spec(Op::kMoeMatvec, stack.format, stack.scale_grid, stack.cols, target);
+  const LoadedKernel kernel = engine.load(device, spec);
+  const auto stream = device.make_stream();
+  const auto w = runtime::place_on_device(device, *stream, all.data);
+  std::vector<std::uint64_t> arguments = {w->address()};
+  std::unique_ptr<runtime::Buffer> scale;
+  if (all.scale_grid) {
+    scale = runtime::place_on_device(device, *stream, all.scale_data);
+    arguments.push_back(scale->address());
+  }
+  const auto ids_there = runtime::place_on_device(device, *stream, std::as_bytes(ids));
+  const auto x_there = runtime::place_on_device(device, *stream, std::as_bytes(x));
+  std::vector<float> result(static_cast<std::size_t>(slots * stack.rows));
+  const auto y = device.allocate(result.size() * sizeof(float));
+  arguments.insert(arguments.end(), {ids_there->address(), x_there->address(), y->address()});
+  for (const std::int64_t count : {stack.rows, slots, slots_per_x, stack.experts})
+    arguments.push_back(static_cast<std::uint64_t>(count));
+  kernel.launch(*stream, stack.rows, arguments, slots);
   device.download(*stream, *y, 0, std::as_writable_bytes(std::span(result)));
   stream->synchronize();
   return result;

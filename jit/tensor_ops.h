@@ -10,6 +10,7 @@
 
 #include "core/kernel_spec.h"
 #include "jit/engine.h"
+#include "jit/expert_stack.h"
 #include "jit/reference_ops.h"
 #include "runtime/device.h"
 
@@ -32,6 +33,14 @@ std::vector<float> multiply(Engine& engine, runtime::Device& device, const Targe
 std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, const Target& target,
                                const ScaledTensorView& tensor, std::span<const float> x,
                                std::int64_t n, ActivationPolicy activation);
+
+/// y[s] = x[s / slots_per_x] w[ids[s]]^T, by moe_matvec: each slot by its expert.
+/// Shapes: ids [slots]; x [ceil(slots / slots_per_x), cols]; result [slots, rows], row-major. Slots whose id is
+/// no expert's are NaN.
+/// Errors: as dequantize; SpecError if there are no slots or slots_per_x is below 1.
+std::vector<float> multiply_experts(Engine& engine, runtime::Device& device, const Target& target,
+                                    const ExpertStackView& stack, std::span<const std::int32_t> ids,
+                                    std::span<const float> x, std::int64_t slots_per_x);
 
 /// Columns of activations that share one scale, as DeepSeek's act_quant has them.
 constexpr std::int64_t kActivationGroup = 128;

@@ -52,7 +52,7 @@ EngineOptions engine_options(const Options& options) {
   EngineOptions result;
   result.sealed = options.sealed;
   result.threads = options.threads;
-  result.sealed = options.sealed;
+  result.tuning = options.tuning;
   return result;
 }
 

@@ -197,6 +197,18 @@ std::string GgufWriter::make_header() const {
   return header;
 }
 
+FileLayout GgufWriter::layout() const {
+  FileLayout layout;
+  layout.head = make_header();
+  layout.head.resize(gguf::align_up(layout.head.size(), alignment_), '\0');
+  layout.bytes = layout.head.size();
+  for (const PlannedTensor& tensor : tensors_) {
+    layout.offsets[tensor.name] = layout.bytes;
+    layout.bytes += gguf::align_up(tensor.bytes, alignment_);
+  }
+  return layout;
+}
+
 void GgufWriter::finish() {
   OutputFile file(path_);
   file.write(as_bytes(make_header()));

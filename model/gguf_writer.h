@@ -12,6 +12,7 @@
 
 #include "core/format.h"
 #include "model/byte_source.h"
+#include "model/file_layout.h"
 #include "model/metadata.h"
 #include "model/model.h"
 
@@ -37,6 +38,9 @@ class GgufWriter {
                   ByteSource source);
   /// A tensor of an open model, which must live until finish().
   void add_tensor(const TensorInfo& tensor);
+
+  /// Where finish() would put what was added: for files that someone else fills. No source is called.
+  FileLayout layout() const;
 
   /// Writes the file, which appears whole: temporary name, sync, rename. Call it once, last.
   void finish();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/format.h"
+#include "core/tensor_layout.h"
 #include "model/mapped_file.h"
 #include "model/metadata.h"
 
@@ -27,8 +28,11 @@ struct TensorInfo {
   std::array<std::int64_t, 4> ne = {1, 1, 1, 1};
   int n_dims = 1;
   std::span<const std::byte>
-      data;      ///< in the map of `part`: rows() * row_bytes() bytes, no padding
+      data;  ///< in the map of `part`: rows() * row_bytes() bytes, no padding; prepared: see layout
   int part = 0;  ///< index into Model::files()
+  /// Prepared: data are the matrices of ne[1] x ne[0], one after another, each prepared_bytes (core/prepared_layout.h)
+  /// long; scales are in them, scale_data is empty.
+  LayoutKind layout = LayoutKind::kNative;
 
   /// FP8 and FP4 checkpoints keep the scales in tensors of their own. GGUF formats have none.
   std::optional<ScaleGrid> scale_grid;

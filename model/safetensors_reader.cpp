@@ -7,6 +7,7 @@
 
 #include "model/checkpoint_config.h"
 #include "model/checkpoint_tensors.h"
+#include "model/described_tensors.h"
 #include "model/safetensors_files.h"
 
 namespace ktjit::model {
@@ -36,19 +37,27 @@ Model::Contents read_safetensors_contents(const std::filesystem::path& path) {
 
   std::vector<StoredTensor> stored;
   std::vector<std::filesystem::path> paths;
+  std::vector<TensorInfo> described;
   for (SafetensorsPart& part : files.parts) {
-    for (auto& [key, value] : part.metadata)  // as a rule all shards have the same
-      contents.metadata.add(fmt::format("safetensors.{}", key), std::move(value));
-    for (StoredTensor& tensor : part.tensors) {
-      tensor.part = static_cast<int>(paths.size());
-      stored.push_back(std::move(tensor));
+    for (StoredTensor& tensor : part.tensors) tensor.part = static_cast<int>(paths.size());
+    for (auto& [key, value] : part.metadata) {  // as a rule all shards have the same
+      if (key == kModelMetadataKey) {
+        add_metadata_of_text(part.file.path(), value, contents.metadata);
+      } else if (key == kDescriptionsKey) {
+        std::ranges::move(take_described_tensors(part.file.path(), value, part.tensors),
+                          std::back_inserter(described));
+      } else {
+        contents.metadata.add(fmt::format("safetensors.{}", key), std::move(value));
+      }
     }
+    std::ranges::move(part.tensors, std::back_inserter(stored));
     paths.push_back(part.file.path());
     contents.files.push_back(std::move(part.file));
   }
   CheckpointTensors made = make_checkpoint_tensors(stored, paths, contents.metadata);
   contents.container = made.is_hybrid ? "KTransformers hybrid" : "safetensors";
   contents.tensors = std::move(made.tensors);
+  std::ranges::move(described, std::back_inserter(contents.tensors));
   contents.owned = std::move(made.owned);
   std::move(made.notes.begin(), made.notes.end(), std::back_inserter(contents.notes));
   return contents;

@@ -107,11 +107,30 @@ std::string SafetensorsWriter::make_header() const {
   return text;
 }
 
-void SafetensorsWriter::finish() {
+void SafetensorsWriter::sort_tensors() {
   // By the size of an element: an F32 tensor never begins at an odd byte.
   std::ranges::stable_sort(tensors_, std::greater<>(), [](const PlannedTensor& tensor) {
     return get_format(tensor.format).bits_per_element();
   });
+}
+
+FileLayout SafetensorsWriter::layout() {
+  sort_tensors();
+  const std::string header = make_header();
+  const std::uint64_t header_bytes = header.size();
+  FileLayout layout;
+  layout.head.append(reinterpret_cast<const char*>(&header_bytes), sizeof header_bytes);
+  layout.head += header;
+  layout.bytes = layout.head.size();
+  for (const PlannedTensor& tensor : tensors_) {
+    layout.offsets[tensor.name] = layout.bytes;
+    layout.bytes += tensor.bytes;
+  }
+  return layout;
+}
+
+void SafetensorsWriter::finish() {
+  sort_tensors();
   const std::string header = make_header();
   const std::uint64_t header_bytes = header.size();
   OutputFile file(path_);

@@ -12,6 +12,7 @@
 
 #include "core/format.h"
 #include "model/byte_source.h"
+#include "model/file_layout.h"
 
 namespace ktjit::model {
 
@@ -37,6 +38,9 @@ class SafetensorsWriter {
   /// Of all tensors so far.
   std::uint64_t data_bytes() const { return data_bytes_; }
 
+  /// Where finish() would put what was added: for files that someone else fills. No source is called.
+  FileLayout layout();
+
   /// Writes the file, which appears whole: temporary name, sync, rename. Call it once, last.
   void finish();
 
@@ -49,6 +53,7 @@ class SafetensorsWriter {
     ByteSource source;
   };
 
+  void sort_tensors();
   std::string make_header() const;
 
   std::filesystem::path path_;

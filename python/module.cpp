@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,13 +57,14 @@ class Context {
           const std::optional<std::string>& nvrtc, const std::optional<std::string>& worker,
           const std::optional<std::string>& cache_path,
           const std::optional<std::string>& cache_shared, std::uint64_t cache_max_bytes,
-          bool sealed) {
+          bool sealed, bool tuning) {
     ktjit_options options = ktjit_options_init();
     options.cache_dir = c_str(cache_dir);
     options.cache_path = c_str(cache_path);
     options.cache_shared = c_str(cache_shared);
     options.cache_max_bytes = cache_max_bytes;
     options.sealed = sealed ? 1 : 0;
+    options.tuning_off = tuning ? 0 : 1;
     options.cache_off = cache ? 0 : 1;
     options.threads = threads;
     options.nvrtc = c_str(nvrtc);
@@ -97,6 +99,12 @@ struct Description {
   int alignment;
   std::optional<std::string> target;
   bool dependent_launch;
+  std::int64_t rows;
+  std::optional<std::string> gate;
+  std::optional<std::string> residual_format;
+  int matrices;
+  std::optional<std::string> layout;
+  bool constant_weights;
 
   /// Points into this.
   ktjit_kernel_desc to_c() const {
@@ -118,6 +126,12 @@ struct Description {
     desc.alignment = alignment;
     desc.target = c_str(target);
     desc.dependent_launch = dependent_launch ? 1 : 0;
+    desc.rows = rows;
+    desc.gate = c_str(gate);
+    desc.residual_format = c_str(residual_format);
+    desc.matrices = matrices;
+    desc.layout = c_str(layout);
+    desc.constant_weights = constant_weights ? 1 : 0;
     return desc;
   }
 };
@@ -148,6 +162,46 @@ class Kernel {
     arguments.y = y;
     arguments.found = found;
     return arguments;
+  }
+
+  /// A launch of moe_matvec or with a gate; no gate: w_up and scale_up are 0.
+  void launch_counts(std::int64_t rows, std::int64_t n, std::int64_t slots_per_x,
+                     std::int64_t experts, std::uint64_t stream, std::uint64_t w,
+                     std::uint64_t scale, std::uint64_t w_up, std::uint64_t scale_up,
+                     std::uint64_t ids, std::uint64_t x, std::uint64_t y) const {
+    const ktjit_counts counts = to_counts(rows, n, slots_per_x, experts);
+    ktjit_arguments arguments = to_arguments(w, scale, x, 0, 0, y, 0);
+    arguments.w_more[0] = w_up;
+    arguments.scale_more[0] = scale_up;
+    arguments.ids = ids;
+    const nb::gil_scoped_release others_run;
+    check(ktjit_kernel_launch_counts(handle_.get(), stream_of(stream), &counts, &arguments));
+  }
+
+  nb::dict counts_argument_bytes(std::int64_t rows, std::int64_t n, std::int64_t slots_per_x,
+                                 std::int64_t experts) const {
+    const ktjit_counts counts = to_counts(rows, n, slots_per_x, experts);
+    ktjit_arguments bytes = ktjit_arguments_init();
+    check(ktjit_kernel_counts_argument_bytes(handle_.get(), &counts, &bytes));
+    nb::dict result;
+    result["w"] = bytes.w;
+    result["scale"] = bytes.scale;
+    result["w_up"] = bytes.w_more[0];
+    result["scale_up"] = bytes.scale_more[0];
+    result["ids"] = bytes.ids;
+    result["x"] = bytes.x;
+    result["y"] = bytes.y;
+    return result;
+  }
+
+  static ktjit_counts to_counts(std::int64_t rows, std::int64_t n, std::int64_t slots_per_x,
+                                std::int64_t experts) {
+    ktjit_counts counts = ktjit_counts_init();
+    counts.rows = rows;
+    counts.n = n;
+    counts.slots_per_x = slots_per_x;
+    counts.experts = experts;
+    return counts;
   }
 
   nb::dict argument_bytes(std::int64_t rows, std::int64_t n) const {
@@ -245,12 +299,56 @@ class Prepared {
   std::vector<Launch> launches_;
 };
 
+/// Memory of a device, for arrays that lie elsewhere.
+class Memory {
+ public:
+  Memory(std::shared_ptr<ktjit_device> device, std::size_t bytes)
+      : device_(std::move(device)), bytes_(bytes) {
+    check(ktjit_allocate(device_.get(), bytes, &address_));
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { ktjit_free(device_.get(), address_); }
+
+  std::uint64_t address() const { return address_; }
+  std::size_t bytes() const { return bytes_; }
+
+  /// `bytes` from an address of this process; waits until they are there.
+  void upload(std::uint64_t from, std::size_t bytes) const {
+    const nb::gil_scoped_release others_run;
+    check(ktjit_upload(device_.get(), nullptr, stream_of(from), address_, bytes));
+    check(ktjit_synchronize(device_.get(), nullptr));
+  }
+
+  /// Until what is queued on the default stream has ended.
+  void wait() const {
+    const nb::gil_scoped_release others_run;
+    check(ktjit_synchronize(device_.get(), nullptr));
+  }
+
+  /// `bytes` to an address of this process, after what is queued on the default stream.
+  void download(std::uint64_t to, std::size_t bytes) const {
+    const nb::gil_scoped_release others_run;
+    check(ktjit_download(device_.get(), nullptr, address_, stream_of(to), bytes));
+    check(ktjit_synchronize(device_.get(), nullptr));
+  }
+
+ private:
+  std::shared_ptr<ktjit_device> device_;
+  std::size_t bytes_;
+  ktjit_address address_ = 0;
+};
+
 class Device {
  public:
   Device(const Context& context, const std::string& name) {
     ktjit_device* device = nullptr;
     check(ktjit_device_open(context.get(), name.c_str(), &device));
-    handle_.reset(device);
+    handle_ = std::shared_ptr<ktjit_device>(device, Destroyer<ktjit_device_destroy>());
+  }
+
+  std::unique_ptr<Memory> allocate(std::size_t bytes) const {
+    return std::make_unique<Memory>(handle_, bytes);
   }
 
   std::string name() const { return ktjit_device_name(handle_.get()); }
@@ -266,7 +364,7 @@ class Device {
   }
 
  private:
-  std::unique_ptr<ktjit_device, Destroyer<ktjit_device_destroy>> handle_;
+  std::shared_ptr<ktjit_device> handle_;
 };
 
 template <auto Make>
@@ -288,11 +386,11 @@ NB_MODULE(_ktjit, module) {
   nb::class_<Context>(module, "Context")
       .def(nb::init<const std::optional<std::string>&, bool, int, const std::optional<std::string>&,
                     const std::optional<std::string>&, const std::optional<std::string>&,
-                    const std::optional<std::string>&, std::uint64_t, bool>(),
+                    const std::optional<std::string>&, std::uint64_t, bool, bool>(),
            nb::kw_only(), nb::arg("cache_dir") = nb::none(), nb::arg("cache") = true,
            nb::arg("threads") = 0, nb::arg("nvrtc") = nb::none(), nb::arg("worker") = nb::none(),
            nb::arg("cache_path") = nb::none(), nb::arg("cache_shared") = nb::none(),
-           nb::arg("cache_max_bytes") = 0, nb::arg("sealed") = false);
+           nb::arg("cache_max_bytes") = 0, nb::arg("sealed") = false, nb::arg("tuning") = true);
 
   nb::class_<Description>(module, "Description")
       .def(
@@ -303,7 +401,9 @@ NB_MODULE(_ktjit, module) {
              std::optional<std::string> x_format, std::int64_t x_scale_group,
              std::optional<std::string> y_format, std::optional<std::string> bias_format,
              int x_columns, bool weights_finite, bool saturate, int alignment,
-             std::optional<std::string> target, bool dependent_launch) {
+             std::optional<std::string> target, bool dependent_launch, std::int64_t rows,
+             std::optional<std::string> gate, std::optional<std::string> residual_format,
+             int matrices, std::optional<std::string> layout, bool constant_weights) {
             new (self) Description{std::move(op),
                                    std::move(format),
                                    cols,
@@ -320,7 +420,13 @@ NB_MODULE(_ktjit, module) {
                                    saturate,
                                    alignment,
                                    std::move(target),
-                                   dependent_launch};
+                                   dependent_launch,
+                                   rows,
+                                   std::move(gate),
+                                   std::move(residual_format),
+                                   matrices,
+                                   std::move(layout),
+                                   constant_weights};
           },
           nb::arg("op"), nb::arg("format"), nb::arg("cols"), nb::kw_only(),
           nb::arg("scale_type") = nb::none(), nb::arg("scale_block_rows") = 0,
@@ -329,7 +435,9 @@ NB_MODULE(_ktjit, module) {
           nb::arg("y_format") = nb::none(), nb::arg("bias_format") = nb::none(),
           nb::arg("x_columns") = 0, nb::arg("weights_finite") = false, nb::arg("saturate") = true,
           nb::arg("alignment") = 0, nb::arg("target") = nb::none(),
-          nb::arg("dependent_launch") = false);
+          nb::arg("dependent_launch") = false, nb::arg("rows") = 0, nb::arg("gate") = nb::none(),
+          nb::arg("residual_format") = nb::none(), nb::arg("matrices") = 0,
+          nb::arg("layout") = nb::none(), nb::arg("constant_weights") = false);
 
   nb::class_<Kernel>(module, "Kernel")
       .def("launch", &Kernel::launch, nb::arg("rows"), nb::arg("n") = 1, nb::kw_only(),
@@ -338,6 +446,12 @@ NB_MODULE(_ktjit, module) {
       // The same by position, all ten given: calls without names or defaults cost half.
       .def("queue", &Kernel::launch)
       .def("argument_bytes", &Kernel::argument_bytes, nb::arg("rows"), nb::arg("n") = 1)
+      .def("launch_counts", &Kernel::launch_counts, nb::arg("rows"), nb::arg("n"),
+           nb::arg("slots_per_x"), nb::arg("experts"), nb::arg("stream"), nb::kw_only(),
+           nb::arg("w") = 0, nb::arg("scale") = 0, nb::arg("w_up") = 0, nb::arg("scale_up") = 0,
+           nb::arg("ids") = 0, nb::arg("x") = 0, nb::arg("y") = 0)
+      .def("counts_argument_bytes", &Kernel::counts_argument_bytes, nb::arg("rows"), nb::arg("n"),
+           nb::arg("slots_per_x"), nb::arg("experts"))
       .def("info", &Kernel::info);
 
   nb::class_<Prepared>(module, "Prepared")
@@ -352,8 +466,24 @@ NB_MODULE(_ktjit, module) {
       .def_prop_ro("name", &Device::name)
       .def_prop_ro("description", &Device::description)
       .def_prop_ro("target", &Device::target)
+      .def("allocate", &Device::allocate, nb::arg("bytes"))
       .def("load", &Device::load, nb::arg("description"), nb::arg("stream") = 0);
 
+  nb::class_<Memory>(module, "Memory")
+      .def_prop_ro("address", &Memory::address)
+      .def_prop_ro("bytes", &Memory::bytes)
+      .def("upload", &Memory::upload, nb::arg("address"), nb::arg("bytes"))
+      .def("wait", &Memory::wait)
+      .def("download", &Memory::download, nb::arg("address"), nb::arg("bytes"));
+
+  module.def(
+      "prepared_bytes",
+      [](const std::string& format, std::int64_t rows, std::int64_t cols) {
+        std::uint64_t bytes = 0;
+        check(ktjit_prepared_bytes(format.c_str(), rows, cols, &bytes));
+        return bytes;
+      },
+      nb::arg("format"), nb::arg("rows"), nb::arg("cols"));
   module.def("emit", &make_kernel<ktjit_kernel_emit>, nb::arg("context"), nb::arg("description"));
   module.def("build", &make_kernel<ktjit_kernel_build>, nb::arg("context"), nb::arg("description"));
 }

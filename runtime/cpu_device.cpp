@@ -2,6 +2,7 @@
 #include "runtime/cpu_device.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -65,23 +66,65 @@ class CpuStream : public Stream {
   void synchronize() override {}
 };
 
+/// Memory of one launch; the thread keeps it for the next one, so that launches allocate only where they need more than
+/// any before.
+struct Scratch {
+  std::unique_ptr<void, void (*)(void*)> data{nullptr, &free};
+  std::size_t bytes = 0;
+
+  /// Contents undefined, aligned to kAlignment. Errors: DriverError if memory is short.
+  void* at_least(std::size_t wanted) {
+    if (wanted <= bytes) return data.get();
+    *this = {};
+    void* made = nullptr;
+    const int code = posix_memalign(&made, kAlignment, wanted);
+    if (code != 0) {
+      throw DriverError("posix_memalign", code, std::strerror(code), kName,
+                        fmt::format("allocating {} bytes of scratch", wanted));
+    }
+    data.reset(made);
+    bytes = wanted;
+    return made;
+  }
+};
+
+/// A kernel that has the symbol ENTRY_begin is told of each launch before its tiles run; it takes scratch, of as many
+/// bytes as ENTRY_scratch_bytes says, as one argument more.
 class CpuKernel : public Kernel {
  public:
   CpuKernel(const Artifact& artifact, std::shared_ptr<Executor> executor)
       : code_(artifact.bytes, artifact.entry_name),
         entry_(reinterpret_cast<Entry>(code_.get_symbol(artifact.entry_name))),
+        begin_(reinterpret_cast<Begin>(code_.find_symbol(artifact.entry_name + "_begin"))),
         executor_(std::move(executor)),
-        resources_(artifact.resources) {}
+        resources_(artifact.resources) {
+    if (begin_ != nullptr) {
+      scratch_bytes_ =
+          reinterpret_cast<ScratchBytes>(code_.get_symbol(artifact.entry_name + "_scratch_bytes"));
+    }
+  }
 
   void launch(Stream&, const LaunchGrid& grid,
               std::span<const std::uint64_t> arguments) const override {
-    KTJIT_CHECK(grid.y == 1);
     static_assert(sizeof(unsigned long long) == sizeof(std::uint64_t));
-    const auto* values = reinterpret_cast<const unsigned long long*>(arguments.data());
-    executor_->parallel_for(grid.x, [&](std::int64_t begin, std::int64_t end) {
+    if (begin_ == nullptr) {
+      run(grid, reinterpret_cast<const unsigned long long*>(arguments.data()));
+      return;
+    }
+    // While it waits for the others, an executor's thread may do other work, launches too.
+    thread_local Scratch kept;
+    Scratch scratch = std::exchange(kept, {});
+    std::array<unsigned long long, kMaxArguments + 1> values{};
+    KTJIT_CHECK(arguments.size() <= kMaxArguments);
+    std::ranges::copy(arguments, values.begin());
+    const auto bytes = static_cast<std::size_t>(scratch_bytes_(values.data()));
+    values[arguments.size()] = reinterpret_cast<std::uintptr_t>(scratch.at_least(bytes));
+    {
       const ScopedFloatEnvironment environment;
-      entry_(values, begin, end);
-    });
+      begin_(values.data());
+    }
+    run(grid, values.data());
+    kept = std::move(scratch);
   }
 
   KernelResources resources() const override { return resources_; }
@@ -89,9 +132,22 @@ class CpuKernel : public Kernel {
  private:
   using Entry = void (*)(const unsigned long long* arguments, long long tile_begin,
                          long long tile_end);
+  using Begin = void (*)(const unsigned long long* arguments);
+  using ScratchBytes = long long (*)(const unsigned long long* arguments);
+  static constexpr std::size_t kMaxArguments = 32;  // more than any launch order has
+
+  void run(const LaunchGrid& grid, const unsigned long long* values) const {
+    executor_->parallel_for(std::int64_t{grid.x} * grid.y,
+                            [&](std::int64_t begin, std::int64_t end) {
+                              const ScopedFloatEnvironment environment;
+                              entry_(values, begin, end);
+                            });
+  }
 
   SharedObject code_;
   Entry entry_;
+  Begin begin_;
+  ScratchBytes scratch_bytes_ = nullptr;
   std::shared_ptr<Executor> executor_;
   KernelResources resources_;
 };

@@ -22,17 +22,24 @@ bool is_within(std::size_t offset, std::size_t bytes, const Buffer& buffer) {
 CudaDevice::CudaDevice(std::shared_ptr<const CudaContext> context)
     : context_(std::move(context)),
       native_target_(best_cuda_target(info().sm)),
-      linker_identity_(linker_identity_of(*context_)) {
-  const int version = get_driver_version(context_->api());
+      linker_identity_(linker_identity_of(*context_)),
+      driver_version_(get_driver_version(context_->api())) {
   constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
   description_ = fmt::format(
       "{}, compute capability {}, {:.1f} GiB, driver {}", info().name, info().compute_capability(),
-      static_cast<double>(info().memory_bytes) / kGiB, driver_version_text(version));
+      static_cast<double>(info().memory_bytes) / kGiB, driver_version_text(driver_version_));
 }
 
 std::string CudaDevice::name() const { return context_->name(); }
 
 std::string CudaDevice::description() const { return description_; }
+
+std::vector<std::pair<std::string, std::string>> CudaDevice::speed_identity() const {
+  return {{"device", info().name},
+          {"compute_capability", info().compute_capability()},
+          {"multiprocessors", fmt::format("{}", info().multiprocessors)},
+          {"driver", fmt::format("CUDA {}", driver_version_ / 1000)}};
+}
 
 bool CudaDevice::can_load(const Target& target, ArtifactKind kind, std::string* reason) const {
   return cuda_code_runs_on(info().sm, target, kind, reason);

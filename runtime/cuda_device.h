@@ -24,6 +24,7 @@ class CudaDevice final : public Device {
 
   std::string name() const override;
   std::string description() const override;
+  std::vector<std::pair<std::string, std::string>> speed_identity() const override;
   const Target& native_target() const override { return native_target_; }
   /// Says yes to PTX that link_ptx takes, too.
   bool can_load(const Target& target, ArtifactKind kind, std::string* reason) const override;
@@ -68,6 +69,7 @@ class CudaDevice final : public Device {
   Target native_target_;
   std::string description_;
   std::string linker_identity_;
+  int driver_version_ = 0;  // 13000 for 13.0
 };
 
 /// Opens a device with its primary context. Errors: DriverError; ToolchainError for a GPU that is

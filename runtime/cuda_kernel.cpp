@@ -69,17 +69,21 @@ void CudaKernel::launch(Stream& stream, const LaunchGrid& grid,
   const CurrentContext current(*context_);
   const int code = grid.is_dependent ? launch_dependent(on, grid, pointers.data())
                                      : context_->api().launch_kernel(
-                                           function_, grid.x, grid.y, 1, grid.threads, 1, 1,
+                                           function_, x_of(grid), grid.y, 1, grid.threads, 1, 1,
                                            grid.smem_bytes, on, pointers.data(), nullptr);
   if (code != cu::kSuccess) [[unlikely]]
     fail_launch(code, grid);
 }
 
+unsigned CudaKernel::x_of(const LaunchGrid& grid) const {
+  return grid.limited_x(static_cast<unsigned>(context_->info().multiprocessors));
+}
+
 int CudaKernel::launch_dependent(CuStream stream, const LaunchGrid& grid, void** arguments) const {
   KTJIT_CHECK(context_->api().launch_kernel_ex != nullptr);  // Device::check_dependent_launch
   CuLaunchAttribute may_overlap{.id = cu::kLaunchProgrammaticStreamSerialization, .value = 1};
-  const CuLaunchConfig config{grid.x, grid.y,          1,      grid.threads, 1,
-                              1,      grid.smem_bytes, stream, &may_overlap, 1};
+  const CuLaunchConfig config{x_of(grid), grid.y,          1,      grid.threads, 1,
+                              1,          grid.smem_bytes, stream, &may_overlap, 1};
   return context_->api().launch_kernel_ex(&config, function_, arguments, nullptr);
 }
 

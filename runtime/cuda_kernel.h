@@ -25,6 +25,7 @@ class CudaKernel final : public Kernel {
  private:
   int attribute(int which) const;
   void allow_dynamic_smem(int static_smem_bytes) const;
+  unsigned x_of(const LaunchGrid& grid) const;
   int launch_dependent(CuStream stream, const LaunchGrid& grid, void** arguments) const;
   [[noreturn]] void fail_launch(int code, const LaunchGrid& grid) const;
 

@@ -9,6 +9,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/artifact.h"
 #include "core/target.h"
@@ -69,6 +71,12 @@ class Device {
   virtual std::string name() const = 0;
   /// For people: "NVIDIA H200, compute capability 9.0, driver 13.0", "AMD EPYC 9654, 2 threads".
   virtual std::string description() const = 0;
+  /// What decides which of several kernels is the fastest here, as names and values: records of
+  /// measurements are kept under it. Equal on devices of one kind with drivers of one major version;
+  /// names hold a-z and _ only. A GPU's: device, compute_capability, multiprocessors, driver.
+  virtual std::vector<std::pair<std::string, std::string>> speed_identity() const {
+    return {{"device", description()}};
+  }
   /// The target whose code runs here best.
   virtual const Target& native_target() const = 0;
   /// Whether artefacts of this kind for this target can be loaded here; if not, `reason`, unless it

@@ -1,4 +1,4 @@
-// Instructions on integers and bits. PTX ISA 9.0, "prmt", "lop3", "dp4a".
+// Instructions on integers and bits. PTX ISA 9.0, "prmt", "lop3", "dp4a", "dp2a".
 #include "runtime/ptx_numbers.h"
 #include "runtime/ptx_tables.h"
 
@@ -46,6 +46,17 @@ void dp4a(std::uint64_t* results, const std::uint64_t* operands) {
   results[0] = static_cast<std::uint32_t>(sum);
 }
 
+/// d, a, b, c: c plus the halves of a times bytes kFirst and kFirst + 1 of b, modulo 2^32. PTX ISA 9.0, "dp2a".
+template <int kFirst, class ByteB>
+void dp2a(std::uint64_t* results, const std::uint64_t* operands) {
+  std::int64_t sum = low32(operands[2]);
+  for (int i = 0; i < 2; ++i) {
+    const auto half = static_cast<std::int16_t>(low32(operands[0]) >> (16 * i));
+    sum += std::int64_t{half} * byte_as<ByteB>(operands[1], kFirst + i);
+  }
+  results[0] = static_cast<std::uint32_t>(sum);
+}
+
 using S8 = std::int8_t;
 using U8 = std::uint8_t;
 
@@ -65,6 +76,10 @@ const PtxInstruction kIntegers[] = {
     on_words("dp4a.s32.u32", "rrr", dp4a<S8, U8>, 61),
     on_words("dp4a.u32.s32", "rrr", dp4a<U8, S8>, 61),
     on_words("dp4a.u32.u32", "rrr", dp4a<U8, U8>, 61),
+    on_words("dp2a.lo.s32.s32", "rrr", dp2a<0, S8>, 61),
+    on_words("dp2a.hi.s32.s32", "rrr", dp2a<2, S8>, 61),
+    on_words("dp2a.lo.s32.u32", "rrr", dp2a<0, U8>, 61),
+    on_words("dp2a.hi.s32.u32", "rrr", dp2a<2, U8>, 61),
 };
 
 }  // namespace

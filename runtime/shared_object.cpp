@@ -126,4 +126,8 @@ void* SharedObject::get_symbol(const std::string& symbol) const {
   return address;
 }
 
+void* SharedObject::find_symbol(const std::string& symbol) const noexcept {
+  return dlsym(handle_, symbol.c_str());
+}
+
 }  // namespace ktjit::runtime

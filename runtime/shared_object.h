@@ -29,6 +29,8 @@ class SharedObject {
 
   /// Errors: DriverError if there is no such symbol.
   void* get_symbol(const std::string& symbol) const;
+  /// Null if there is no such symbol.
+  void* find_symbol(const std::string& symbol) const noexcept;
 
  private:
   std::string name_;

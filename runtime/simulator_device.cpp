@@ -25,6 +25,9 @@
 namespace ktjit::runtime {
 namespace {
 
+/// Fewer than a GPU has, so that the CTAs of persistent kernels come to share rows.
+constexpr unsigned kMultiprocessors = 2;
+
 constexpr const char* kName = "sim";
 constexpr int kDefaultSm = 86;          // the cards that most need software decodes
 constexpr unsigned kMaxThreads = 1024;  // of a CTA: CUDA C++ Programming Guide
@@ -118,14 +121,15 @@ class SimulatorKernel : public Kernel {
     std::optional<simulator::Fault> first;
     std::exception_ptr error;
     std::atomic<bool> stop = false;
-    const std::int64_t ctas = std::int64_t{grid.x} * grid.y;
+    const unsigned grid_x = launch.grid[0];
+    const std::int64_t ctas = std::int64_t{grid_x} * grid.y;
     device_->executor->parallel_for(ctas, [&](std::int64_t begin, std::int64_t end) {
       try {
         const ScopedFloatEnvironment environment;
         auto runner = device_->runners.take();
         for (std::int64_t i = begin; i < end && !stop; ++i) {
-          auto fault = runner->run(launch, static_cast<std::uint32_t>(i % grid.x),
-                                   static_cast<std::uint32_t>(i / grid.x));
+          auto fault = runner->run(launch, static_cast<std::uint32_t>(i % grid_x),
+                                   static_cast<std::uint32_t>(i / grid_x));
           if (!fault) continue;
           stop = true;
           const std::scoped_lock lock(mutex);
@@ -178,7 +182,7 @@ class SimulatorKernel : public Kernel {
       if (kernel_->is_pointer[i] == 0) continue;
       if (const auto range = device_->memory->find(arguments[i])) launch.parameters[i] = *range;
     }
-    launch.grid[0] = grid.x;
+    launch.grid[0] = grid.limited_x(kMultiprocessors);
     launch.grid[1] = grid.y;
     launch.threads = grid.threads;
     launch.dynamic_shared_bytes = grid.smem_bytes;

@@ -2,7 +2,8 @@
 
 ktjit.fp8   act_quant, weight_dequant, fp8_gemm, and install() to put them in the place of the
             Triton functions of those names
-ktjit.gguf  dequant and matvec of ggml's formats
+ktjit.gguf  dequant and matvec of ggml's formats, and PreparedWeights: rearranged once for faster matvec on GPUs
+ktjit.moe_matvec, ktjit.gated_matvec  products with experts chosen by ids, and with a gate
 ktjit.prepare  a call that is repeated with the same arrays, at a launch's cost
 
 Both take numpy arrays and torch tensors; torch is not needed. docs/EMBEDDING.md has more.
@@ -26,6 +27,7 @@ from ._errors import (
 )
 from ._kernels import Spec, configure, device, emit, loaded_kernels
 from ._ktjit import version as __version__
+from .moe import gated_matvec, moe_matvec
 
 __all__ = [
     "ArgumentError",
@@ -45,7 +47,9 @@ __all__ = [
     "device",
     "emit",
     "fp8",
+    "gated_matvec",
     "gguf",
     "loaded_kernels",
+    "moe_matvec",
     "prepare",
 ]

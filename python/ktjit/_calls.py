@@ -5,10 +5,23 @@ can differ between two such calls is looked at each time: whether arrays are con
 the current stream. Options that are equal share a plan: 128.0 is taken for 128 once 128 has been.
 """
 
+import math
+
 from . import _kernels, _ktjit
 from ._arrays import require
 
 _MOST_PLANS = 4096  # shapes of activations may differ from call to call
+
+
+_TUNED_OPS = ("dequant", "matvec", "matmul")
+
+
+def _size_class(device, launch):
+    """About how many rows, where knobs can be tuned for them: the power of two nearest to them, so that tensors
+    share kernels. Kernels for CPUs have no knobs, and are the same for all rows."""
+    if device == "cpu" or launch.spec.op not in _TUNED_OPS or launch.rows < 1:
+        return 0
+    return 1 << round(math.log2(launch.rows))
 
 
 class Launch:
@@ -81,7 +94,8 @@ class Plan:
     def _load(self, launch, misaligned, stream):
         """The kernel for addresses whose last four bits are these."""
         alignment = misaligned & -misaligned if misaligned else 16
-        kernel = _kernels.load(self.device, stream, launch.spec._replace(alignment=alignment))
+        spec = launch.spec._replace(alignment=alignment, rows=_size_class(self.device, launch))
+        kernel = _kernels.load(self.device, stream, spec)
         if not misaligned:
             launch.queue = kernel.queue
         return kernel
@@ -137,18 +151,23 @@ def preparable(core):
 def prepare(function, *arguments, **options):
     """A call to be repeated: what `function(*arguments, **options)` does, with the same arrays each time.
 
-    `function` is weight_dequant, fp8_gemm or act_quant of ktjit.fp8, or dequant or matvec of ktjit.gguf.
+    `function` is weight_dequant, fp8_gemm or act_quant of ktjit.fp8, dequant or matvec of ktjit.gguf, or the
+    matvec of a ktjit.gguf.PreparedWeights.
     Returns a callable: each call of it queues the kernels on the stream that is current then, and returns the
     same result array, written again; `.result` is that array before. Nothing is checked any more, so arrays
     keep their memory, and only their contents may change.
     Errors: as of `function`; ArgumentError for another function, or a result that kernels alone don't give
     (float64, act_quant with scale_fmt).
     """
-    core = _cores.get(function)
+    core = _cores.get(getattr(function, "__func__", function))
     require(core is not None, f"{function!r} can't be prepared")
     sink = Sink()
-    result = core(sink, *arguments, **options)
-    return sink.make(result, (arguments, options))
+    if hasattr(function, "__self__"):
+        method = core.__get__(function.__self__)
+        result = method(sink, *arguments, **options)
+    else:
+        result = core(sink, *arguments, **options)
+    return sink.make(result, (function, arguments, options))
 
 
 class Sink:

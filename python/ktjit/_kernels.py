@@ -28,6 +28,12 @@ class Spec(NamedTuple):
     alignment: int = 0
     target: Optional[str] = None
     dependent_launch: bool = False
+    rows: int = 0
+    gate: Optional[str] = None
+    residual_format: Optional[str] = None
+    matrices: int = 0
+    layout: Optional[str] = None
+    constant_weights: bool = False
 
     def description(self):
         fields = self._asdict()
@@ -35,6 +41,8 @@ class Spec(NamedTuple):
             fields.pop("op"), fields.pop("format"), fields.pop("cols"), **fields
         )
 
+
+_IN_ORDER = ("prepare", "restore")  # ops without dependent launches
 
 _lock = threading.RLock()
 _context = None
@@ -84,6 +92,7 @@ def configure(
     cache_max_bytes=None,
     sealed=False,
     dependent_launch=False,
+    tuning=True,
 ):
     """Sets where compiled kernels are kept and which compilers are used.
 
@@ -94,6 +103,7 @@ def configure(
     `target` ("sm_86"): GPU kernels are those of another GPU's code, to see what it would compute.
     `dependent_launch`: GPU kernels (sm_90 and up, else a SpecError) may start while the kernel ahead of them in
     the stream ends, and wait for it by themselves.
+    Without `tuning` the knobs that `ktjit tune` measured on this device are not used.
     Kernels that are loaded are forgotten. Without a call, everything has its default.
     """
     global _context, _target, _dependent_launch
@@ -107,6 +117,7 @@ def configure(
         cache_shared=_path_list(cache_shared),
         cache_max_bytes=_max_bytes(cache_max_bytes),
         sealed=sealed,
+        tuning=tuning,
     )
     with _lock:
         _context = context
@@ -145,7 +156,7 @@ def load(device_name, stream, spec):
             kernel = _kernels.get(key)
             if kernel is None:
                 wanted = spec if spec.target else spec._replace(target=_target)
-                if _dependent_launch and device_name != "cpu":
+                if _dependent_launch and device_name != "cpu" and spec.op not in _IN_ORDER:
                     wanted = wanted._replace(dependent_launch=True)
                 kernel = device(device_name).load(wanted.description(), stream)
                 _kernels[key] = kernel

@@ -84,6 +84,41 @@ TEST_CASE("eviction goes by last use, to the limit and not one entry further") {
   }
 }
 
+Entry make_note() {
+  Entry note;
+  note.manifest = {{"measured", 1.5}};
+  return note;
+}
+
+TEST_CASE("notes go last, however long ago they were used") {
+  AgedRoot aged;
+  put_entry(aged.root, key_of(100), kStart - std::chrono::hours(2), make_note());
+  put_entry(aged.root, key_of(101), kStart - std::chrono::hours(1), make_note());
+  const std::uint64_t bytes_of_note = allocated(entry_path(aged.root, key_of(100)));
+  CHECK(Maintenance({aged.root, false}).stats().notes == 2);
+
+  CHECK(evict_to(aged.folder, 2 * bytes_of_note, Locking::kWorks).entries == AgedRoot::kEntries);
+  CHECK(exists(aged.root, 100));
+  CHECK(exists(aged.root, 101));
+  CHECK(evict_to(aged.folder, bytes_of_note, Locking::kWorks).entries == 1);
+  CHECK_FALSE(exists(aged.root, 100));
+  CHECK(exists(aged.root, 101));
+}
+
+TEST_CASE("clear can leave the notes") {
+  AgedRoot aged;
+  put_entry(aged.root, key_of(100), kStart, make_note());
+  Maintenance maintenance({aged.root, false});
+  const ClearReport first = maintenance.clear(Maintenance::Notes::kKeep);
+  CHECK(first.entries == AgedRoot::kEntries);
+  CHECK(first.notes == 0);
+  CHECK(exists(aged.root, 100));
+  const ClearReport second = maintenance.clear();
+  CHECK(second.entries == 1);
+  CHECK(second.notes == 1);
+  CHECK_FALSE(exists(aged.root, 100));
+}
+
 TEST_CASE("one byte less than what is there costs one entry") {
   AgedRoot aged;
   const Eviction report = evict_to(aged.folder, aged.bytes() - 1, Locking::kWorks);

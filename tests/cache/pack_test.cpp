@@ -81,6 +81,18 @@ TEST_CASE("a pack gives back what was packed") {
   CHECK(pack.find(name_of(make_key("d"))) == nullptr);
 }
 
+TEST_CASE("a note is found by its whole key alone, and counts as neither hit nor miss") {
+  PackBench bench;
+  bench.write();
+  DiskCache cache = bench.make_cache();
+  CHECK(cache.find_note(make_key("a")) == make_entry("of a"));
+  CHECK_FALSE(cache.find_note(key_of_compiler("a", "another")).has_value());
+  CHECK_FALSE(cache.find_note(make_key("d")).has_value());
+  CHECK(cache.stats() == DiskCacheStats{});
+  CHECK(
+      cache.find(key_of_compiler("a", "another")).has_value());  // as a kernel, whoever compiled it
+}
+
 TEST_CASE("a pack without entries is one") {
   PackBench bench;
   bench.entries.clear();

@@ -192,6 +192,9 @@ static void test_descriptions_are_checked(ktjit_device* device) {
   desc.reserved = 1;
   CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "reserved");
   desc = dequant_desc();
+  desc.rows = -1;
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "rows");
+  desc = dequant_desc();
   desc.dependent_launch = 1;
   if (!is_cpu) desc.target = "sm_89";
   CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC,
@@ -315,6 +318,309 @@ static void test_matvec(ktjit_device* device) {
       CHECK(y[j * kM + row] == (float)sum);  // small integers over 64: every sum is exact
     }
   }
+  ktjit_free(device, arguments.w);
+  ktjit_free(device, arguments.x);
+  ktjit_free(device, arguments.y);
+  ktjit_kernel_destroy(kernel);
+}
+
+// Weights that are prepared once: rows and columns that are no whole tiles, small integers over 64.
+enum {
+  kPreparedRows = 37,
+  kPreparedCols = 320,
+  kPreparedBlocks = kPreparedRows * kPreparedCols / 32
+};
+
+static ktjit_kernel_desc prepared_desc(const char* op, const char* layout) {
+  ktjit_kernel_desc desc = ktjit_kernel_desc_init();
+  desc.op = op;
+  desc.format = "Q8_0";
+  desc.cols = kPreparedCols;
+  desc.layout = layout;
+  return desc;
+}
+
+static ktjit_kernel* load_prepared(ktjit_device* device, const char* op, const char* layout) {
+  const ktjit_kernel_desc desc = prepared_desc(op, layout);
+  ktjit_kernel* kernel = NULL;
+  CHECK(ktjit_kernel_load(device, &desc, NULL, &kernel) == KTJIT_OK);
+  return kernel;
+}
+
+static void test_prepared_descriptions(ktjit_context* context, ktjit_device* device) {
+  ktjit_kernel* kernel = NULL;
+  uint64_t bytes = 0;
+  CHECK(ktjit_prepared_bytes("Q8_0", kPreparedRows, kPreparedCols, &bytes) == KTJIT_OK);
+  CHECK(bytes ==
+        3 * 2 * 16 * 272);  // tiles of 16 rows, units of 256 columns, 272 bytes for 256 weights
+  CHECK_FAILS(ktjit_prepared_bytes("fp8_e4m3", 16, 256, &bytes), KTJIT_ERROR_SPEC, "prepared");
+  CHECK_FAILS(ktjit_prepared_bytes("Q8_0", 0, 256, &bytes), KTJIT_ERROR_SPEC, "rows");
+  CHECK_FAILS(ktjit_prepared_bytes("Q8_0", INT64_MAX, 256, &bytes), KTJIT_ERROR_SPEC, "rows");
+  CHECK_FAILS(ktjit_prepared_bytes("Q8_0", 16, 256, NULL), KTJIT_ERROR_SPEC, "bytes");
+  ktjit_kernel_desc desc = prepared_desc("matvec", "packed");
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC,
+              "native, prepared");
+  desc = prepared_desc("quantize", "prepared");
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "layout");
+  desc = prepared_desc("restore", "native");
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "restore");
+  desc = prepared_desc("matvec", "prepared");
+  desc.target = "sm_60";
+  CHECK_FAILS(ktjit_kernel_emit(context, &desc, &kernel), KTJIT_ERROR_SPEC, "sm_60");
+  desc.target = "sm_90a";
+  desc.constant_weights = 1;
+  CHECK_FAILS(ktjit_kernel_emit(context, &desc, &kernel), KTJIT_ERROR_SPEC, "constant_weights");
+  desc.dependent_launch = 1;
+  CHECK(ktjit_kernel_emit(context, &desc, &kernel) == KTJIT_OK);
+  ktjit_kernel_destroy(kernel);
+}
+
+static void test_prepared_weights(ktjit_device* device) {
+  static unsigned char w[kPreparedBlocks * 34], restored[sizeof(w)];
+  static float x[kPreparedCols], y[kPreparedRows], decoded[kPreparedRows * kPreparedCols];
+  for (int block = 0; block < kPreparedBlocks; ++block) {
+    w[block * 34] = 0x00;
+    w[block * 34 + 1] = 0x24;  // 1 / 64 as f16
+    for (int i = 0; i < 32; ++i)
+      w[block * 34 + 2 + i] = (unsigned char)((block * 11 + i * 5) % 253);
+  }
+  for (int i = 0; i < kPreparedCols; ++i) x[i] = (float)(i % 7) - 3.0f;
+
+  ktjit_kernel* prepare = load_prepared(device, "prepare", NULL);
+  ktjit_kernel* restore = load_prepared(device, "restore", NULL);
+  ktjit_kernel* matvec = load_prepared(device, "matvec", "prepared");
+  ktjit_kernel* dequant = load_prepared(device, "dequant", "prepared");
+  REQUIRE(prepare != NULL && restore != NULL && matvec != NULL && dequant != NULL);
+  uint64_t prepared_bytes = 0;
+  CHECK(ktjit_prepared_bytes("Q8_0", kPreparedRows, kPreparedCols, &prepared_bytes) == KTJIT_OK);
+  ktjit_arguments bytes = ktjit_arguments_init();
+  CHECK(ktjit_kernel_argument_bytes(prepare, kPreparedRows, 0, &bytes) == KTJIT_OK);
+  CHECK(bytes.w == sizeof(w) && bytes.y == prepared_bytes && bytes.x == 0);
+  CHECK(ktjit_kernel_argument_bytes(restore, kPreparedRows, 0, &bytes) == KTJIT_OK);
+  CHECK(bytes.w == prepared_bytes && bytes.y == sizeof(w));
+  CHECK(ktjit_kernel_argument_bytes(matvec, kPreparedRows, 1, &bytes) == KTJIT_OK);
+  CHECK(bytes.w == prepared_bytes && bytes.x == sizeof(x) && bytes.y == sizeof(y));
+
+  ktjit_address prepared = 0;
+  CHECK(ktjit_allocate(device, (size_t)prepared_bytes, &prepared) == KTJIT_OK);
+  ktjit_arguments there = ktjit_arguments_init(), product = ktjit_arguments_init();
+  there.w = to_device(device, w, sizeof(w));
+  there.y = prepared + 8;
+  CHECK_FAILS(ktjit_kernel_launch(prepare, NULL, kPreparedRows, 0, &there), KTJIT_ERROR_SPEC,
+              "multiple of 16");
+  there.y = prepared;
+  CHECK(ktjit_kernel_launch(prepare, NULL, kPreparedRows, 0, &there) == KTJIT_OK);
+
+  product.w = prepared;
+  product.x = to_device(device, x, sizeof(x));
+  product.y = to_device(device, y, sizeof(y));
+  CHECK(ktjit_kernel_launch(matvec, NULL, kPreparedRows, 1, &product) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, product.y, y, sizeof(y)) == KTJIT_OK);
+
+  ktjit_arguments back = ktjit_arguments_init();
+  back.w = prepared;
+  back.y = to_device(device, restored, sizeof(restored));
+  CHECK(ktjit_kernel_launch(restore, NULL, kPreparedRows, 0, &back) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, back.y, restored, sizeof(restored)) == KTJIT_OK);
+
+  ktjit_arguments values = ktjit_arguments_init();
+  values.w = prepared;
+  values.y = to_device(device, decoded, sizeof(decoded));
+  CHECK(ktjit_kernel_launch(dequant, NULL, kPreparedRows, 0, &values) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, values.y, decoded, sizeof(decoded)) == KTJIT_OK);
+  CHECK(ktjit_synchronize(device, NULL) == KTJIT_OK);
+
+  CHECK(memcmp(w, restored, sizeof(w)) == 0);
+  int wrong = 0;
+  for (int row = 0; row < kPreparedRows; ++row) {
+    double sum = 0;
+    for (int k = 0; k < kPreparedCols; ++k) {
+      const int at = row * kPreparedCols + k;
+      const double weight = (signed char)w[at / 32 * 34 + 2 + at % 32] / 64.0;
+      sum += weight * x[k];
+      wrong += decoded[at] != (float)weight;
+    }
+    wrong += y[row] != (float)sum;  // every sum is exact
+  }
+  CHECK(wrong == 0);
+  const ktjit_address all[] = {prepared, there.w, product.x, product.y, back.y, values.y};
+  for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); ++i)
+    CHECK(ktjit_free(device, all[i]) == KTJIT_OK);
+  ktjit_kernel* kernels[] = {prepare, restore, matvec, dequant};
+  for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); ++i)
+    ktjit_kernel_destroy(kernels[i]);
+}
+
+// On the GPU; on the simulator where the test is of the CPU, whose kernels read native weights alone.
+static void test_prepared(ktjit_context* context, ktjit_device* device) {
+  if (!is_cpu) {
+    test_prepared_descriptions(context, device);
+    const int sm = atoi(ktjit_device_target(device) + strlen("sm_"));
+    if (sm == 61 || sm >= 70) test_prepared_weights(device);
+    return;
+  }
+  ktjit_kernel* kernel = NULL;
+  const ktjit_kernel_desc desc = prepared_desc("matvec", "prepared");
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "sm_70");
+  ktjit_device* simulator = NULL;
+  CHECK(ktjit_device_open(context, "sim", &simulator) == KTJIT_OK);
+  REQUIRE(simulator != NULL);
+  test_prepared_descriptions(context, simulator);
+  test_prepared_weights(simulator);
+  ktjit_device_destroy(simulator);
+}
+
+// Experts by ids, a gate, two matrices at once and a residual: small integers over 64, so that sums are exact.
+enum { kMoeCols = 64, kMoeRows = 5, kExperts = 3, kSlots = 4 };
+
+static signed char moe_code(int matrix, int row, int col) {
+  return (signed char)((matrix * 31 + row * 7 + col * 3) % 127 - 60);
+}
+
+// `count` matrices [kMoeRows, kMoeCols] of Q8_0 with scale 1 / 64, from number `first` on.
+static ktjit_address make_matrices(ktjit_device* device, int first, int count) {
+  static unsigned char w[kExperts * kMoeRows * kMoeCols / 32 * 34];
+  const int blocks = kMoeRows * kMoeCols / 32;
+  for (int block = 0; block < count * blocks; ++block) {
+    w[block * 34] = 0x00;
+    w[block * 34 + 1] = 0x24;
+    for (int i = 0; i < 32; ++i) {
+      const int at = block % blocks * 32 + i;
+      w[block * 34 + 2 + i] =
+          (unsigned char)moe_code(first + block / blocks, at / kMoeCols, at % kMoeCols);
+    }
+  }
+  return to_device(device, w, (size_t)(count * blocks * 34));
+}
+
+static float moe_x(int row, int col) { return (float)((row * 5 + col) % 9) - 4.0f; }
+
+static float moe_sum(int matrix, int row, int x_row) {
+  double sum = 0;
+  for (int k = 0; k < kMoeCols; ++k) sum += moe_code(matrix, row, k) / 64.0 * moe_x(x_row, k);
+  return (float)sum;
+}
+
+static void test_experts(ktjit_device* device) {
+  static float x[2 * kMoeCols], y[kSlots * kMoeRows];
+  const int32_t ids[kSlots] = {2, 0, kExperts, 2};
+  for (int i = 0; i < 2 * kMoeCols; ++i) x[i] = moe_x(i / kMoeCols, i % kMoeCols);
+  ktjit_kernel* kernel = NULL;
+  ktjit_kernel_desc desc = ktjit_kernel_desc_init();
+  desc.op = "moe_matvec";
+  desc.format = "Q8_0";
+  desc.cols = kMoeCols;
+  REQUIRE(ktjit_kernel_load(device, &desc, NULL, &kernel) == KTJIT_OK);
+  ktjit_counts counts = ktjit_counts_init();
+  counts.rows = kMoeRows;
+  counts.n = kSlots;
+  counts.slots_per_x = 2;
+  counts.experts = kExperts;
+  ktjit_arguments bytes = ktjit_arguments_init();
+  CHECK(ktjit_kernel_counts_argument_bytes(kernel, &counts, &bytes) == KTJIT_OK);
+  CHECK(bytes.w == kExperts * kMoeRows * kMoeCols / 32 * 34);
+  CHECK(bytes.ids == sizeof(ids));
+  CHECK(bytes.x == sizeof(x));
+  CHECK(bytes.y == sizeof(y));
+  CHECK(bytes.w_more[0] == 0);
+
+  ktjit_arguments arguments = ktjit_arguments_init();
+  arguments.w = make_matrices(device, 0, kExperts);
+  arguments.x = to_device(device, x, sizeof(x));
+  arguments.y = to_device(device, y, sizeof(y));
+  CHECK_FAILS(ktjit_kernel_launch_counts(kernel, NULL, &counts, &arguments), KTJIT_ERROR_SPEC,
+              "ids is 0");
+  arguments.ids = to_device(device, ids, sizeof(ids));
+  CHECK_FAILS(ktjit_kernel_launch(kernel, NULL, kMoeRows, kSlots, &arguments), KTJIT_ERROR_SPEC,
+              "experts is 0");
+  arguments.w_more[1] = arguments.w;
+  CHECK_FAILS(ktjit_kernel_launch_counts(kernel, NULL, &counts, &arguments), KTJIT_ERROR_SPEC,
+              "w_more[1]");
+  arguments.w_more[1] = 0;
+  counts.rows_more[0] = 1;
+  CHECK_FAILS(ktjit_kernel_launch_counts(kernel, NULL, &counts, &arguments), KTJIT_ERROR_SPEC,
+              "rows_more[0]");
+  counts.rows_more[0] = 0;
+  CHECK(ktjit_kernel_launch_counts(kernel, NULL, &counts, &arguments) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, arguments.y, y, sizeof(y)) == KTJIT_OK);
+  CHECK(ktjit_synchronize(device, NULL) == KTJIT_OK);
+  for (int slot = 0; slot < kSlots; ++slot) {
+    for (int row = 0; row < kMoeRows; ++row) {
+      const float got = y[slot * kMoeRows + row];
+      if (ids[slot] == kExperts) {
+        CHECK(isnan(got));
+      } else {
+        CHECK(got == moe_sum(ids[slot], row, slot / 2));
+      }
+    }
+  }
+  ktjit_free(device, arguments.w);
+  ktjit_free(device, arguments.ids);
+  ktjit_free(device, arguments.x);
+  ktjit_free(device, arguments.y);
+  ktjit_kernel_destroy(kernel);
+}
+
+static void test_fused_matvec(ktjit_device* device) {
+  static float x[kMoeCols], y[2][kMoeRows], residual[kMoeRows];
+  for (int i = 0; i < kMoeCols; ++i) x[i] = moe_x(0, i);
+  for (int i = 0; i < kMoeRows; ++i) residual[i] = (float)i;
+  ktjit_kernel* kernel = NULL;
+  ktjit_kernel_desc desc = ktjit_kernel_desc_init();
+  desc.op = "matvec";
+  desc.format = "Q8_0";
+  desc.cols = kMoeCols;
+  ktjit_counts counts = ktjit_counts_init();
+  counts.rows = kMoeRows;
+  ktjit_arguments arguments = ktjit_arguments_init();
+  arguments.w = make_matrices(device, 0, 1);
+  arguments.w_more[0] = make_matrices(device, 1, 1);
+  arguments.x = to_device(device, x, sizeof(x));
+  arguments.y = to_device(device, y[0], sizeof(y[0]));
+
+  desc.gate = "relu";
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "silu");
+  desc.gate = "silu";
+  REQUIRE(ktjit_kernel_load(device, &desc, NULL, &kernel) == KTJIT_OK);
+  CHECK(ktjit_kernel_launch(kernel, NULL, kMoeRows, 1, &arguments) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, arguments.y, y[0], sizeof(y[0])) == KTJIT_OK);
+  CHECK(ktjit_synchronize(device, NULL) == KTJIT_OK);
+  for (int row = 0; row < kMoeRows; ++row) {
+    const double gate = moe_sum(0, row, 0), up = moe_sum(1, row, 0);
+    const double want = gate / (1.0 + exp(-gate)) * up;
+    CHECK(fabs(y[0][row] - want) <= fabs(want) * 1e-6);
+  }
+  ktjit_kernel_destroy(kernel);
+
+  desc.gate = NULL;
+  desc.matrices = 2;
+  REQUIRE(ktjit_kernel_load(device, &desc, NULL, &kernel) == KTJIT_OK);
+  counts.rows_more[0] = kMoeRows - 2;
+  CHECK_FAILS(ktjit_kernel_launch_counts(kernel, NULL, &counts, &arguments), KTJIT_ERROR_SPEC,
+              "y_more[0] is 0");
+  arguments.y_more[0] = to_device(device, y[1], sizeof(y[1]));
+  CHECK(ktjit_kernel_launch_counts(kernel, NULL, &counts, &arguments) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, arguments.y, y[0], sizeof(y[0])) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, arguments.y_more[0], y[1], sizeof(y[1])) == KTJIT_OK);
+  CHECK(ktjit_synchronize(device, NULL) == KTJIT_OK);
+  for (int row = 0; row < kMoeRows; ++row) {
+    CHECK(y[0][row] == moe_sum(0, row, 0));
+    CHECK(y[1][row] == (row < kMoeRows - 2 ? moe_sum(1, row, 0) : 0.0f));
+  }
+  ktjit_kernel_destroy(kernel);
+  ktjit_free(device, arguments.w_more[0]);
+  ktjit_free(device, arguments.y_more[0]);
+  arguments.w_more[0] = arguments.y_more[0] = 0;
+
+  desc.matrices = 0;
+  desc.residual_format = "f32";
+  REQUIRE(ktjit_kernel_load(device, &desc, NULL, &kernel) == KTJIT_OK);
+  CHECK(ktjit_upload(device, NULL, residual, arguments.y, sizeof(residual)) == KTJIT_OK);
+  arguments.residual = arguments.y;
+  CHECK(ktjit_kernel_launch(kernel, NULL, kMoeRows, 1, &arguments) == KTJIT_OK);
+  CHECK(ktjit_download(device, NULL, arguments.y, y[0], sizeof(y[0])) == KTJIT_OK);
+  CHECK(ktjit_synchronize(device, NULL) == KTJIT_OK);
+  for (int row = 0; row < kMoeRows; ++row) CHECK(y[0][row] == moe_sum(0, row, 0) + (float)row);
   ktjit_free(device, arguments.w);
   ktjit_free(device, arguments.x);
   ktjit_free(device, arguments.y);
@@ -561,6 +867,9 @@ int main(int argc, char** argv) {
   test_sizes(kernel);
   test_launches_are_checked(device, kernel);
   test_matvec(device);
+  test_prepared(context, device);
+  test_experts(device);
+  test_fused_matvec(device);
   test_second_context_finds_it_in_the_cache();
   test_sealed();
   test_futures(device);

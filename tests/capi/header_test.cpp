@@ -10,12 +10,17 @@ TEST_CASE("the structs of version 1 keep their layout") {
   CHECK(offsetof(ktjit_options, log_data) == 80);
   CHECK(offsetof(ktjit_options, cache_max_bytes) == 96);
   CHECK(sizeof(ktjit_executor) == 32);
-  CHECK(sizeof(ktjit_kernel_desc) == 128);
+  CHECK(sizeof(ktjit_kernel_desc) == 176);
+  CHECK(offsetof(ktjit_kernel_desc, rows) == 128);
+  CHECK(offsetof(ktjit_kernel_desc, gate) == 136);
+  CHECK(offsetof(ktjit_kernel_desc, layout) == 160);
   CHECK(offsetof(ktjit_kernel_desc, target) == 112);
   CHECK(offsetof(ktjit_kernel_desc, dependent_launch) == 120);
-  CHECK(sizeof(ktjit_kernel_info) == 112);
+  CHECK(sizeof(ktjit_kernel_info) == 120);
   CHECK(offsetof(ktjit_kernel_info, static_smem_bytes) == 108);
-  CHECK(sizeof(ktjit_arguments) == 64);
+  CHECK(sizeof(ktjit_arguments) == 176);
+  CHECK(offsetof(ktjit_arguments, ids) == 64);
+  CHECK(sizeof(ktjit_counts) == 64);
 }
 
 TEST_CASE("the init functions set the size and nothing else") {

@@ -41,6 +41,47 @@ TEST_CASE("emit prints spec and source without a compiler") {
   CHECK_THAT(cpu.out, !Contains("__global__"));
 }
 
+TEST_CASE("emit prints moe_matvec and fused matvec") {
+  CliFixture cli;
+  const auto experts = emit(cli, {"--target", "sm_86", "--op", "moe_matvec", "--gate", "silu"});
+  CHECK(experts.exit_code == 0);
+  CHECK_THAT(experts.out, Contains("const int* __restrict__ ids") && Contains("activate("));
+  const auto matrices =
+      emit(cli, {"--target", "sm_86", "--op", "matvec", "--matrices", "3", "--bias", "bf16"});
+  CHECK(matrices.exit_code == 0);
+  CHECK_THAT(matrices.out, Contains("long long rows2"));
+  const auto residual = emit(
+      cli, {"--target", "cpu:x86-64-v3", "--op", "matvec", "--residual", "f16", "--stage", "spec"});
+  CHECK(residual.exit_code == 0);
+  CHECK_THAT(residual.out, Contains("residual: f16\n"));
+  const auto both = emit(cli, {"--target", "sm_86", "--op", "moe_matvec", "--residual", "f32"});
+  CHECK(both.exit_code == 2);
+  CHECK_THAT(both.err, Contains("residual is f32, allowed: none with moe_matvec"));
+}
+
+TEST_CASE("emit prints kernels of prepared weights") {
+  CliFixture cli;
+  const auto of_q4_k = [&cli](std::vector<std::string> more) {
+    more.insert(more.begin(), {"emit", "--format", "q4_K", "--shape", "64x512", "--target"});
+    return cli.run(std::move(more));
+  };
+  const auto matvec = of_q4_k({"sm_86", "--op", "matvec", "--layout", "prepared"});
+  CHECK(matvec.exit_code == 0);
+  CHECK_THAT(matvec.out, Contains("matvec_q4_K_x_f32_prepared_c512_n1"));
+  CHECK_THAT(of_q4_k({"sm_86", "--op", "prepare"}).out, Contains("prepare_q4_K_c512"));
+  CHECK_THAT(of_q4_k({"sm_86", "--op", "restore"}).out, Contains("restore_q4_K_c512"));
+  CHECK_THAT(of_q4_k({"sm_86", "--layout", "prepared", "--y-format", "f16"}).out,
+             Contains("dequant_q4_K_y_f16_prepared_c512"));
+  const auto too_old = of_q4_k({"sm_60", "--op", "matvec", "--layout", "prepared"});
+  CHECK(too_old.exit_code == 2);
+  CHECK_THAT(too_old.err, Contains("prepared q4_K on sm_60"));
+  CHECK_THAT(of_q4_k({"sm_86", "--op", "matmul", "--layout", "prepared"}).out,
+             Contains("matmul_q4_K_x_f32_prepared_c512"));
+  const auto matmul = of_q4_k({"sm_70", "--op", "matmul", "--layout", "prepared"});
+  CHECK(matmul.exit_code == 2);
+  CHECK_THAT(matmul.err, Contains("native with matmul"));
+}
+
 TEST_CASE("emit takes a tensor of a model") {
   CliFixture cli;
   const std::string sample = cli.make_sample();

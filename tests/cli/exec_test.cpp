@@ -1,4 +1,5 @@
 // ktjit exec: what comes out equals the plain reference.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -81,6 +82,74 @@ TEST_CASE("exec dequant of a model's tensor equals the reference") {
     REQUIRE(result.exit_code == 0);
     CHECK(ktjit::compare_bits(read_floats(cli.path("y.f32")), decode_all(view_of(tensor))).equal());
   }
+}
+
+TEST_CASE("exec moe_matvec takes the experts that the ids name") {
+  CliFixture cli;
+  if (!cli.has_worker("exec moe_matvec")) return;
+  // Three experts [2, 8] of f32, each its number + 1 in row 0 and ten times that in row 1.
+  std::vector<float> w;
+  for (int expert = 1; expert <= 3; ++expert) {
+    w.insert(w.end(), 8, static_cast<float>(expert));
+    w.insert(w.end(), 8, static_cast<float>(10 * expert));
+  }
+  std::vector<float> x(16, 1.0f);
+  std::fill(x.begin() + 8, x.end(), -0.5f);
+  const std::vector<std::int32_t> ids = {2, 0, 1, 7};
+  const auto write = [&](const std::string& name, const auto& values) {
+    std::ofstream(cli.path(name), std::ios::binary)
+        .write(reinterpret_cast<const char*>(values.data()),
+               static_cast<std::streamsize>(values.size() * sizeof(values[0])));
+  };
+  write("w.f32", w);
+  write("x.f32", x);
+  write("ids.i32", ids);
+  const std::vector<std::string> arguments = {"exec",
+                                              "--raw",
+                                              cli.path("w.f32"),
+                                              "--format",
+                                              "f32",
+                                              "--shape",
+                                              "6x8",
+                                              "--op",
+                                              "moe_matvec",
+                                              "--ids",
+                                              cli.path("ids.i32"),
+                                              "--x",
+                                              cli.path("x.f32"),
+                                              "--out",
+                                              cli.path("y.f32"),
+                                              "--device",
+                                              "cpu"};
+  const auto run_with = [&](std::vector<std::string> more) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), more.begin(), more.end());
+    return cli.run(all);
+  };
+  const auto result = run_with({"--experts", "3", "--slots-per-x", "2"});
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  CHECK_THAT(result.out, Contains("f32 4x2"));
+  const std::vector<float> y = read_floats(cli.path("y.f32"));
+  REQUIRE(y.size() == 8);
+  CHECK(std::vector<float>(y.begin(), y.begin() + 6) ==
+        std::vector<float>{24, 240, 8, 80, -8, -80});
+  CHECK((std::isnan(y[6]) && std::isnan(y[7])));
+
+  const auto refused = [&](std::vector<std::string> more, int exit_code, const std::string& says) {
+    const auto failed = run_with(std::move(more));
+    CHECK(failed.exit_code == exit_code);
+    CHECK_THAT(failed.err, Contains(says));
+  };
+  refused({}, 2, "--op moe_matvec needs --experts");
+  refused({"--experts", "4"}, 2, "experts is 4, allowed: a divisor of 6 rows");
+  refused({"--experts", "3"}, 3, "f32 4x8, one row for each 1 of 4 slots");
+  refused({"--experts", "3", "--slots-per-x", "2", "--n", "2"}, 2, "--n does not go with");
+  const auto other = cli.run({"exec", "--raw", cli.path("w.f32"), "--format", "f32", "--shape",
+                              "6x8", "--op", "matvec", "--ids", cli.path("ids.i32"), "--x",
+                              cli.path("x.f32"), "--out", cli.path("z.f32"), "--device", "cpu"});
+  CHECK(other.exit_code == 2);
+  CHECK_THAT(other.err, Contains("go with --op moe_matvec"));
 }
 
 TEST_CASE("exec matvec of a model's tensor stays within the bound") {

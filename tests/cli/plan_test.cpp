@@ -189,6 +189,33 @@ TEST_CASE("plan says whether a model fits") {
   CHECK(shorter.at("targets").at(0).at("kv_cache_bytes") == 5 * 100 * 2 * (64 + 64) * 2);
 }
 
+TEST_CASE("plan with prepared weights names their groups, kernels and memory") {
+  CliFixture cli;
+  const std::string sample = cli.make_sample();
+  const auto document = cli.run_json(
+      {"plan", sample, "--target", "sm_86", "--target", "sm_60", "--layout", "auto", "--json"});
+  std::uint64_t prepared = 0;
+  for (const auto& group : document.at("targets").at(0).at("groups")) {
+    const bool is_prepared = group.at("matvec_layout") == "prepared";
+    prepared += is_prepared ? 1 : 0;
+    CHECK((group.at("prepared_bytes") > 0) == is_prepared);
+    const std::string kernels = group.at("kernels").dump();
+    CHECK((kernels.find("_prepared_c") != std::string::npos) == is_prepared);
+    CHECK((kernels.find("restore_") != std::string::npos) == is_prepared);
+  }
+  CHECK(prepared >= 20);
+  const auto& memory = document.at("targets").at(0).at("memory");
+  CHECK(memory.at("prepared_extra") > 0);  // small matrices are padded
+  CHECK(document.at("targets").at(0).at("memory_bytes").get<std::uint64_t>() -
+            memory.at("prepared_extra").get<std::uint64_t>() ==
+        document.at("targets").at(1).at("memory_bytes"));
+  for (const auto& group : document.at("targets").at(1).at("groups"))
+    CHECK(group.at("matvec_layout") == "native");
+  const std::string text = cli.run({"plan", sample, "--target", "sm_86", "--layout", "auto"}).out;
+  CHECK_THAT(text, Contains("matvec's layout") && Contains("that prepared ones take more"));
+  CHECK_THAT(cli.run({"plan", sample, "--target", "sm_86"}).out, !Contains("matvec's layout"));
+}
+
 TEST_CASE("plan without a target plans for this machine") {
   CliFixture cli;
   const auto document = cli.run_json({"plan", cli.make_sample(), "--json"});

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <fstream>
+#include <map>
 #include <set>
 #include <string>
 #include <thread>
@@ -137,6 +138,46 @@ TEST_CASE("run checks the sample model as a GPU's code on the simulator, and cac
   const auto warm = cli.run_json(run);
   CHECK(warm.at("compiled") == 0);
   CHECK(warm.at("workers_started") == 0);
+
+  std::vector<std::string> with_layout = run;
+  with_layout.insert(with_layout.end(), {"--layout", "auto"});
+  const auto prepared = cli.run_json(with_layout);
+  CHECK(prepared.at("ok") == true);
+  std::map<std::string, int> formats;  // by op, of kernels that read prepared weights
+  for (const auto& kernel : prepared.at("kernels")) {
+    CHECK(kernel.at("ok") == true);
+    if (kernel.at("layout") == "prepared") ++formats[kernel.at("op").get<std::string>()];
+  }
+  CHECK(formats["matvec"] >= 20);
+  CHECK(formats["restore"] == formats["matvec"]);
+}
+
+TEST_CASE("run on the CPU interleaves weights if asked, and restores them") {
+  CliFixture cli;
+  if (!cli.has_worker("run on the CPU")) return;
+  const auto report =
+      cli.run_json({"run", cli.make_sample(), "--device", "cpu", "--layout", "prepared", "--json"});
+  CHECK(report.at("ok") == true);
+  std::map<std::string, int> kernels;  // by op, of interleaved weights
+  for (const auto& kernel : report.at("kernels")) {
+    INFO(kernel.dump(1));
+    CHECK(kernel.at("ok") == true);
+    if (kernel.at("layout") == "interleaved") ++kernels[kernel.at("op").get<std::string>()];
+  }
+  CHECK(kernels["matvec"] >= 15);
+  CHECK(kernels["restore"] == kernels["matvec"]);
+}
+
+TEST_CASE("run refuses prepared weights by name where nothing reads them") {
+  CliFixture cli;
+  const std::string sample = cli.make_sample();
+  const auto too_old =
+      cli.run({"run", sample, "--device", "sim", "--target", "sm_60", "--layout", "prepared"});
+  CHECK(too_old.exit_code == 2);
+  CHECK_THAT(too_old.err, Contains("--layout is 'prepared'") && Contains("sm_70"));
+  const auto unknown = cli.run({"run", sample, "--layout", "packed"});
+  CHECK(unknown.exit_code == 2);
+  CHECK_THAT(unknown.err, Contains("give auto, native or prepared"));
 }
 
 TEST_CASE("the simulator runs GPUs' code only, and needs no --target") {

@@ -12,8 +12,8 @@ using ktjit::test::ProcessResult;
 
 namespace {
 
-const std::vector<std::string> kVerbs = {"doctor", "sample", "inspect", "plan", "build",
-                                         "run",    "exec",   "emit",    "cache"};
+const std::vector<std::string> kVerbs = {"doctor", "sample", "inspect", "plan", "build", "run",
+                                         "bench",  "exec",   "convert", "emit", "cache"};
 
 }  // namespace
 

@@ -24,6 +24,20 @@ TEST_CASE("a grid covers all rows and no CTA is empty") {
   }
 }
 
+TEST_CASE(
+    "a persistent grid has as many CTAs as multiprocessors are given, in all of its rows, and one "
+    "at least") {
+  LaunchShape shape{.rows_per_cta = 16, .x_rows_per_cta = 1};
+  CHECK(grid_for(shape, 1600, 8).limited_x(10) == 100);
+  shape.ctas_per_multiprocessor = 2;
+  CHECK(grid_for(shape, 1600).limited_x(10) == 20);
+  CHECK(grid_for(shape, 16).limited_x(10) == 1);
+  const LaunchGrid slots = grid_for(shape, 1600, 8);
+  CHECK(slots.y == 8);
+  CHECK(slots.limited_x(10) == 2);
+  CHECK(grid_for(shape, 1600, 64).limited_x(10) == 1);
+}
+
 TEST_CASE("row counts that no grid serves are refused") {
   const LaunchShape one{.rows_per_cta = 1};
   const LaunchShape four{.rows_per_cta = 4};
@@ -48,6 +62,16 @@ TEST_CASE("a matmul's grid covers the rows of x as well") {
   CHECK(grid_for(shape, 1, 65535 * 64).y == 65535u);
   CHECK_THROWS_WITH(grid_for(shape, 1, 0), "n is 0, allowed: 1 to 65535 x 64");
   CHECK_THROWS_WITH(grid_for(shape, 1, 65535 * 64 + 1), "n is 4194241, allowed: 1 to 65535 x 64");
+}
+
+TEST_CASE("several matrices have the CTAs of each one's rows") {
+  const LaunchShape shape{.rows_per_cta = 8, .column_tiles = 1, .threads = 128};
+  const std::int64_t qkv[] = {4096, 1025, 1};
+  CHECK(grid_for(shape, qkv).x == 512u + 129u + 1u);
+  const std::int64_t with_none[] = {4096, 0};
+  CHECK_THROWS_WITH(grid_for(shape, with_none), "rows is 4096 + 0, allowed: 1 to 2147483647 x 8");
+  const std::int64_t too_many[] = {std::int64_t{1} << 33, std::int64_t{1} << 33};
+  CHECK_THROWS_AS(grid_for(shape, too_many), SpecError);
 }
 
 TEST_CASE("a launch shape without rows is an internal error") {

@@ -179,6 +179,64 @@ TEST_CASE("each wrong field is refused by its name") {
       {"3 activation columns", "x_columns", [](KernelSpec& s) { s.x_columns = 3; }},
       {"16 activation columns", "x_columns", [](KernelSpec& s) { s.x_columns = 16; }},
       {"negative activation columns", "x_columns", [](KernelSpec& s) { s.x_columns = -8; }},
+      {"columns of x with moe_matvec", "x_columns",
+       [](KernelSpec& s) {
+         s.op = Op::kMoeMatvec;
+         s.x_columns = 2;
+       }},
+      {"afp8 moe_matvec", "activation",
+       [](KernelSpec& s) {
+         s.op = Op::kMoeMatvec;
+         s.activation = ActivationPolicy::kAfp8;
+       }},
+      {"a gate of a matmul", "gate",
+       [](KernelSpec& s) {
+         s.op = Op::kMatmul;
+         s.gate = Gate::kSilu;
+       }},
+      {"a gate of a dequant", "gate",
+       [](KernelSpec& s) {
+         s.op = Op::kDequant;
+         s.gate = Gate::kGeluTanh;
+       }},
+      {"no matrix", "matrices", [](KernelSpec& s) { s.matrices = 0; }},
+      {"5 matrices", "matrices", [](KernelSpec& s) { s.matrices = 5; }},
+      {"two matrices of a matmul", "matrices",
+       [](KernelSpec& s) {
+         s.op = Op::kMatmul;
+         s.matrices = 2;
+       }},
+      {"two stacks of experts", "matrices",
+       [](KernelSpec& s) {
+         s.op = Op::kMoeMatvec;
+         s.matrices = 2;
+       }},
+      {"two matrices with a gate", "matrices",
+       [](KernelSpec& s) {
+         s.gate = Gate::kSilu;
+         s.matrices = 2;
+       }},
+      {"a residual of a matmul", "residual",
+       [](KernelSpec& s) {
+         s.op = Op::kMatmul;
+         s.residual = FormatId::kF32;
+       }},
+      {"a residual of experts", "residual",
+       [](KernelSpec& s) {
+         s.op = Op::kMoeMatvec;
+         s.residual = FormatId::kF32;
+       }},
+      {"a residual with a gate", "residual",
+       [](KernelSpec& s) {
+         s.gate = Gate::kSilu;
+         s.residual = FormatId::kF32;
+       }},
+      {"a residual of two matrices", "residual",
+       [](KernelSpec& s) {
+         s.matrices = 2;
+         s.residual = FormatId::kF32;
+       }},
+      {"a q8_0 residual", "residual", [](KernelSpec& s) { s.residual = FormatId::kQ8_0; }},
       {"a chip that doesn't exist", "target", [](KernelSpec& s) { s.target.sm = 85; }},
       {"a suffix the chip lacks", "target", [](KernelSpec& s) { s.target.suffix.push_back('a'); }},
   };
@@ -188,6 +246,38 @@ TEST_CASE("each wrong field is refused by its name") {
     one.change(spec);
     CHECK(refused_field(spec) == one.field);
   }
+}
+
+TEST_CASE("products that are fused are in the kernel's name and text, and nothing else changes") {
+  const std::string name = "matvec_fp8_e4m3_s128x128_f32_x_f32";
+  const auto check = [&](const Change& change, const std::string& expected,
+                         const std::string& line) {
+    KernelSpec spec = fp8_matvec();
+    change(spec);
+    CHECK(refused_field(spec).empty());
+    CHECK(kernel_name(spec) == expected);
+    std::string text = to_text(spec);
+    REQUIRE(text.find(line) != std::string::npos);
+    CHECK(is_fused(spec));
+    CHECK(text.erase(text.find(line), line.size()) == to_text(fp8_matvec()));
+  };
+  check([](KernelSpec& s) { s.gate = Gate::kSilu; }, name + "_gate_silu_c7168_n1", "gate: silu\n");
+  check([](KernelSpec& s) { s.gate = Gate::kGeluTanh; }, name + "_gate_gelu_tanh_c7168_n1",
+        "gate: gelu_tanh\n");
+  check([](KernelSpec& s) { s.matrices = 3; }, name + "_m3_c7168_n1", "matrices: 3\n");
+  check([](KernelSpec& s) { s.residual = FormatId::kBF16; }, name + "_residual_bf16_c7168_n1",
+        "residual: bf16\n");
+  CHECK_FALSE(is_fused(fp8_matvec()));
+
+  KernelSpec experts = fp8_matvec();
+  experts.op = Op::kMoeMatvec;
+  CHECK(refused_field(experts).empty());
+  CHECK(kernel_name(experts) == "moe_matvec_fp8_e4m3_s128x128_f32_x_f32_c7168");
+  CHECK_FALSE(is_fused(experts));
+  experts.gate = Gate::kSilu;
+  CHECK(refused_field(experts).empty());
+  CHECK(kernel_name(experts) == "moe_matvec_fp8_e4m3_s128x128_f32_x_f32_gate_silu_c7168");
+  CHECK(weight_matrices(experts) == 2);
 }
 
 TEST_CASE("dependent launches are for sm_90 and up, and in the kernel's name and text") {
@@ -279,9 +369,20 @@ TEST_CASE("changing any single field changes the text") {
       {"x_format", [](KernelSpec& s) { s.x_format = FormatId::kBF16; }},
       {"y_format", [](KernelSpec& s) { s.y_format = FormatId::kF16; }},
       {"x_columns", [](KernelSpec& s) { s.x_columns = 2; }},
+      {"op moe_matvec", [](KernelSpec& s) { s.op = Op::kMoeMatvec; }},
+      {"gate", [](KernelSpec& s) { s.gate = Gate::kSilu; }},
+      {"another gate", [](KernelSpec& s) { s.gate = Gate::kGeluTanh; }},
+      {"matrices", [](KernelSpec& s) { s.matrices = 2; }},
+      {"more matrices", [](KernelSpec& s) { s.matrices = 3; }},
+      {"residual", [](KernelSpec& s) { s.residual = FormatId::kF32; }},
+      {"residual of 16 bits", [](KernelSpec& s) { s.residual = FormatId::kF16; }},
       {"dependent_launch", [](KernelSpec& s) { s.dependent_launch = true; }},
       {"tuning.threads", [](KernelSpec& s) { s.tuning.threads = 64; }},
       {"tuning.rows_per_warp", [](KernelSpec& s) { s.tuning.rows_per_warp = 2; }},
+      {"tuning.runs_per_thread", [](KernelSpec& s) { s.tuning.runs_per_thread = 2; }},
+      {"tuning.w_path", [](KernelSpec& s) { s.tuning.w_path = DataPath::kDirect; }},
+      {"tuning.w_path, shared", [](KernelSpec& s) { s.tuning.w_path = DataPath::kShared; }},
+      {"tuning.y_path", [](KernelSpec& s) { s.tuning.y_path = DataPath::kDirect; }},
       {"target.sm", [](KernelSpec& s) { s.target = make_cuda_target(89); }},
       {"target.suffix", [](KernelSpec& s) { s.target = make_cuda_target(90, "a"); }},
       {"target.suffix, none", [](KernelSpec& s) { s.target = make_cuda_target(90); }},
@@ -362,11 +463,15 @@ TEST_CASE("kernel names tell specs of one target apart") {
 }
 
 TEST_CASE("ops and activation policies are found by their names") {
-  for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul, Op::kQuantize, Op::kNanScan, Op::kReadTest})
+  for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul, Op::kMoeMatvec, Op::kQuantize, Op::kNanScan,
+                Op::kReadTest})
     CHECK(get_op(op_name(op)) == op);
-  CHECK_THROWS_WITH(
-      get_op("matmull"),
-      "op is 'matmull', allowed: dequant, matvec, matmul, quantize, nan_scan, read_test");
+  CHECK_THROWS_WITH(get_op("matmull"),
+                    "op is 'matmull', allowed: dequant, matvec, matmul, moe_matvec, quantize, "
+                    "prepare, restore, nan_scan, read_test");
+  for (Gate gate : {Gate::kNone, Gate::kSilu, Gate::kGeluTanh})
+    CHECK(get_gate(gate_name(gate)) == gate);
+  CHECK_THROWS_WITH(get_gate("relu"), "gate is 'relu', allowed: none, silu, gelu_tanh");
   for (ActivationPolicy policy :
        {ActivationPolicy::kA16, ActivationPolicy::kA8, ActivationPolicy::kAfp8}) {
     CHECK(get_activation(activation_name(policy)) == policy);

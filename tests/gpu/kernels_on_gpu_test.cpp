@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "jit/toolchain.h"
+#include "tests/support/fused_checks.h"
 #include "tests/support/kernel_checks.h"
 
 namespace ktjit {
@@ -99,7 +100,19 @@ TEST_CASE("GPU decodes all 256 codes of each FP8 format, by software and hardwar
 TEST_CASE("GPU dequant applies scales of every shape and type") {
   GpuBench().check(test::check_scaled_dequant, 1000000);
 }
+TEST_CASE("GPU dequant has the same bits at every setting of its knobs") {
+  GpuBench().check(test::check_dequant_knobs, 1000000, kOlderSms);
+}
 TEST_CASE("GPU matvec stays within the f32 bound") { GpuBench().check(test::check_matvec, 10000); }
+TEST_CASE("GPU moe_matvec takes the experts that ids name, and gives NaN where there is none") {
+  GpuBench().check(test::check_moe_matvec, 10000);
+}
+TEST_CASE("GPU matvec with gates, several matrices and residuals stays within its bounds") {
+  GpuBench().check(test::check_fused_matvec, 10000);
+}
+TEST_CASE("GPU gates are within 2^-21 of silu and gelu") {
+  GpuBench().check(test::check_gates, 10000);
+}
 TEST_CASE("GPU decodes all codes and scales of mxfp4 and nvfp4") {
   GpuBench().check(test::check_fp4_codes, 2 * 3 * 256 * 4096, kOlderSms);
 }

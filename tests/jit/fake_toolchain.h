@@ -10,6 +10,8 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "core/interrupted_error.h"
@@ -105,9 +107,13 @@ class FakeDevice : public runtime::Device {
   std::atomic<int> quick_launches{0};
   std::atomic<int> full_launches{0};
   bool driver_is_old = false;
+  std::string driver = "CUDA 13";  ///< of the speed identity
 
   std::string name() const override { return "cuda:0"; }
   std::string description() const override { return "fake GPU"; }
+  std::vector<std::pair<std::string, std::string>> speed_identity() const override {
+    return {{"device", "fake GPU"}, {"driver", driver}};
+  }
   const Target& native_target() const override { return target_; }
   bool can_load(const Target& target, ArtifactKind kind, std::string* reason) const override {
     if (reason != nullptr) *reason = "it is a fake";

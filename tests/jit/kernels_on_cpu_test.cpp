@@ -11,6 +11,7 @@
 #include "jit/reference_ops.h"
 #include "jit/toolchain.h"
 #include "tests/jit/scratch_folder.h"
+#include "tests/support/fused_checks.h"
 #include "tests/support/kernel_cases.h"
 #include "tests/support/kernel_checks.h"
 
@@ -126,6 +127,15 @@ TEST_CASE("CPU dequant applies scales of every shape and type") {
 }
 TEST_CASE("CPU matvec stays within the f32 bound") {
   CpuBench().check(test::check_matvec, 10000, 7);
+}
+TEST_CASE("CPU moe_matvec takes the experts that ids name, and gives NaN where there is none") {
+  CpuBench().check(test::check_moe_matvec, 10000, 19);
+}
+TEST_CASE("CPU matvec with gates, several matrices and residuals stays within its bounds") {
+  CpuBench().check(test::check_fused_matvec, 10000, 29);
+}
+TEST_CASE("CPU gates are within 2^-21 of silu and gelu") {
+  CpuBench().check(test::check_gates, 10000);
 }
 TEST_CASE("CPU decodes all codes and scales of mxfp4 and nvfp4") {
   CpuBench().check(test::check_fp4_codes, 2 * 3 * 256 * 4096);

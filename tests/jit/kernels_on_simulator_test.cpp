@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "jit/toolchain.h"
+#include "tests/support/fused_checks.h"
 #include "tests/support/kernel_checks.h"
 
 namespace ktjit {
@@ -24,8 +25,21 @@ struct SimulatorBench {
   void check(test::CheckResult (*run)(const test::Place&), std::int64_t least_values,
              std::int64_t every = 1) {
     for (const char* name : {"sm_61", "sm_75", "sm_86", "sm_90a", "sm_120a"}) {
-      const test::CheckResult result =
-          run({toolchain.engine(), *device, toolchain.get_target(name), every});
+      const test::CheckResult result = run(
+          {toolchain.engine(), *device, toolchain.get_target(name), every, LayoutKind::kNative});
+      INFO(name << ": " << result.kernels << " kernels, " << result.values << " values, "
+                << result.first_problem);
+      CHECK(result.wrong == 0);
+      CHECK(result.values >= least_values);
+    }
+  }
+
+  /// The same of prepared weights, as the text of each kind of tensor core and with dependent launches.
+  void check_prepared(test::CheckResult (*run)(const test::Place&), std::int64_t least_values,
+                      std::int64_t every) {
+    for (const char* name : {"sm_75", "sm_90a"}) {
+      const test::CheckResult result = run(
+          {toolchain.engine(), *device, toolchain.get_target(name), every, LayoutKind::kPrepared});
       INFO(name << ": " << result.kernels << " kernels, " << result.values << " values, "
                 << result.first_problem);
       CHECK(result.wrong == 0);
@@ -45,8 +59,27 @@ TEST_CASE("simulated GPUs decode all 256 codes of each FP8 format") {
 TEST_CASE("simulated dequant applies scales of every shape and type") {
   SimulatorBench().check(test::check_scaled_dequant, 100000, 13);
 }
+TEST_CASE("simulated dequant has the same bits at every setting of its knobs") {
+  SimulatorBench().check(test::check_dequant_knobs, 100000, 5);
+}
 TEST_CASE("simulated matvec stays within the f32 bound") {
   SimulatorBench().check(test::check_matvec, 500, 23);
+}
+TEST_CASE(
+    "simulated moe_matvec takes the experts that ids name, and reads nothing where there is none") {
+  SimulatorBench().check(test::check_moe_matvec, 500, 31);
+}
+TEST_CASE("simulated matvec with gates, several matrices and residuals stays within its bounds") {
+  SimulatorBench().check(test::check_fused_matvec, 500, 37);
+}
+TEST_CASE("simulated moe_matvec of prepared weights takes the experts that ids name") {
+  SimulatorBench().check_prepared(test::check_moe_matvec, 500, 17);
+}
+TEST_CASE("simulated matvec of prepared weights with gates, several matrices and residuals") {
+  SimulatorBench().check_prepared(test::check_fused_matvec, 500, 23);
+}
+TEST_CASE("simulated gates are within 2^-21 of silu and gelu") {
+  SimulatorBench().check(test::check_gates, 10000);
 }
 TEST_CASE("simulated GPUs decode all codes and scales of mxfp4 and nvfp4") {
   SimulatorBench().check(test::check_fp4_codes, 256 * 4096, 5);

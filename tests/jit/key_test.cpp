@@ -96,6 +96,27 @@ TEST_CASE("every part of a spec that changes the text or the target changes the 
     change(specs.emplace_back(gpu_spec()));
   };
   add([](KernelSpec& spec) { spec.op = Op::kMatvec; });
+  add([](KernelSpec& spec) { spec.op = Op::kMoeMatvec; });
+  for (const Op op : {Op::kMatvec, Op::kMoeMatvec}) {
+    for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh}) {
+      add([&](KernelSpec& spec) {
+        spec.op = op;
+        spec.gate = gate;
+      });
+    }
+  }
+  for (const int matrices : {2, 3}) {
+    add([&](KernelSpec& spec) {
+      spec.op = Op::kMatvec;
+      spec.matrices = matrices;
+    });
+  }
+  for (const FormatId residual : {FormatId::kF32, FormatId::kF16}) {
+    add([&](KernelSpec& spec) {
+      spec.op = Op::kMatvec;
+      spec.residual = residual;
+    });
+  }
   add([](KernelSpec& spec) { spec.layout.cols = 768; });
   add([](KernelSpec& spec) { spec.y_format = FormatId::kBF16; });
   add([](KernelSpec& spec) { spec.weight = FormatId::kQ5_K; });

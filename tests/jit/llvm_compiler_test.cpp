@@ -279,10 +279,16 @@ TEST_CASE("CUDA text becomes PTX for old and new architectures") {
   }
 }
 
-/// The target that a golden file's name ends with: "q4_K_f32_sm_86.cu", "q4_K_f32_x86-64-v3.cpp".
+/// The target that a golden file's name ends with: "q4_K_f32_sm_86.cu", "q4_K_f32_x86-64-v3.cpp"; "vnni" is
+/// x86-64-v4 with avx512vnni.
 Target target_of(const std::filesystem::path& golden) {
   const std::string name = golden.stem().string();
   if (golden.extension() == ".cu") return parse_target(name.substr(name.rfind("sm_")), {});
+  if (name.ends_with("_vnni")) {
+    std::vector<std::string> features = cpu_level_features("x86-64-v4");
+    features.emplace_back("avx512vnni");
+    return make_cpu_target("vnni", features);
+  }
   return parse_target("cpu:" + name.substr(name.rfind("x86-64")), {});
 }
 

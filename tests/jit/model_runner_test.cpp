@@ -15,6 +15,7 @@
 #include "model/open_model.h"
 #include "model/sample_model.h"
 #include "tests/jit/scratch_folder.h"
+#include "tests/jit/slightly_wrong_compiler.h"
 
 namespace ktjit {
 namespace {
@@ -39,39 +40,6 @@ ScaledTensorView view_of(const model::TensorInfo& tensor) {
   return {tensor.format, tensor.rows(),     tensor.cols(),
           tensor.data,   tensor.scale_grid, tensor.scale_data};
 }
-
-/// Compiles every text with the result of its first multiplication off by one part in a thousand.
-class SlightlyWrongCompiler : public Compiler {
- public:
-  explicit SlightlyWrongCompiler(LlvmCompiler& llvm) : llvm_(llvm) {}
-  std::string name() const override { return "wrong"; }
-  bool serves(const Target& target, ArtifactKind kind) const override {
-    return llvm_.serves(target, kind);
-  }
-  CompilerIdentity identity(const Target& target, ArtifactKind kind) const override {
-    return llvm_.identity(target, kind);
-  }
-  Artifact compile(const CompileRequest& request) override {
-    CompileRequest wrong = request;
-    for (const char* right :
-         {", F32Run) * d;", ", chain[j]);", ", tile[r][j]);", "store_y(y_row + at, weight)"}) {
-      const std::string find = right;
-      if (const std::size_t at = wrong.source.find(find); at != std::string::npos) {
-        const std::string changed = find == "store_y(y_row + at, weight)"
-                                        ? "store_y(y_row + at, weight * 1.001f)"
-                                    : find == ", chain[j]);"   ? ", chain[j] * 1.001f);"
-                                    : find == ", tile[r][j]);" ? ", tile[r][j] * 1.001f);"
-                                                               : ", F32Run) * d * 1.001f;";
-        wrong.source.replace(at, find.size(), changed);
-        break;
-      }
-    }
-    return llvm_.compile(wrong);
-  }
-
- private:
-  LlvmCompiler& llvm_;
-};
 
 }  // namespace
 
@@ -143,7 +111,7 @@ TEST_CASE("a kernel that is wrong by a thousandth is found out") {
   model::write_sample_model(folder.path() / "sample.gguf");
   const model::Model model = model::open_model(folder.path() / "sample.gguf");
   Toolchain toolchain(options_with_cache(folder.path() / "cache"), {});
-  Engine engine({std::make_shared<SlightlyWrongCompiler>(toolchain.llvm())}, {});
+  Engine engine({std::make_shared<test::SlightlyWrongCompiler>(toolchain.llvm())}, {});
   const auto device = toolchain.open_device("cpu");
   const RunReport report = run_model(engine, *device, toolchain.get_target("cpu"), model, {});
   CHECK_FALSE(report.ok);
@@ -188,6 +156,31 @@ TEST_CASE("FP8 tensors are scanned, and run by the kernels that the scan allows"
         kernel.tensor == "clean" ? "no NaN codes (scanned)" : "has NaN or infinite codes (scanned)";
     CHECK_THAT(kernel.lowering, Catch::Contains(scanned));
   }
+}
+
+TEST_CASE("prepared weights are made, taken back and multiplied in the simulator") {
+  const model::Model model = model::open_model(kModels + "tiny-llama-q4_k_m.gguf");
+  const test::ScratchFolder folder;
+  Toolchain toolchain(options_with_cache(folder.path()), {});
+  const auto device = toolchain.open_device("sim");
+  RunOptions options;
+  options.matvec_layout = LayoutKind::kPrepared;
+  const RunReport report =
+      run_model(toolchain.engine(), *device, toolchain.get_target("sm_86"), model, options);
+  int prepared = 0, restored = 0, multiplied = 0;
+  for (const KernelRun& kernel : report.kernels) {
+    INFO(kernel.tensor << " " << op_name(kernel.op) << ": " << kernel.problem);
+    CHECK(kernel.ok);
+    CHECK(kernel.rows_checked > 0);
+    prepared += kernel.op == Op::kPrepare ? 1 : 0;
+    restored += kernel.op == Op::kRestore ? 1 : 0;
+    multiplied += kernel.op == Op::kMatvec && kernel.layout == LayoutKind::kPrepared ? 1 : 0;
+    if (kernel.op == Op::kRestore) CHECK(kernel.max_abs_err == 0.0);
+  }
+  CHECK(report.ok);
+  CHECK(prepared >= 2);  // q4_K and q6_K
+  CHECK(restored == prepared);
+  CHECK(multiplied == prepared);
 }
 
 TEST_CASE("nothing to check is no success") {

@@ -18,8 +18,8 @@ class Environment {
   explicit Environment(const Variables& variables) {
     for (const char* name :
          {"KTJIT_CACHE", "KTJIT_CACHE_DIR", "KTJIT_CACHE_PATH", "KTJIT_CACHE_SHARED",
-          "KTJIT_CACHE_MAX_SIZE", "KTJIT_SEALED", "KTJIT_NVRTC", "KTJIT_THREADS", "XDG_CACHE_HOME",
-          "HOME", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"}) {
+          "KTJIT_CACHE_MAX_SIZE", "KTJIT_SEALED", "KTJIT_TUNING", "KTJIT_NVRTC", "KTJIT_THREADS",
+          "XDG_CACHE_HOME", "HOME", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"}) {
       if (const char* value = std::getenv(name)) before_[name] = value;
       ::unsetenv(name);
       names_.push_back(name);
@@ -94,6 +94,18 @@ TEST_CASE("the cache's cap is a size, none, or two gigabytes") {
     ::setenv("KTJIT_CACHE_MAX_SIZE", wrong, 1);
     CHECK_THROWS_AS(complete_options(), SpecError);
   }
+}
+
+TEST_CASE("KTJIT_TUNING=off leaves measured knobs alone, and nothing but on and off is taken") {
+  const Environment environment(Variables{{"KTJIT_TUNING", "off"}});
+  CHECK_FALSE(complete_options().tuning);
+  ::setenv("KTJIT_TUNING", "on", 1);
+  CHECK(complete_options().tuning);
+  Options given;
+  given.tuning = false;
+  CHECK_FALSE(complete_options(given).tuning);
+  ::setenv("KTJIT_TUNING", "no", 1);
+  CHECK_THROWS_WITH(complete_options(), "KTJIT_TUNING is 'no', allowed: on, off");
 }
 
 TEST_CASE("KTJIT_SEALED forbids compiles, and takes nothing but on and off") {

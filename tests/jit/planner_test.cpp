@@ -2,10 +2,13 @@
 #include "jit/planner.h"
 
 #include <catch2/catch.hpp>
+#include <map>
 #include <set>
+#include <stdexcept>
 
 #include "model/open_model.h"
 #include "model/sample_model.h"
+#include "tests/jit/made_model.h"
 #include "tests/jit/scratch_folder.h"
 
 namespace ktjit {
@@ -71,6 +74,62 @@ TEST_CASE("a model with formats that no kernel serves gets the verdict no, and s
   CHECK(verdict.verdict == Verdict::kNo);
   CHECK(verdict.reason.find("u8") != std::string::npos);
   CHECK_FALSE(verdict.advice.empty());
+}
+
+TEST_CASE(
+    "a plan for prepared weights has them where format and target allow, in rows of any length") {
+  constexpr std::int64_t kExperts = 8;
+  constexpr std::int64_t kManyCols = std::int64_t{1}
+                                     << 17;  // more digits of x than shared memory holds
+  test::MadeModel made;
+  made.add("blk.0.attn_q.weight", FormatId::kQ4_K, 100, 512);
+  made.add("blk.0.attn_norm.weight", FormatId::kF32, 1, 512);
+  made.add("wide.weight", FormatId::kQ4_K, 32, kManyCols);
+  made.add("blk.0.ffn_up_exps.weight", FormatId::kIQ3_S, 24, 256, kExperts);
+  const model::Model model = made.make();
+  const auto layout_of = [](const Plan& plan, FormatId format, std::int64_t cols) {
+    for (const TensorGroup& group : plan.groups) {
+      if (group.format == format && group.cols == cols) return group.matvec_layout;
+    }
+    throw std::runtime_error("no such group");
+  };
+
+  const Plan plan = make_plan(model, make_cuda_target(86), LayoutKind::kPrepared);
+  CHECK(plan.has_prepared());
+  CHECK(layout_of(plan, FormatId::kQ4_K, 512) == LayoutKind::kPrepared);
+  CHECK(layout_of(plan, FormatId::kF32, 512) == LayoutKind::kNative);
+  CHECK(layout_of(plan, FormatId::kQ4_K, kManyCols) == LayoutKind::kPrepared);
+  for (const TensorGroup& group : plan.groups) {
+    const bool is_prepared = group.matvec_layout == LayoutKind::kPrepared;
+    std::map<Op, int> of_op;
+    for (const KernelSpec& spec : group.kernels) {
+      ++of_op[spec.op];
+      CHECK_NOTHROW(validate(spec));
+      const bool reads_prepared = is_matvec(spec.op) || spec.op == Op::kRestore;
+      CHECK((spec.layout.kind == LayoutKind::kPrepared) == (is_prepared && reads_prepared));
+    }
+    CHECK(of_op[Op::kPrepare] == (is_prepared ? 1 : 0));
+    CHECK(of_op[Op::kRestore] == (is_prepared ? 1 : 0));
+    CHECK(of_op[Op::kMoeMatvec] == (group.format == FormatId::kIQ3_S ? 1 : 0));
+  }
+  // 100 rows of q4_K are padded to 112; each expert's 24 rows of iq3_s to 32, and its units are larger than blocks.
+  const std::uint64_t q4_k = 12 * 2 * 144;
+  const std::uint64_t iq3_s = kExperts * (32 * (128 + 4 + 2) - 24 * 110);
+  CHECK(plan.extra_bytes_of_prepared() == q4_k + iq3_s);
+
+  const Target too_old = make_cuda_target(60);
+  const Plan none = make_plan(model, too_old, LayoutKind::kPrepared);
+  CHECK_FALSE(none.has_prepared());
+  CHECK(none.extra_bytes_of_prepared() == 0);
+  CHECK(none.all_kernels() == make_plan(model, too_old).all_kernels());
+
+  const Plan on_cpu = make_plan(model, parse_target("cpu:x86-64-v3", {}), LayoutKind::kPrepared);
+  CHECK(on_cpu.has_prepared());
+  CHECK(layout_of(on_cpu, FormatId::kQ4_K, 512) == LayoutKind::kInterleaved);
+  CHECK(layout_of(on_cpu, FormatId::kF32, 512) == LayoutKind::kNative);
+  CHECK(layout_of(on_cpu, FormatId::kIQ3_S, 256) == LayoutKind::kNative);
+  CHECK(on_cpu.extra_bytes_of_prepared() == q4_k);  // the same 12 rows of zeros
+  for (const KernelSpec& spec : on_cpu.all_kernels()) CHECK_NOTHROW(validate(spec));
 }
 
 TEST_CASE("a model whose formats are all served gets the verdict ok") {

@@ -196,6 +196,17 @@ TEST_CASE("lop3 applies the table that its constants spell") {
   CHECK(run("lop3.b32", {a, b, c, 0xf0 ^ 0xcc ^ 0xaa}) == (a ^ b ^ c));
 }
 
+TEST_CASE("dp2a sums two products of halves and bytes, modulo 2^32") {
+  CHECK(run("dp2a.lo.s32.s32", {0xfffe0003, 0x7f7f0580, 10}) ==
+        static_cast<std::uint32_t>(3 * -128 + -2 * 5 + 10));
+  CHECK(run("dp2a.hi.s32.s32", {0xfffe0003, 0x0580ffff, 10}) ==
+        static_cast<std::uint32_t>(3 * -128 + -2 * 5 + 10));
+  CHECK(run("dp2a.lo.s32.u32", {0xfffe0003, 0x7f7f0580, 10}) ==
+        static_cast<std::uint32_t>(3 * 128 + -2 * 5 + 10));
+  CHECK(run("dp2a.hi.s32.u32", {0xfffe0003, 0x0580ffff, 10}) ==
+        static_cast<std::uint32_t>(3 * 128 + -2 * 5 + 10));
+}
+
 TEST_CASE("dp4a sums four products of bytes, modulo 2^32") {
   CHECK(run("dp4a.s32.s32", {0x80808080, 0x80808080, 0}) == 4 * 128 * 128);
   CHECK(run("dp4a.u32.u32", {0xffffffff, 0xffffffff, 0}) == 4 * 255 * 255);

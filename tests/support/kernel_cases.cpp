@@ -57,6 +57,26 @@ std::vector<KernelCase> kernel_cases() {
   const Target sm_61 = make_cuda_target(61), avx2 = avx2_target();
   const Target baseline = parse_target("cpu:x86-64", {});
 
+  // Interleaved weights: made, undone, and multiplied by each kind of integer products.
+  {
+    std::vector<std::string> vnni = cpu_level_features("x86-64-v4");
+    vnni.push_back("avx512vnni");
+    KernelSpec spec = make_spec(Op::kMatvec, "q4_K", 512, make_cpu_target("vnni", vnni));
+    spec.layout.kind = LayoutKind::kInterleaved;
+    add(cases, "interleaved", spec);
+    spec.target = avx2;
+    add(cases, "interleaved", spec);
+    spec = make_spec(Op::kMatvec, "q8_0", 480, baseline);
+    spec.layout.kind = LayoutKind::kInterleaved;
+    spec.activation = ActivationPolicy::kA8;
+    spec.x_columns = 4;
+    add(cases, "c480_n4_a8_interleaved", spec);
+    for (const Op op : {Op::kPrepare, Op::kRestore}) {
+      spec = make_spec(op, "q5_0", 480, avx2);
+      spec.layout.kind = LayoutKind::kInterleaved;
+      add(cases, "c480_interleaved", spec);
+    }
+  }
   // Every format on one GPU and on the CPU.
   for (FormatId format : served_formats()) {
     for (const Target& target : {sm_86, avx2}) {
@@ -152,6 +172,17 @@ std::vector<KernelCase> kernel_cases() {
     add(cases, "", make_spec(Op::kMatmul, "q4_K", 512, target));
     add(cases, "", make_spec(Op::kMatmul, "mxfp4", 512, target));
   }
+  // By units: each kind of tensor core, x copied and in terms, of prepared and of native weights.
+  KernelSpec units = make_spec(Op::kMatmul, "q4_K", 512, sm_86);
+  units.layout.kind = LayoutKind::kPrepared;
+  units.x_format = units.y_format = FormatId::kBF16;
+  add(cases, "prepared", units);
+  units = make_spec(Op::kMatmul, "mxfp4", 544, sm_75);
+  units.bias = FormatId::kF16;
+  add(cases, "c544_bias", units);
+  units = make_spec(Op::kMatmul, "q6_K", 2048, sm_90a);
+  units.tuning = matmul_tuning(units.target, 1);
+  add(cases, "c2048_few", units);
   add(cases, "", make_spec(Op::kMatmul, "bf16", 512, baseline));
   for (const Target& target : {sm_61, sm_75, sm_86, sm_90a, avx2}) {
     KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 512, target);
@@ -181,6 +212,31 @@ std::vector<KernelCase> kernel_cases() {
     spec.y_format = FormatId::kF16;
     spec.bias = FormatId::kBF16;
     add(cases, "bias_y_f16", spec);
+  }
+  // Experts, plain and scaled, and what follows a product or comes beside it: gates, several matrices, residuals.
+  for (const Target& target : {sm_86, avx2}) {
+    add(cases, "", make_spec(Op::kMoeMatvec, "q4_K", 512, target));
+    add(cases, "", make_spec(Op::kMoeMatvec, "nvfp4", 512, target));
+    for (Op op : {Op::kMoeMatvec, Op::kMatvec}) {
+      KernelSpec spec = make_spec(op, "fp8_e4m3", 77, target);
+      spec.scale = ScaleGrid{32, 5, ScaleType::kE8M0};
+      spec.x_format = spec.y_format = FormatId::kF16;
+      spec.bias = FormatId::kBF16;
+      spec.gate = Gate::kSilu;
+      add(cases, "c77_block32x5_bias_silu", spec);
+      spec = make_spec(op, "q8_0", 512, target);
+      spec.gate = Gate::kGeluTanh;
+      add(cases, "gelu", spec);
+    }
+    KernelSpec spec = make_spec(Op::kMatvec, "fp8_e4m3", 512, target);
+    spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+    spec.bias = FormatId::kF32;
+    spec.matrices = 3;
+    spec.x_columns = 2;
+    add(cases, "block128_m3", spec);
+    spec = make_spec(Op::kMatvec, "q6_K", 512, target);
+    spec.residual = spec.y_format = FormatId::kBF16;
+    add(cases, "residual", spec);
   }
   // Quantise: in groups, in blocks of rows and columns, as a cast that doesn't saturate; each width of codes,
   // kind of scale and of NaN, ggml's blocks; hardware where there is some. The scan.
@@ -222,6 +278,7 @@ std::vector<KernelCase> kernel_cases() {
   spec.y_format = FormatId::kBF16;
   add_dependent("block128_dependent", spec);
   add_dependent("dependent", make_spec(Op::kMatvec, "q4_K", 512, make_cuda_target(90)));
+  add_dependent("dependent", make_spec(Op::kMoeMatvec, "q4_K", 512, sm_90a));
   spec.op = Op::kMatmul;
   spec.x_format = FormatId::kBF16;
   add_dependent("block128_dependent", spec);
@@ -232,6 +289,15 @@ std::vector<KernelCase> kernel_cases() {
   spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
   add_dependent("block128_dependent", spec);
   add_dependent("dependent", make_spec(Op::kNanScan, "fp8_e4m3", 512, sm_90a));
+  spec = make_spec(Op::kMatvec, "bf16", 4096, sm_90a);
+  spec.constant_weights = true;
+  add_dependent("early", spec);
+  spec = make_spec(Op::kMatvec, "fp8_e4m3", 4096, sm_90a);
+  spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+  spec.x_columns = 2;
+  spec.tuning.stages = 3;
+  spec.constant_weights = true;
+  add_dependent("early_ring", spec);
   return cases;
 }
 

@@ -2,6 +2,7 @@
 #include "tests/support/kernel_checks.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <fmt/format.h>
@@ -18,19 +19,13 @@
 #include "jit/reference_ops.h"
 #include "tests/support/golden_data.h"
 #include "tests/support/kernel_cases.h"
+#include "tests/support/kernel_inputs.h"
 
 namespace ktjit::test {
 namespace {
 
-using Bytes = std::vector<std::byte>;
-
 constexpr std::size_t kGuardBytes = 256;  // before and after each result; keeps its alignment
 constexpr std::byte kGuard{0xa5};
-
-Bytes bytes_of(std::span<const float> values) {
-  const auto bytes = std::as_bytes(values);
-  return {bytes.begin(), bytes.end()};
-}
 
 /// A buffer on the device, with the bytes given.
 std::unique_ptr<runtime::Buffer> upload(runtime::Device& device, runtime::Stream& stream,
@@ -95,13 +90,6 @@ Bytes run_guarded(const Place& place, const LoadedKernel& kernel, const std::vec
   return run_guarded(place, kernel, inputs, before, rows, n, result).front();
 }
 
-std::vector<float> widened(FormatId format, const Bytes& bytes) {
-  std::vector<float> values(bytes.size() /
-                            static_cast<std::size_t>(get_format(format).block_bytes));
-  decode_row(format, bytes, values);
-  return values;
-}
-
 void compare_exactly(std::span<const float> got, std::span<const float> want, std::string_view what,
                      CheckResult& result) {
   const BitDifference difference = compare_bits(got, want);
@@ -116,13 +104,14 @@ void compare_exactly(std::span<const float> got, std::span<const float> want, st
 
 /// dequant of a tensor to `y_format`, compared bit for bit.
 void check_dequant(const Place& place, const ScaledTensorView& tensor, FormatId y_format,
-                   CheckResult& result, bool weights_finite = false) {
+                   CheckResult& result, bool weights_finite = false, const Tuning& tuning = {}) {
   if (result.cases++ % place.every != 0) return;
   KernelSpec spec =
       make_spec(Op::kDequant, get_format(tensor.format).name, tensor.cols, place.target);
   spec.scale = tensor.scale_grid;
   spec.y_format = y_format;
   spec.weights_finite = weights_finite;
+  spec.tuning = tuning;
   const LoadedKernel kernel = place.engine.load(place.device, spec);
 
   std::vector<float> want(static_cast<std::size_t>(tensor.rows * tensor.cols));
@@ -155,94 +144,6 @@ Bytes packed_in_6_bits(std::span<const unsigned> codes) {
     const unsigned bit = codes[i / 6] >> (i % 6) & 1u;
     bytes[i / 8] |= static_cast<std::byte>(bit << (i % 8));
   }
-  return bytes;
-}
-
-/// Valid weights of moderate size, made for one format.
-Bytes make_weights(FormatId format, std::int64_t rows, std::int64_t cols, std::mt19937& random) {
-  const Format& facts = get_format(format);
-  if (facts.family == FormatFamily::kGgml) {  // rows that ggml quantised, cut to length
-    const GoldenEntry golden = get_golden(facts.name);
-    constexpr std::int64_t kQuantisedRows = 8;
-    const std::size_t row_size = static_cast<std::size_t>(row_bytes(facts, cols));
-    Bytes data;
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const auto* begin =
-          golden.encoded.data() + static_cast<std::size_t>(row % kQuantisedRows) * golden.row_bytes;
-      data.insert(data.end(), begin, begin + row_size);
-    }
-    return data;
-  }
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(rows * cols));
-  for (float& value : values) value = normal(random);
-  if (format == FormatId::kF64) {
-    const std::vector<double> wide(values.begin(), values.end());
-    const auto bytes = std::as_bytes(std::span(wide));
-    return {bytes.begin(), bytes.end()};
-  }
-  if (facts.family == FormatFamily::kFloat) {
-    Bytes data(values.size() * static_cast<std::size_t>(facts.block_bytes));
-    round_output(format, values, data);
-    return data;
-  }
-  if (facts.family == FormatFamily::kMx) {  // every code is finite
-    Bytes data(static_cast<std::size_t>(rows * row_bytes(facts, cols)));
-    for (std::byte& codes : data) codes = static_cast<std::byte>(random());
-    return data;
-  }
-  Bytes data(values.size());
-  for (std::byte& code : data) {  // finite codes only
-    do code = static_cast<std::byte>(random());
-    while ((code & std::byte{0x7f}) >= std::byte{0x78} || code == std::byte{0x80});
-  }
-  return data;
-}
-
-/// A plane of positive scales of moderate size, as the grid's type has them.
-Bytes make_scales(const ScaleGrid& grid, std::int64_t rows, std::int64_t cols,
-                  std::mt19937& random) {
-  std::normal_distribution<float> normal;
-  const auto count =
-      static_cast<std::size_t>(grid.rows_of_scales(rows) * grid.cols_of_scales(cols));
-  Bytes plane;
-  switch (grid.type) {
-    case ScaleType::kF32:
-    case ScaleType::kBF16: {
-      std::vector<float> values(count);
-      for (float& value : values) value = std::abs(normal(random));
-      const FormatId format = grid.type == ScaleType::kF32 ? FormatId::kF32 : FormatId::kBF16;
-      plane.resize(count * static_cast<std::size_t>(scale_type_bytes(grid.type)));
-      round_output(format, values, plane);
-      return plane;
-    }
-    case ScaleType::kE8M0:
-      for (std::size_t i = 0; i < count; ++i)
-        plane.push_back(static_cast<std::byte>(120 + random() % 16));
-      return plane;
-    case ScaleType::kE4M3: {
-      plane = bytes_of(std::vector<float>{0.37f});
-      plane.resize(static_cast<std::size_t>(grid.header_bytes()));
-      for (std::size_t i = 0; i < count; ++i)
-        plane.push_back(static_cast<std::byte>(random() % 0x7f));
-      return plane;
-    }
-  }
-  return plane;
-}
-
-std::vector<float> normal_values(std::size_t count, std::mt19937& random) {
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-/// `values` rounded to the format; they become what the bytes say.
-Bytes rounded_to(FormatId format, std::vector<float>& values) {
-  Bytes bytes(values.size() * static_cast<std::size_t>(get_format(format).block_bytes));
-  round_output(format, values, bytes);
-  values = widened(format, bytes);
   return bytes;
 }
 
@@ -494,6 +395,43 @@ CheckResult check_block_bytes(const Place& place) {
           view_of(format, kBlocks / blocks_per_row, blocks_per_row * facts.block_elems, blocks);
       for (FormatId y_format : {FormatId::kF32, FormatId::kF16, FormatId::kBF16})
         check_dequant(place, tensor, y_format, result);
+    }
+  }
+  return result;
+}
+
+CheckResult check_dequant_knobs(const Place& place) {
+  // Columns: CTAs that fit, a last one that doesn't, several rows a CTA.
+  struct Case {
+    FormatId format;
+    FormatId y_format;
+    std::int64_t cols;
+  };
+  constexpr std::array kCases = {Case{FormatId::kQ6_K, FormatId::kF32, 8192},
+                                 Case{FormatId::kQ3_K, FormatId::kBF16, 6144},
+                                 Case{FormatId::kGgmlMxfp4, FormatId::kF32, 4608},
+                                 Case{FormatId::kIQ2_XXS, FormatId::kF32, 6144},
+                                 Case{FormatId::kQ8_0, FormatId::kF16, 4352},
+                                 Case{FormatId::kFp8E4M3, FormatId::kBF16, 1104},
+                                 Case{FormatId::kFp8E4M3, FormatId::kF32, 520}};
+  constexpr std::int64_t kRows = 5;
+  CheckResult result;
+  std::mt19937 random(29);
+  for (const Case& one : kCases) {
+    Bytes codes(static_cast<std::size_t>(kRows * row_bytes(get_format(one.format), one.cols)));
+    for (std::byte& byte : codes) byte = static_cast<std::byte>(random());
+    const ScaledTensorView tensor = view_of(one.format, kRows, one.cols, codes);
+    for (DataPath w_path : {DataPath::kDirect, DataPath::kShared}) {
+      const bool is_one_row_a_cta = one.cols >= 4096;
+      if (w_path == DataPath::kShared && !is_one_row_a_cta) continue;
+      for (DataPath y_path : {DataPath::kDirect, DataPath::kShared}) {
+        for (int runs : {1, 2, 4}) {
+          Tuning tuning{.threads = 256 / runs, .runs_per_thread = runs};  // 8 blocks of 256 a CTA
+          tuning.w_path = w_path;
+          tuning.y_path = y_path;
+          check_dequant(place, tensor, one.y_format, result, false, tuning);
+        }
+      }
     }
   }
   return result;

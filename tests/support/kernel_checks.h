@@ -28,6 +28,8 @@ struct Place {
   Target target;
   /// Of the cases of dequant and products, runs the first and each `every`-th after it.
   std::int64_t every = 1;
+  /// Of the weights in moe_matvec and fused matvec; prepared: of the formats that the target reads so.
+  LayoutKind layout = LayoutKind::kNative;
 };
 
 /// dequant of every golden vector to f32, f16 and bf16: bit for bit, and no byte around the result
@@ -37,6 +39,9 @@ CheckResult check_golden_dequant(const Place& place);
 /// dequant of ggml's formats, to f32, f16 and bf16: blocks whose bytes each take all 256 values, and random ones;
 /// infinite, NaN and subnormal scales are among them.
 CheckResult check_block_bytes(const Place& place);
+
+/// dequant at every setting of its knobs, where rows fill CTAs and where they don't: bit for bit. CUDA only.
+CheckResult check_dequant_knobs(const Place& place);
 
 /// dequant of integers and f64 to the nearest f32: all i8 and i16, the others around ties, overflow and subnormals,
 /// against values written down; and to f16 and bf16.

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <fmt/format.h>
 
+#include "codegen/cuda_float_matvec.h"
 #include "codegen/emitter.h"
 #include "codegen/instruction_counts.h"
 #include "core/error.h"
@@ -143,6 +144,8 @@ std::optional<CountedConversion> count_conversion(const Conversion& conversion,
   const std::string_view name = get_format(conversion.format).name;
   if (conversion.kind == kDecode) {
     KernelSpec spec = make_spec(Op::kMatvec, name, kCols, target);
+    // The kernel whose loop converts to f32, with its own choice of rows.
+    if (codegen::takes_float_matvec(spec)) spec.tuning.rows_per_warp = 2;
     const auto plain = try_emit(spec);
     spec.weights_finite = conversion.weights_finite;
     const auto kernel = try_emit(spec);

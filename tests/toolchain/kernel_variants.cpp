@@ -57,6 +57,67 @@ class Variants {
     }
     if (is_fp8) add_scaled();
     add(spec_of(Op::kNanScan));
+    add_fused();
+    add_prepared();
+  }
+
+  /// Of prepared weights: the kernels that make and undo them, and matvec, also fused.
+  void add_prepared() {
+    add(spec_of(Op::kPrepare));
+    KernelSpec restore = spec_of(Op::kRestore);
+    restore.layout.kind = LayoutKind::kPrepared;
+    add(restore);
+    for (FormatId x : kIoFormats) {
+      for (int n : {1, 32, 64, 128}) {
+        KernelSpec spec = spec_of(Op::kMatmul);
+        spec.layout.kind = LayoutKind::kPrepared;
+        spec.x_format = x;
+        spec.tuning = matmul_tuning(target_, n);
+        if (n == 64) spec.bias = spec.y_format = FormatId::kBF16;
+        add(spec);
+      }
+    }
+    for (FormatId x : kIoFormats) {
+      for (int n : {1, 2, 8}) {
+        KernelSpec spec = spec_of(Op::kMatvec);
+        spec.layout.kind = LayoutKind::kPrepared;
+        spec.x_format = x;
+        spec.x_columns = n;
+        if (n == 2) spec.bias = spec.y_format = FormatId::kBF16;
+        add(spec);
+        if (n != 1) continue;
+        spec.gate = Gate::kSilu;
+        add(spec);
+        spec.gate = Gate::kNone;
+        spec.matrices = 3;
+        add(spec);
+        spec.matrices = 1;
+        spec.op = Op::kMoeMatvec;
+        add(spec);
+      }
+    }
+  }
+
+  /// Experts, gates, several matrices and residuals.
+  void add_fused() {
+    for (FormatId x : kIoFormats) {
+      for (Op op : {Op::kMatvec, Op::kMoeMatvec}) {
+        KernelSpec spec = spec_of(op);
+        spec.x_format = x;
+        if (op == Op::kMoeMatvec) add(spec);
+        spec.gate = x == FormatId::kF32 ? Gate::kGeluTanh : Gate::kSilu;
+        spec.y_format = x;
+        add(spec);
+      }
+      KernelSpec spec = spec_of(Op::kMatvec);
+      spec.x_format = x;
+      spec.residual = spec.y_format = x;
+      add(spec);
+      spec.residual.reset();
+      spec.matrices = 3;
+      spec.bias = FormatId::kF32;
+      add(spec);
+    }
   }
 
   void add_dequant(FormatId y, std::int64_t cols) {

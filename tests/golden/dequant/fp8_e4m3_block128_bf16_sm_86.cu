@@ -1,22 +1,24 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_fp8_e4m3_s128x128_f32_y_bf16_c512, emitter version 3
+//   kernel   dequant_fp8_e4m3_s128x128_f32_y_bf16_c512, emitter version 5
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w
 //   y        out  bf16  [rows, 512]  row-major
 //   math     y = decode(w) * scale, then rounded once to bf16, to nearest even
 //   arch     sm_86, no cvt from e4m3: software, exact: bits moved into an f16x2, one multiply for two
-//   launch   grid (ceil(rows / 2) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 512;           // columns of w and y
-constexpr int kRowBytes = 512;       // bytes of one row of w
-constexpr int kRun = 8;              // consecutive elements decoded at a time
-constexpr int kScaleBlockRows = 128; // rows that share one scale
-constexpr int kScaleBlockCols = 128; // columns that share one scale
-constexpr int kScaleCols = 4;        // scales in one row of scales
-constexpr int kThreads = 128;        // threads per CTA
-constexpr int kThreadsPerRow = 64;   // threads side by side in one row
+constexpr int kCols = 512;                          // columns of w and y
+constexpr int kRowBytes = 512;                      // bytes of one row of w
+constexpr int kRun = 8;                             // consecutive elements decoded at a time
+constexpr int kScaleBlockRows = 128;                // rows that share one scale
+constexpr int kScaleBlockCols = 128;                // columns that share one scale
+constexpr int kScaleCols = 4;                       // scales in one row of scales
+constexpr int kThreads = 128;                       // threads per CTA
+constexpr int kThreadsPerRow = 32;                  // threads side by side in one row
+constexpr int kColumnTiles = 1;                     // CTAs side by side in one row
+constexpr int kRuns = 2;                            // runs of one thread
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
-constexpr int kColumnTiles = 1;      // CTAs side by side in one row
+constexpr int kRunDistance = kThreadsPerRow * kRun; // columns between the runs of a thread
 
 struct alignas(8) Words2 {
   unsigned word[2];
@@ -105,17 +107,21 @@ __device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
 }
 
 // To nearest even.
-__device__ __forceinline__ unsigned short f32_to_bf16(float value) {
-  unsigned short bits;
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
+__device__ __forceinline__ unsigned f32x2_to_bf16x2(float first, float second) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+}
+
+__device__ __forceinline__ void pack_run(const float (&value)[kRun], Words4 (&packed)[1]) {
+#pragma unroll
+  for (int i = 0; i < kRun / 2; ++i) packed[0].word[i] = f32x2_to_bf16x2(value[2 * i], value[2 * i + 1]);
 }
 
 __device__ __forceinline__ void store_run_bf16(unsigned short* at, const float (&value)[kRun]) {
-  Words4 words = {};
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) words.word[i / 2] |= (unsigned)f32_to_bf16(value[i]) << (16 * (i % 2));
-  stream_16_bytes(at, words);
+  Words4 packed[1];
+  pack_run(value, packed);
+  stream_16_bytes(at, packed[0]);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads)
@@ -124,14 +130,26 @@ dequant_fp8_e4m3_s128x128_f32_y_bf16_c512(
     const float* __restrict__ scale,
     unsigned short* __restrict__ y,
     long long rows) {
-  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
-  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
-  if (row >= rows || col >= kCols) return;
+  const long long row =
+      (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const unsigned tile = blockIdx.x % kColumnTiles;
+  const unsigned thread = threadIdx.x % kThreadsPerRow;
+  const int first_col = (int)((tile * kThreadsPerRow * kRuns + thread) * kRun);
+  __builtin_assume(first_col >= 0); // so that divisions by powers of two are shifts
+  if (row >= rows) return;
 
-  float value[kRun];
-  decode_run(w + row * kRowBytes, col, value);
-  const float run_scale = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
+  float value[kRuns][kRun];
 #pragma unroll
-  for (int i = 0; i < kRun; ++i) value[i] *= run_scale;
-  store_run_bf16(y + row * kCols + col, value);
+  for (int r = 0; r < kRuns; ++r) {
+    const int col = first_col + r * kRunDistance;
+    decode_run(w + row * kRowBytes, col, value[r]);
+    const float run_scale = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) value[r][i] *= run_scale;
+  } // r: runs of this thread
+#pragma unroll
+  for (int r = 0; r < kRuns; ++r) {
+    const int col = first_col + r * kRunDistance;
+    store_run_bf16(y + row * kCols + col, value[r]);
+  } // r: runs of this thread
 }

@@ -1,22 +1,24 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_fp8_e5m2_s32x32_f32_y_f16_c77, emitter version 3
+//   kernel   dequant_fp8_e5m2_s32x32_f32_y_f16_c77, emitter version 5
 //   w        in   fp8_e5m2  [rows, 77]  row-major
 //   scale    in   f32  [ceil(rows / 32), 3]  row-major, one per 32 x 32 block of w
 //   y        out  f16  [rows, 77]  row-major
 //   math     y = decode(w) * scale, then rounded once to f16, to nearest even
 //   arch     sm_86, no cvt from e5m2: software, exact: the code is the upper byte of an f16
-//   launch   grid (ceil(rows / 8) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 16) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 77;           // columns of w and y
-constexpr int kRowBytes = 77;       // bytes of one row of w
-constexpr int kRun = 8;             // consecutive elements decoded at a time
-constexpr int kScaleBlockRows = 32; // rows that share one scale
-constexpr int kScaleBlockCols = 32; // columns that share one scale
-constexpr int kScaleCols = 3;       // scales in one row of scales
-constexpr int kThreads = 128;       // threads per CTA
-constexpr int kThreadsPerRow = 16;  // threads side by side in one row
+constexpr int kCols = 77;                           // columns of w and y
+constexpr int kRowBytes = 77;                       // bytes of one row of w
+constexpr int kRun = 8;                             // consecutive elements decoded at a time
+constexpr int kScaleBlockRows = 32;                 // rows that share one scale
+constexpr int kScaleBlockCols = 32;                 // columns that share one scale
+constexpr int kScaleCols = 3;                       // scales in one row of scales
+constexpr int kThreads = 128;                       // threads per CTA
+constexpr int kThreadsPerRow = 8;                   // threads side by side in one row
+constexpr int kColumnTiles = 1;                     // CTAs side by side in one row
+constexpr int kRuns = 2;                            // runs of one thread
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
-constexpr int kColumnTiles = 1;     // CTAs side by side in one row
+constexpr int kRunDistance = kThreadsPerRow * kRun; // columns between the runs of a thread
 
 struct alignas(8) Words2 {
   unsigned word[2];
@@ -95,26 +97,40 @@ dequant_fp8_e5m2_s32x32_f32_y_f16_c77(
     const float* __restrict__ scale,
     unsigned short* __restrict__ y,
     long long rows) {
-  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
-  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
-  if (row >= rows || col >= kCols) return;
+  const long long row =
+      (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const unsigned tile = blockIdx.x % kColumnTiles;
+  const unsigned thread = threadIdx.x % kThreadsPerRow;
+  const int first_col = (int)((tile * kThreadsPerRow * kRuns + thread) * kRun);
+  __builtin_assume(first_col >= 0); // so that divisions by powers of two are shifts
+  if (row >= rows) return;
 
-  float value[kRun];
-  if (col + kRun <= kCols) {
-    decode_run(w + row * kRowBytes, col, value);
-  } else {
+  float value[kRuns][kRun];
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) value[i] = col + i < kCols ? decode_element(w + row * kRowBytes, col + i) : 0.0f;
-  }
-  const float run_scale = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
+  for (int r = 0; r < kRuns; ++r) {
+    const int col = first_col + r * kRunDistance;
+    if (col >= kCols) break;
+    if (col + kRun <= kCols) {
+      decode_run(w + row * kRowBytes, col, value[r]);
+    } else {
 #pragma unroll
-  for (int i = 0; i < kRun; ++i) value[i] *= run_scale;
-  if (col + kRun <= kCols) {
-    store_run_f16(y + row * kCols + col, value);
-  } else {
+      for (int i = 0; i < kRun; ++i) value[r][i] = col + i < kCols ? decode_element(w + row * kRowBytes, col + i) : 0.0f;
+    }
+    const float run_scale = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) {
-      if (col + i < kCols) store_element(y + row * kCols + col + i, value[i]);
-    } // i: elements
-  }
+    for (int i = 0; i < kRun; ++i) value[r][i] *= run_scale;
+  } // r: runs of this thread
+#pragma unroll
+  for (int r = 0; r < kRuns; ++r) {
+    const int col = first_col + r * kRunDistance;
+    if (col >= kCols) break;
+    if (col + kRun <= kCols) {
+      store_run_f16(y + row * kCols + col, value[r]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) {
+        if (col + i < kCols) store_element(y + row * kCols + col + i, value[r][i]);
+      } // i: elements
+    }
+  } // r: runs of this thread
 }

@@ -1,18 +1,24 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_q6_K_y_f32_c512, emitter version 3
+//   kernel   dequant_q6_K_y_f32_c512, emitter version 5
 //   w        in   q6_K  [rows, 512]  row-major, blocks of 256 elements in 210 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it
 //   arch     sm_86, no instruction decodes q6_K blocks: software, exact: integers times the block's scale
-//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 8) * 1, 1, 1), block (256, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 512;         // columns of w and y
-constexpr int kRowBytes = 420;     // bytes of one row of w
-constexpr int kRun = 8;            // consecutive elements decoded at a time
-constexpr int kThreads = 256;      // threads per CTA
-constexpr int kThreadsPerRow = 64; // threads side by side in one row
+constexpr int kCols = 512;                             // columns of w and y
+constexpr int kRowBytes = 420;                         // bytes of one row of w
+constexpr int kRun = 8;                                // consecutive elements decoded at a time
+constexpr int kThreads = 256;                          // threads per CTA
+constexpr int kThreadsPerRow = 32;                     // threads side by side in one row
+constexpr int kColumnTiles = 1;                        // CTAs side by side in one row
+constexpr int kRuns = 2;                               // runs of one thread
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
-constexpr int kColumnTiles = 1;    // CTAs side by side in one row
+constexpr int kWarpThreads = 32;                       // threads of one warp
+constexpr int kWarpCols = kWarpThreads * kRuns * kRun; // columns of one warp
+constexpr int kRunVectors = 2;                         // vectors of 16 bytes in a run of y
+constexpr int kVectorElems = kRun / kRunVectors;       // elements in one of them
+constexpr int kLaneVectors = kRuns * kRunVectors;
 
 struct alignas(8) Words2 {
   unsigned word[2];
@@ -47,15 +53,15 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 // scales (one per 16 elements), d f16. Each half of 128 elements is four groups of 32: groups 0 and 1 are
 // the low nibbles of bytes 0 to 31 and 32 to 63, groups 2 and 3 the high nibbles; the upper bits of group
 // g are bits 2 g and 2 g + 1 of the 32 bytes. value = (d * scale) * (q - 32).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 210ll;
   const int element = col % 256;
   const int half = element / 128;
   const int group = element % 128 / 32;
-  const Words2 low = load_8_bytes(block + half * 64 + group % 2 * 32 + element % 32);
-  const Words2 high = load_8_bytes(block + 128 + half * 32 + element % 32);
+  const Words2 low = load_8_bytes(block + half * 64 + group % 2 * 32 + element % 32 + at);
+  const Words2 high = load_8_bytes(block + 128 + half * 32 + element % 32 + at);
   const float d = f16_to_f32(*(const unsigned short*)(block + 208));
-  const float scale = d * (float)((const signed char*)block)[192 + element / 16];
+  const float scale = d * (float)((const signed char*)block)[192 + element / 16 + at / 16];
   const int low_shift = group / 2 * 4;
   const int high_shift = group * 2;
 #pragma unroll
@@ -70,6 +76,23 @@ struct alignas(16) Words4 {
   unsigned word[4];
 };
 
+__device__ __forceinline__ void pack_run(const float (&value)[kRun], Words4 (&packed)[kRun / 4]) {
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) packed[i / 4].word[i % 4] = __float_as_uint(value[i]);
+}
+
+// Where vector v of the kLaneVectors of a lane, 16 bytes each, lies in the warp's part of shared memory: the last
+// three bits are changed, so that eight lanes that write use all banks once, and eight that read neighbours.
+__device__ __forceinline__ unsigned own_vector(unsigned lane, unsigned v) {
+  const unsigned first = lane * kLaneVectors;
+  return first ^ first / 8 % 8 ^ v;
+}
+
+// Where vector 32 v + lane of the warp lies, as own_vector has put it.
+__device__ __forceinline__ unsigned neighbour_vector(unsigned lane, unsigned v) {
+  return v * 32u + (lane ^ lane / 8 ^ v % 2 * 4);
+}
+
 // A store of what isn't read soon: it leaves the L2 cache first.
 __device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
   asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};"
@@ -78,24 +101,42 @@ __device__ __forceinline__ void stream_16_bytes(void* at, const Words4& words) {
                : "memory");
 }
 
-__device__ __forceinline__ void store_run_f32(float* at, const float (&value)[kRun]) {
-#pragma unroll
-  for (int v = 0; v < kRun / 4; ++v) {
-    stream_16_bytes(at + 4 * v, {{__float_as_uint(value[4 * v]), __float_as_uint(value[4 * v + 1]),
-                                  __float_as_uint(value[4 * v + 2]), __float_as_uint(value[4 * v + 3])}});
-  } // v: 16-byte vectors
-}
-
 extern "C" __global__ void __launch_bounds__(kThreads)
 dequant_q6_K_y_f32_c512(
     const unsigned char* __restrict__ w,
     float* __restrict__ y,
     long long rows) {
-  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
-  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
-  if (row >= rows || col >= kCols) return;
+  __shared__ Words4 tiles[kThreads / kWarpThreads][kWarpThreads * kLaneVectors]; // y of each warp
+  const long long row =
+      (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const unsigned tile = blockIdx.x % kColumnTiles;
+  const unsigned thread = threadIdx.x % kThreadsPerRow;
+  const unsigned lane = thread % kWarpThreads;
+  const unsigned warp_col =
+      (tile * (kThreadsPerRow / kWarpThreads) + thread / kWarpThreads) * kWarpCols;
+  const int first_col = (int)(warp_col + lane * (kRuns * kRun));
+  __builtin_assume(first_col >= 0); // so that divisions by powers of two are shifts
+  if (row >= rows) return;
 
-  float value[kRun];
-  decode_run(w + row * kRowBytes, col, value);
-  store_run_f32(y + row * kCols + col, value);
+  float value[kRuns][kRun];
+#pragma unroll
+  for (int r = 0; r < kRuns; ++r) {
+    decode_run(w + row * kRowBytes, first_col, value[r], r * kRun);
+  } // r: runs of this thread
+  Words4 (&vectors)[kWarpThreads * kLaneVectors] = tiles[threadIdx.x / kWarpThreads];
+#pragma unroll
+  for (int r = 0; r < kRuns; ++r) {
+    Words4 packed[kRunVectors];
+    pack_run(value[r], packed);
+#pragma unroll
+    for (int v = 0; v < kRunVectors; ++v) {
+      vectors[own_vector(lane, r * kRunVectors + v)] = packed[v];
+    } // v: vectors of 16 bytes
+  } // r: runs of this thread
+  __syncwarp();
+#pragma unroll
+  for (unsigned v = 0; v < kLaneVectors; ++v) {
+    const unsigned col = warp_col + (v * kWarpThreads + lane) * kVectorElems;
+    stream_16_bytes(y + row * kCols + col, vectors[neighbour_vector(lane, v)]);
+  } // v: vectors of 16 bytes
 }

@@ -1,18 +1,20 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_q8_0_y_f16_c512, emitter version 3
+//   kernel   dequant_q8_0_y_f16_c512, emitter version 5
 //   w        in   q8_0  [rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   y        out  f16  [rows, 512]  row-major
 //   math     y = decode(w), then rounded once to f16, to nearest even
 //   arch     sm_86, no instruction decodes q8_0 blocks: software, exact: integers times the block's scale
-//   launch   grid (ceil(rows / 2) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+//   launch   grid (ceil(rows / 4) * 1, 1, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
 
-constexpr int kCols = 512;         // columns of w and y
-constexpr int kRowBytes = 544;     // bytes of one row of w
-constexpr int kRun = 8;            // consecutive elements decoded at a time
-constexpr int kThreads = 128;      // threads per CTA
-constexpr int kThreadsPerRow = 64; // threads side by side in one row
+constexpr int kCols = 512;                          // columns of w and y
+constexpr int kRowBytes = 544;                      // bytes of one row of w
+constexpr int kRun = 8;                             // consecutive elements decoded at a time
+constexpr int kThreads = 128;                       // threads per CTA
+constexpr int kThreadsPerRow = 32;                  // threads side by side in one row
+constexpr int kColumnTiles = 1;                     // CTAs side by side in one row
+constexpr int kRuns = 2;                            // runs of one thread
 constexpr int kRowsPerCta = kThreads / kThreadsPerRow;
-constexpr int kColumnTiles = 1;    // CTAs side by side in one row
+constexpr int kRunDistance = kThreadsPerRow * kRun; // columns between the runs of a thread
 
 struct alignas(8) Words2 {
   unsigned word[2];
@@ -44,10 +46,10 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 }
 
 // q8_0: 34 bytes for 32 elements: d f16, then 32 signed bytes. value = d * q.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 32) * 34ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
-  const Words2 q = load_8_bytes(block + 2 + col % 32);
+  const Words2 q = load_8_bytes(block + 2 + col % 32 + at);
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
     const unsigned biased = q.word[i / 4] ^ 0x80808080u; // q + 128
@@ -74,11 +76,19 @@ __device__ __forceinline__ unsigned short f32_to_f16(float value) {
   return bits;
 }
 
-__device__ __forceinline__ void store_run_f16(unsigned short* at, const float (&value)[kRun]) {
-  Words4 words = {};
+__device__ __forceinline__ unsigned f32x2_to_f16x2(float first, float second) {
+  return f32_to_f16(first) | (unsigned)f32_to_f16(second) << 16;
+}
+
+__device__ __forceinline__ void pack_run(const float (&value)[kRun], Words4 (&packed)[1]) {
 #pragma unroll
-  for (int i = 0; i < kRun; ++i) words.word[i / 2] |= (unsigned)f32_to_f16(value[i]) << (16 * (i % 2));
-  stream_16_bytes(at, words);
+  for (int i = 0; i < kRun / 2; ++i) packed[0].word[i] = f32x2_to_f16x2(value[2 * i], value[2 * i + 1]);
+}
+
+__device__ __forceinline__ void store_run_f16(unsigned short* at, const float (&value)[kRun]) {
+  Words4 packed[1];
+  pack_run(value, packed);
+  stream_16_bytes(at, packed[0]);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads)
@@ -86,11 +96,23 @@ dequant_q8_0_y_f16_c512(
     const unsigned char* __restrict__ w,
     unsigned short* __restrict__ y,
     long long rows) {
-  const long long row = (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
-  const int col = (blockIdx.x % kColumnTiles * kThreadsPerRow + threadIdx.x % kThreadsPerRow) * kRun;
-  if (row >= rows || col >= kCols) return;
+  const long long row =
+      (long long)(blockIdx.x / kColumnTiles) * kRowsPerCta + threadIdx.x / kThreadsPerRow;
+  const unsigned tile = blockIdx.x % kColumnTiles;
+  const unsigned thread = threadIdx.x % kThreadsPerRow;
+  const int first_col = (int)((tile * kThreadsPerRow * kRuns + thread) * kRun);
+  __builtin_assume(first_col >= 0); // so that divisions by powers of two are shifts
+  if (row >= rows) return;
 
-  float value[kRun];
-  decode_run(w + row * kRowBytes, col, value);
-  store_run_f16(y + row * kCols + col, value);
+  float value[kRuns][kRun];
+#pragma unroll
+  for (int r = 0; r < kRuns; ++r) {
+    const int col = first_col + r * kRunDistance;
+    decode_run(w + row * kRowBytes, col, value[r]);
+  } // r: runs of this thread
+#pragma unroll
+  for (int r = 0; r < kRuns; ++r) {
+    const int col = first_col + r * kRunDistance;
+    store_run_f16(y + row * kCols + col, value[r]);
+  } // r: runs of this thread
 }

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512, emitter version 3
+//   kernel   matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512, emitter version 5
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w
 //   x        in   bf16  [n, 512]  row-major
@@ -29,7 +29,7 @@ constexpr int kSteps = kTileCols / 16;                                    // 16 
 constexpr int kStepsPerMma = 1;
 constexpr int kChunk = 64;                                                // columns that have the same scales
 constexpr int kChunkSteps = kChunk / 16;
-constexpr int kParts = 1;                                                 // terms of x
+constexpr int kTerms = 1;                                                 // terms of x
 constexpr int kWBytes = 1;                                                // bytes of an element of w
 constexpr int kXBytes = 2;                                                // bytes of an element of x
 constexpr int kWWords = 1;                                                // words of four columns of w in a tile
@@ -167,13 +167,13 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
   return value;
 }
 
-// Four f32 as kParts terms of f16: each is the nearest f16 to what the terms before it leave.
-__device__ __forceinline__ void f16_parts(const float* value, float power, Quad<2> (&part)[kParts]) {
+// Four f32 as kTerms terms of f16: each is the nearest f16 to what the terms before it leave.
+__device__ __forceinline__ void f16_parts(const float* value, float power, Quad<2> (&part)[kTerms]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     float rest = value[i] * power;
 #pragma unroll
-    for (int p = 0; p < kParts; ++p) {
+    for (int p = 0; p < kTerms; ++p) {
       const unsigned short bits = f32_to_f16(rest);
       if (i % 2 == 0) {
         part[p].word[i / 2] = bits;
@@ -212,7 +212,7 @@ matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512(
     long long n) {
   // What one thread feeds to one mma lies together: [step][row][thread of four], four columns.
   __shared__ Quad<kWWords> w_tile[kSteps][kTileRows][4];
-  __shared__ Quad<kXWords> x_tile[kParts][kSteps][kTileX][4];
+  __shared__ Quad<kXWords> x_tile[kTerms][kSteps][kTileX][4];
   __shared__ float x_factor[kTileCols / kGroupCols][kTileX];
 
   const int lane = threadIdx.x % 32;
@@ -270,10 +270,10 @@ matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512(
 #pragma unroll
         for (int q = 0; q < 2; ++q) {
           const int quad = run_col / 4 + q;
-          Quad<2> part[kParts];
+          Quad<2> part[kTerms];
           f16_parts(value + 4 * q, power, part);
 #pragma unroll
-          for (int p = 0; p < kParts; ++p) x_tile[p][step_of(quad)][row][lane_of(quad)] = part[p];
+          for (int p = 0; p < kTerms; ++p) x_tile[p][step_of(quad)][row][lane_of(quad)] = part[p];
         } // q: quads of a run
       }
     } // i: runs of this thread
@@ -298,7 +298,7 @@ matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512(
       for (int j = 0; j < kXTiles; ++j) {
         const int x_row = warp_x + j * 8 + group;
 #pragma unroll
-        for (int part = 0; part < kParts; ++part) {
+        for (int part = 0; part < kTerms; ++part) {
           const Quad<2> quad = x_tile[part][step][x_row][quad_lane];
           const unsigned b[2] = {quad.word[0], quad.word[1]};
 #pragma unroll

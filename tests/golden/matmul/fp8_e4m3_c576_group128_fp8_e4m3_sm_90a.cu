@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576, emitter version 3
+//   kernel   matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576, emitter version 5
 //   w        in   fp8_e4m3  [rows, 576]  row-major
 //   scale    in   f32  [ceil(rows / 128), 5]  row-major, one per 128 x 128 block of w
 //   x        in   fp8_e4m3  [n, 576]  row-major
@@ -31,7 +31,7 @@ constexpr int kSteps = kTileCols / 16;                                    // 16 
 constexpr int kStepsPerMma = 2;
 constexpr int kChunk = 64;                                                // columns that have the same scales
 constexpr int kChunkSteps = kChunk / 16;
-constexpr int kParts = 1;                                                 // terms of x
+constexpr int kTerms = 1;                                                 // terms of x
 constexpr int kWBytes = 1;                                                // bytes of an element of w
 constexpr int kXBytes = 1;                                                // bytes of an element of x
 constexpr int kWWords = 1;                                                // words of four columns of w in a tile
@@ -104,7 +104,7 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576(
     long long n) {
   // What one thread feeds to one mma lies together: [step][row][thread of four], four columns.
   __shared__ Quad<kWWords> w_tile[kSteps][kTileRows][4];
-  __shared__ Quad<kXWords> x_tile[kParts][kSteps][kTileX][4];
+  __shared__ Quad<kXWords> x_tile[kTerms][kSteps][kTileX][4];
   __shared__ float x_factor[kTileCols / kChunk][kTileX];
 
   const int lane = threadIdx.x % 32;
@@ -189,7 +189,7 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_c576(
       for (int j = 0; j < kXTiles; ++j) {
         const int x_row = warp_x + j * 8 + group;
 #pragma unroll
-        for (int part = 0; part < kParts; ++part) {
+        for (int part = 0; part < kTerms; ++part) {
           const unsigned b[2] = {x_tile[part][step][x_row][quad_lane].word[0],
                                  x_tile[part][step + 1][x_row][quad_lane].word[0]};
 #pragma unroll

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3fnuz_x_f16_c512, emitter version 3
+//   kernel   matmul_fp8_e4m3fnuz_x_f16_c512, emitter version 5
 //   w        in   fp8_e4m3fnuz  [rows, 512]  row-major
 //   x        in   f16  [n, 512]  row-major
 //   y        out  f32  [n, rows]  row-major
@@ -24,7 +24,7 @@ constexpr int kSteps = kTileCols / 16;                                    // 16 
 constexpr int kStepsPerMma = 1;
 constexpr int kChunk = 64;                                                // columns that have the same scales
 constexpr int kChunkSteps = kChunk / 16;
-constexpr int kParts = 1;                                                 // terms of x
+constexpr int kTerms = 1;                                                 // terms of x
 constexpr int kWBytes = 1;                                                // bytes of an element of w
 constexpr int kXBytes = 2;                                                // bytes of an element of x
 constexpr int kWWords = 1;                                                // words of four columns of w in a tile
@@ -131,7 +131,7 @@ matmul_fp8_e4m3fnuz_x_f16_c512(
     long long n) {
   // What one thread feeds to one mma lies together: [step][row][thread of four], four columns.
   __shared__ Quad<kWWords> w_tile[kSteps][kTileRows][4];
-  __shared__ Quad<kXWords> x_tile[kParts][kSteps][kTileX][4];
+  __shared__ Quad<kXWords> x_tile[kTerms][kSteps][kTileX][4];
 
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
@@ -208,7 +208,7 @@ matmul_fp8_e4m3fnuz_x_f16_c512(
       for (int j = 0; j < kXTiles; ++j) {
         const int x_row = warp_x + j * 8 + group;
 #pragma unroll
-        for (int part = 0; part < kParts; ++part) {
+        for (int part = 0; part < kTerms; ++part) {
           const Quad<2> quad = x_tile[part][step][x_row][quad_lane];
           const unsigned b[2] = {quad.word[0], quad.word[1]};
 #pragma unroll

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_ggml_mxfp4_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_ggml_mxfp4_x_f32_c512_n1, emitter version 5
 //   w        in   ggml_mxfp4  [rows, 512]  row-major, blocks of 32 elements in 17 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -74,11 +74,11 @@ __device__ __forceinline__ float table_to_f32(const Words2& bytes, int e, int of
 
 // ggml_mxfp4: 17 bytes for 32 elements: a byte e, then 16 bytes of codes; elements 0 to 15 are the low nibbles, 16
 // to 31 the high ones. value = doubled e2m1 * 2^(e - 128), a subnormal scale for e below 2; 255 is no NaN.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 32) * 17ll;
   const unsigned e = block[0];
   const float half_scale = __uint_as_float(e < 2u ? 0x00200000u << e : (e - 1u) << 23);
-  const int element = col % 32;
+  const int element = col % 32 + at;
   const Words2 packed = load_8_bytes(block + 1 + element % 16);
   const Words2 doubled = doubled_e2m1(code_word(packed, element < 16 ? 0 : 4));
 #pragma unroll

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_ggml_nvfp4_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_ggml_nvfp4_x_f32_c512_n1, emitter version 5
 //   w        in   ggml_nvfp4  [rows, 512]  row-major, blocks of 64 elements in 36 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -74,13 +74,13 @@ __device__ __forceinline__ float table_to_f32(const Words2& bytes, int e, int of
 // elements 0 to 7 of 16 are the low nibbles, 8 to 15 the high ones. value = doubled e2m1 * (scale / 2). A scale is
 // an e4m3 whose sign doesn't count; 0x7f is 0, and 0xff the number 480. Its 7 bits, moved to bit 20, read as an f32
 // that is 2^-120 too small, subnormals too, so compile with -ftz=false.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 64) * 36ll;
-  const int group = col % 64 / 16;
+  const int group = col % 64 / 16 + at / 16;
   const unsigned code = block[group];
   const float half_scale = code == 0x7fu ? 0.0f : __uint_as_float((code & 0x7fu) << 20) * 0x1p+119f;
   const Words2 packed = load_8_bytes(block + 4 + group * 8);
-  const Words2 doubled = doubled_e2m1(code_word(packed, col % 16 / 8 * 4));
+  const Words2 doubled = doubled_e2m1(code_word(packed, (col % 16 + at) / 8 % 2 * 4));
 #pragma unroll
   for (int i = 0; i < kRun; ++i) value[i] = half_scale * table_to_f32(doubled, i, 12);
 }

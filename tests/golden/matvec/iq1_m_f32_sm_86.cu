@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq1_m_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq1_m_x_f32_c512_n1, emitter version 5
 //   w        in   iq1_m  [rows, 512]  row-major, blocks of 256 elements in 56 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -241,7 +241,7 @@ __device__ __forceinline__ void decode_iq1(unsigned entry, bool is_down, float d
 // iq1_m: 56 bytes for 256 elements: for each 8 elements a byte of entry (32 bytes) and a nibble (16): its upper 3
 // bits and whether the elements are shifted down; then four times two bytes, each with four times 3 bits of scale, for
 // 16 elements each, and a nibble of d f16, the lowest first.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 56ll;
   const int element = col % 256;
   const unsigned low = load_2_halves(block + 48);
@@ -249,9 +249,9 @@ __device__ __forceinline__ void decode_run(const unsigned char* row, int col, fl
   const unsigned d_bits = (low >> 12 & 0xfu) | (low >> 24 & 0xf0u) | (high >> 4 & 0xf00u) | (high >> 16 & 0xf000u);
   const float d = f16_to_f32((unsigned short)d_bits);
   const unsigned scales = element < 128 ? low : high;
-  const unsigned scale = scales >> (element / 64 % 2 * 16 + element / 16 % 4 * 3) & 7u;
-  const unsigned nibble = block[32 + element / 16] >> element / 8 % 2 * 4;
-  const unsigned entry = kCodebook[block[element / 8] | (nibble & 7u) << 8];
+  const unsigned scale = scales >> (element / 64 % 2 * 16 + (element / 16 + at / 16) % 4 * 3) & 7u;
+  const unsigned nibble = block[32 + element / 16 + at / 16] >> (element / 8 + at / 8) % 2 * 4;
+  const unsigned entry = kCodebook[block[element / 8 + at / 8] | (nibble & 7u) << 8];
   decode_iq1(entry, (nibble & 8u) != 0u, d, scale, value);
 }
 

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq1_s_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq1_s_x_f32_c512_n1, emitter version 5
 //   w        in   iq1_s  [rows, 512]  row-major, blocks of 256 elements in 50 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -234,13 +234,13 @@ __device__ __forceinline__ void decode_iq1(unsigned entry, bool is_down, float d
 
 // iq1_s: 50 bytes for 256 elements: d f16, for each 8 elements a byte of entry (32 bytes), for each 32 two bytes
 // (16): the upper 3 bits of four entries, 3 bits of scale, and whether the elements are shifted down.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 50ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
   const int element = col % 256;
   const unsigned group = *(const unsigned short*)(block + 34 + element / 32 * 2);
-  const unsigned upper = group >> element / 8 % 4 * 3 & 7u;
-  const unsigned entry = kCodebook[block[2 + element / 8] | upper << 8];
+  const unsigned upper = group >> (element / 8 + at / 8) % 4 * 3 & 7u;
+  const unsigned entry = kCodebook[block[2 + element / 8 + at / 8] | upper << 8];
   decode_iq1(entry, (group & 0x8000u) != 0u, d, group >> 12 & 7u, value);
 }
 

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq2_s_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq2_s_x_f32_c512_n1, emitter version 5
 //   w        in   iq2_s  [rows, 512]  row-major, blocks of 256 elements in 82 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -155,14 +155,14 @@ __device__ __forceinline__ void decode_iq2(unsigned entry, unsigned signs, float
 
 // iq2_s: 82 bytes for 256 elements: d f16, for each 8 elements a byte of entry (32 bytes) and a byte of signs
 // (32), for each 32 the upper 2 bits of four entries (8), for each 16 a scale of 4 bits (8).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 82ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
   const int element = col % 256;
-  const unsigned upper = block[66 + element / 32] >> element / 8 % 4 * 2 & 3u;
-  const unsigned scale = block[74 + element / 32] >> element / 16 % 2 * 4 & 15u;
-  const unsigned entry = kCodebook[block[2 + element / 8] | upper << 8];
-  decode_iq2(entry, block[34 + element / 8], d, scale, value);
+  const unsigned upper = block[66 + element / 32] >> (element / 8 + at / 8) % 4 * 2 & 3u;
+  const unsigned scale = block[74 + element / 32] >> (element / 16 + at / 16) % 2 * 4 & 15u;
+  const unsigned entry = kCodebook[block[2 + element / 8 + at / 8] | upper << 8];
+  decode_iq2(entry, block[34 + element / 8 + at / 8], d, scale, value);
 }
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq2_xs_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq2_xs_x_f32_c512_n1, emitter version 5
 //   w        in   iq2_xs  [rows, 512]  row-major, blocks of 256 elements in 74 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -118,12 +118,12 @@ __device__ __forceinline__ void decode_iq2(unsigned entry, unsigned signs, float
 
 // iq2_xs: 74 bytes for 256 elements: d f16, then 2 bytes for each 8 elements: 9 bits of entry and seven signs,
 // then 8 bytes with a scale of 4 bits for each 16 elements.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 74ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
   const int element = col % 256;
-  const unsigned code = *(const unsigned short*)(block + 2 + element / 8 * 2);
-  const unsigned scale = block[66 + element / 32] >> element / 16 % 2 * 4 & 15u;
+  const unsigned code = *(const unsigned short*)(block + 2 + element / 8 * 2 + at / 8 * 2);
+  const unsigned scale = block[66 + element / 32] >> (element / 16 + at / 16) % 2 * 4 & 15u;
   decode_iq2(kCodebook[code & 511u], with_eighth_sign(code >> 9), d, scale, value);
 }
 

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq2_xxs_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq2_xxs_x_f32_c512_n1, emitter version 5
 //   w        in   iq2_xxs  [rows, 512]  row-major, blocks of 256 elements in 66 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -103,11 +103,11 @@ __device__ __forceinline__ void decode_iq2(unsigned entry, unsigned signs, float
 
 // iq2_xxs: 66 bytes for 256 elements: d f16, then 8 bytes for each 32 elements: four entries, and a word with
 // four times seven signs and, in its top 4 bits, the scale.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 66ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
   const unsigned char* group = block + 2 + col % 256 / 32 * 8;
-  const int eight = col % 32 / 8;
+  const int eight = col % 32 / 8 + at / 8;
   const unsigned signs_and_scale = load_2_halves(group + 4);
   const unsigned signs = with_eighth_sign(signs_and_scale >> 7 * eight & 127u);
   decode_iq2(kCodebook[group[eight]], signs, d, signs_and_scale >> 28, value);

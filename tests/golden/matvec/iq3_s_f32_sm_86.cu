@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq3_s_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq3_s_x_f32_c512_n1, emitter version 5
 //   w        in   iq3_s  [rows, 512]  row-major, blocks of 256 elements in 110 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -91,13 +91,13 @@ __device__ __forceinline__ float centred_byte_to_f32(unsigned word, int byte, fl
 // iq3_s: 110 bytes for 256 elements: d f16, for each 4 elements a byte of entry (64 bytes), for each 32 the ninth
 // bits of eight entries (8), for each 8 a byte of signs (32), for each 32 a scale of 4 bits (4).
 // value = d * (2 scale + 1) * level.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 110ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
   const int element = col % 256;
-  const unsigned codes = *(const unsigned short*)(block + 2 + element / 4);
-  const unsigned ninth_bits = block[66 + element / 32] >> element / 8 % 4 * 2;
-  const unsigned signs = block[74 + element / 8];
+  const unsigned codes = *(const unsigned short*)(block + 2 + element / 4 + at / 4);
+  const unsigned ninth_bits = block[66 + element / 32] >> (element / 8 + at / 8) % 4 * 2;
+  const unsigned signs = block[74 + element / 8 + at / 8];
   const unsigned scale = block[106 + element / 64] >> element / 32 % 2 * 4 & 15u;
   const float unit = d * (float)(4u * scale + 2u);
 #pragma unroll

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq3_xxs_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq3_xxs_x_f32_c512_n1, emitter version 5
 //   w        in   iq3_xxs  [rows, 512]  row-major, blocks of 256 elements in 98 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -81,13 +81,13 @@ __device__ __forceinline__ float centred_byte_to_f32(unsigned word, int byte, fl
 
 // iq3_xxs: 98 bytes for 256 elements: d f16, for each 4 elements a byte of entry (64 bytes), for each 32 a word
 // with four times seven signs and, in its top 4 bits, the scale. value = d * (scale + 1/2) / 2 * level.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 98ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
   const int element = col % 256;
-  const unsigned codes = *(const unsigned short*)(block + 2 + element / 4);
+  const unsigned codes = *(const unsigned short*)(block + 2 + element / 4 + at / 4);
   const unsigned signs_and_scale = load_2_halves(block + 66 + element / 32 * 4);
-  const unsigned signs = with_eighth_sign(signs_and_scale >> element / 8 % 4 * 7 & 127u);
+  const unsigned signs = with_eighth_sign(signs_and_scale >> (element / 8 + at / 8) % 4 * 7 & 127u);
   const float unit = d * ((float)(signs_and_scale >> 28) + 0.5f);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {

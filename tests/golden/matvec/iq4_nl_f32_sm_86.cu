@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq4_nl_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq4_nl_x_f32_c512_n1, emitter version 5
 //   w        in   iq4_nl  [rows, 512]  row-major, blocks of 32 elements in 18 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -79,10 +79,10 @@ __device__ __forceinline__ float table_to_f32(const Words2& bytes, int e, int of
 
 // iq4_nl: 18 bytes for 32 elements: d f16, then 16 bytes of codes; elements 0 to 15 are the low nibbles, 16 to 31
 // the high ones. value = d * level.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 32) * 18ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
-  const int element = col % 32;
+  const int element = col % 32 + at;
   const Words2 levels = iq4_levels(code_word(load_8_bytes(block + 2 + element % 16), element < 16 ? 0 : 4));
 #pragma unroll
   for (int i = 0; i < kRun; ++i) value[i] = d * table_to_f32(levels, i, 128);

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_iq4_xs_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_iq4_xs_x_f32_c512_n1, emitter version 5
 //   w        in   iq4_xs  [rows, 512]  row-major, blocks of 256 elements in 136 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -81,14 +81,14 @@ __device__ __forceinline__ float table_to_f32(const Words2& bytes, int e, int of
 // iq4_xs: 136 bytes for 256 elements: d f16, 2 bytes and 4 bytes with the upper 2 and the lower 4 bits of eight
 // scales, one per 32 elements, each a number plus 32; then 128 bytes of codes, for each 32 elements as in iq4_nl.
 // value = (d * scale) * level.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 136ll;
   const Words2 begin = load_8_bytes(block); // d and the upper bits; the lower bits
   const int sub_block = col % 256 / 32;
   const unsigned low_scale = begin.word[1] >> (4 * sub_block) & 15u;
   const unsigned high_scale = begin.word[0] >> (16 + 2 * sub_block) & 3u;
   const float scale = f16_to_f32((unsigned short)begin.word[0]) * small_to_f32(low_scale | high_scale << 4, 32);
-  const int element = col % 32;
+  const int element = col % 32 + at;
   const Words2 packed = load_8_bytes(block + 8 + sub_block * 16 + element % 16);
   const Words2 levels = iq4_levels(code_word(packed, element < 16 ? 0 : 4));
 #pragma unroll

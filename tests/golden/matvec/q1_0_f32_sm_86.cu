@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q1_0_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_q1_0_x_f32_c512_n1, emitter version 5
 //   w        in   q1_0  [rows, 512]  row-major, blocks of 128 elements in 18 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -24,10 +24,10 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 
 // q1_0: 18 bytes for 128 elements: d f16, then 16 bytes; the bit of element i is bit i % 8 of byte i / 8.
 // value = d if it is set, -d if not.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 128) * 18ll;
   const unsigned d = __float_as_uint(f16_to_f32(*(const unsigned short*)block));
-  const unsigned is_negative = ~(unsigned)block[2 + col % 128 / 8];
+  const unsigned is_negative = ~(unsigned)block[2 + col % 128 / 8 + at / 8];
 #pragma unroll
   for (int i = 0; i < kRun; ++i) value[i] = __uint_as_float(d ^ (is_negative << (31 - i) & 0x80000000u));
 }

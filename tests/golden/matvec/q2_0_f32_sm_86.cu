@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q2_0_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_q2_0_x_f32_c512_n1, emitter version 5
 //   w        in   q2_0  [rows, 512]  row-major, blocks of 64 elements in 18 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -29,10 +29,10 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 
 // q2_0: 18 bytes for 64 elements: d f16, then 16 bytes of 2-bit codes, four consecutive elements each, the first in
 // the low bits. value = d * (q - 1).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 64) * 18ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
-  const unsigned codes = *(const unsigned short*)(block + 2 + col % 64 / 4);
+  const unsigned codes = *(const unsigned short*)(block + 2 + col % 64 / 4 + at / 4);
 #pragma unroll
   for (int i = 0; i < kRun; ++i) value[i] = d * small_to_f32(codes >> (2 * i) & 3u, 1);
 }

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q2_K_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_q2_K_x_f32_c512_n1, emitter version 5
 //   w        in   q2_K  [rows, 512]  row-major, blocks of 256 elements in 84 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -54,14 +54,14 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 // q2_K: 84 bytes for 256 elements: 16 bytes, one per 16 elements, with a scale in the low nibble and a minimum in
 // the high one; 64 bytes of codes; d f16, dmin f16. Each half of 128 elements has 32 bytes of codes, of which
 // bits 2 g and 2 g + 1 are elements 32 g to 32 g + 31. value = (d * scale) * q - dmin * minimum.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 84ll;
   const int element = col % 256;
-  const unsigned sub_block = block[element / 16];
+  const unsigned sub_block = block[element / 16 + at / 16];
   const unsigned scales = load_4_bytes(block + 80);
   const float scale = f16_to_f32((unsigned short)scales) * small_to_f32(sub_block & 15u, 0);
   const float minimum = f16_to_f32((unsigned short)(scales >> 16)) * small_to_f32(sub_block >> 4, 0);
-  const Words2 packed = load_8_bytes(block + 16 + element / 128 * 32 + element % 32);
+  const Words2 packed = load_8_bytes(block + 16 + element / 128 * 32 + element % 32 + at);
   const int shift = element % 128 / 32 * 2;
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {

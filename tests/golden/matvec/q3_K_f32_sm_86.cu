@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q3_K_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_q3_K_x_f32_c512_n1, emitter version 5
 //   w        in   q3_K  [rows, 512]  row-major, blocks of 256 elements in 110 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -54,16 +54,16 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 // bits as in q2_K, 12 bytes of scales, d f16. The scales, one per 16 elements, are 6-bit numbers plus 32: the low
 // 4 bits of scale s in byte s % 8 (in the high nibble from 8 on), the others in byte 8 + s % 4 from bit
 // 2 (s / 4) on. value = (d * scale) * (q - 4).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 110ll;
   const int element = col % 256;
-  const int sub_block = element / 16;
+  const int sub_block = element / 16 + at / 16;
   const unsigned low_scale = block[96 + sub_block % 8] >> (sub_block / 8 * 4) & 15u;
   const unsigned high_scale = block[104 + sub_block % 4] >> (sub_block / 4 * 2) & 3u;
   const float d = f16_to_f32(*(const unsigned short*)(block + 108));
   const float scale = d * small_to_f32(low_scale | high_scale << 4, 32);
-  const Words2 third = load_8_bytes(block + element % 32);
-  const Words2 packed = load_8_bytes(block + 32 + element / 128 * 32 + element % 32);
+  const Words2 third = load_8_bytes(block + element % 32 + at);
+  const Words2 packed = load_8_bytes(block + 32 + element / 128 * 32 + element % 32 + at);
   const int group = element / 32;
   const int shift = group % 4 * 2;
 #pragma unroll

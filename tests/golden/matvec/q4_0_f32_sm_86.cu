@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q4_0_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_q4_0_x_f32_c512_n1, emitter version 5
 //   w        in   q4_0  [rows, 512]  row-major, blocks of 32 elements in 18 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -47,10 +47,10 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 
 // q4_0: 18 bytes for 32 elements: d f16, then 16 bytes; elements 0 to 15 are the low nibbles, 16 to 31
 // the high ones. value = d * (q - 8).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 32) * 18ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
-  const int element = col % 32;
+  const int element = col % 32 + at;
   const Words2 packed = load_8_bytes(block + 2 + element % 16);
   const int shift = element < 16 ? 0 : 4;
 #pragma unroll

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q4_K_x_f16_c512_n4, emitter version 3
+//   kernel   matvec_q4_K_x_f16_c512_n4, emitter version 5
 //   w        in   q4_K  [rows, 512]  row-major, blocks of 256 elements in 144 bytes
 //   x        in   f16  [n, 512]  row-major, 1 <= n <= 4
 //   y        out  f32  [n, rows]  row-major
@@ -34,6 +34,11 @@ __device__ __forceinline__ float byte_to_f32(unsigned word, int byte) {
   return __uint_as_float(permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte)) - 0x1p+23f;
 }
 
+// A number below 2^23, less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float small_to_f32(unsigned number, int offset) {
+  return __uint_as_float(0x4b000000u | number) - (float)(0x800000 + offset);
+}
+
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -59,18 +64,20 @@ __device__ __forceinline__ ScaleMin load_scale_min(const unsigned char* block, i
   const unsigned second = end.word[0] >> byte;
   const unsigned third = end.word[1] >> byte;
   const bool in_low_bits = sub_block < 4;
-  const unsigned scale = in_low_bits ? first & 63u : (third & 15u) | (first >> 6 & 3u) << 4;
-  const unsigned minimum = in_low_bits ? second & 63u : (third >> 4 & 15u) | (second >> 6 & 3u) << 4;
-  return {d * (float)scale, dmin * (float)minimum};
+  const unsigned high_scale = (third & 15u) | (first >> 2 & 48u);
+  const unsigned high_minimum = (third >> 4 & 15u) | (second >> 2 & 48u);
+  const unsigned scale = in_low_bits ? first & 63u : high_scale;
+  const unsigned minimum = in_low_bits ? second & 63u : high_minimum;
+  return {d * small_to_f32(scale, 0), dmin * small_to_f32(minimum, 0)};
 }
 
 // q4_K: 144 bytes for 256 elements: 16 bytes of scales (see ScaleMin), then 4 chunks of 32 bytes; a chunk's
 // low nibbles are its first 32 elements, the high nibbles the next 32. value = scale * q - minimum.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 144ll;
   const int sub_block = col % 256 / 32;
   const ScaleMin s = load_scale_min(block, sub_block);
-  const Words2 packed = load_8_bytes(block + 16 + sub_block / 2 * 32 + col % 32);
+  const Words2 packed = load_8_bytes(block + 16 + sub_block / 2 * 32 + col % 32 + at);
   const int shift = sub_block % 2 * 4;
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q5_1_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_q5_1_x_f32_c512_n1, emitter version 5
 //   w        in   q5_1  [rows, 512]  row-major, blocks of 32 elements in 24 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -47,12 +47,12 @@ __device__ __forceinline__ unsigned spread_to_bit_4(unsigned bits) { return (bit
 
 // q5_1: 24 bytes for 32 elements: d f16, m f16, 4 bytes of fifth bits, that of element i at bit i, then the low
 // 4 bits as in q4_1. value = d * q + m.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 32) * 24ll;
   const unsigned scales = load_4_bytes(block);
   const float d = f16_to_f32((unsigned short)scales);
   const float m = f16_to_f32((unsigned short)(scales >> 16));
-  const int element = col % 32;
+  const int element = col % 32 + at;
   const unsigned fifth = block[4 + element / 8];
   const Words2 packed = load_8_bytes(block + 8 + element % 16);
   const int shift = element < 16 ? 0 : 4;

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q6_K_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_q6_K_x_f32_c512_n1, emitter version 5
 //   w        in   q6_K  [rows, 512]  row-major, blocks of 256 elements in 210 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -49,15 +49,15 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 // scales (one per 16 elements), d f16. Each half of 128 elements is four groups of 32: groups 0 and 1 are
 // the low nibbles of bytes 0 to 31 and 32 to 63, groups 2 and 3 the high nibbles; the upper bits of group
 // g are bits 2 g and 2 g + 1 of the 32 bytes. value = (d * scale) * (q - 32).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 210ll;
   const int element = col % 256;
   const int half = element / 128;
   const int group = element % 128 / 32;
-  const Words2 low = load_8_bytes(block + half * 64 + group % 2 * 32 + element % 32);
-  const Words2 high = load_8_bytes(block + 128 + half * 32 + element % 32);
+  const Words2 low = load_8_bytes(block + half * 64 + group % 2 * 32 + element % 32 + at);
+  const Words2 high = load_8_bytes(block + 128 + half * 32 + element % 32 + at);
   const float d = f16_to_f32(*(const unsigned short*)(block + 208));
-  const float scale = d * (float)((const signed char*)block)[192 + element / 16];
+  const float scale = d * (float)((const signed char*)block)[192 + element / 16 + at / 16];
   const int low_shift = group / 2 * 4;
   const int high_shift = group * 2;
 #pragma unroll

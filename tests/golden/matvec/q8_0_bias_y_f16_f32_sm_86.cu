@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q8_0_x_f32_y_f16_bias_bf16_c512_n1, emitter version 3
+//   kernel   matvec_q8_0_x_f32_y_f16_bias_bf16_c512_n1, emitter version 5
 //   w        in   q8_0  [rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   bias     in   bf16  [rows]
@@ -47,10 +47,10 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 }
 
 // q8_0: 34 bytes for 32 elements: d f16, then 32 signed bytes. value = d * q.
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 32) * 34ll;
   const float d = f16_to_f32(*(const unsigned short*)block);
-  const Words2 q = load_8_bytes(block + 2 + col % 32);
+  const Words2 q = load_8_bytes(block + 2 + col % 32 + at);
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
     const unsigned biased = q.word[i / 4] ^ 0x80808080u; // q + 128

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_tq1_0_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_tq1_0_x_f32_c512_n1, emitter version 5
 //   w        in   tq1_0  [rows, 512]  row-major, blocks of 256 elements in 54 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -60,9 +60,9 @@ __device__ __forceinline__ unsigned ternary_digits(unsigned bytes, unsigned powe
 // tq1_0: 54 bytes for 256 elements: bytes of base-3 digits, each a number plus 1, then d f16. Digit n of bytes 0 to
 // 31 are elements 32 n to 32 n + 31; that of bytes 32 to 47 the 16 elements from 160 + 16 n on; bytes 48 to 51
 // hold four digits, n those of the 4 elements from 240 + 4 n on. value = d * (digit - 1).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 54ll;
-  const int element = col % 256;
+  const int element = col % 256 + at;
   const float d = f16_to_f32(*(const unsigned short*)(block + 52));
   const bool is_first_part = element < 160;
   const bool is_last_part = element >= 240; // a run has two digits of bytes 48 to 51

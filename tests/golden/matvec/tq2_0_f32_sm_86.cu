@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_tq2_0_x_f32_c512_n1, emitter version 3
+//   kernel   matvec_tq2_0_x_f32_c512_n1, emitter version 5
 //   w        in   tq2_0  [rows, 512]  row-major, blocks of 256 elements in 66 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -47,11 +47,11 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 
 // tq2_0: 66 bytes for 256 elements: 64 bytes of codes, d f16. Each half of 128 elements has 32 bytes of codes, of
 // which bits 2 g and 2 g + 1 are elements 32 g to 32 g + 31. value = d * (q - 1).
-__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun]) {
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
   const unsigned char* block = row + (col / 256) * 66ll;
   const int element = col % 256;
   const float d = f16_to_f32(*(const unsigned short*)(block + 64));
-  const Words2 packed = load_8_bytes(block + element / 128 * 32 + element % 32);
+  const Words2 packed = load_8_bytes(block + element / 128 * 32 + element % 32 + at);
   const int shift = element % 128 / 32 * 2;
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {

@@ -6,6 +6,7 @@ import numpy as np
 
 import ktjit
 import reference
+from gguf_test import q8_0
 
 try:
     import torch
@@ -116,6 +117,21 @@ class TorchOnGpu(Torch):
             y = ktjit.fp8.weight_dequant(start, scales)
         stream.synchronize()
         self.assertTrue(torch.equal(y, expected))
+
+    def test_weights_are_prepared_once_and_stay(self):
+        data, values = q8_0(200, 1056, 7)
+        data, values = torch.from_numpy(data).cuda(), torch.from_numpy(values).cuda()
+        weights = ktjit.gguf.PreparedWeights(data, "q8_0", 200, 1056)
+        self.assertTrue(torch.equal(weights.restore(), data))
+        self.assertTrue(torch.equal(weights.dequant(), values))
+        for shape in ((1056,), (5, 1056), (11, 1056)):
+            x = self.random(*shape)
+            y = weights.matvec(x, dtype=torch.float32)
+            bound = 82 * 2.0**-24 * (x.double().abs() @ values.double().abs().T)
+            self.assertEqual((y.device, y.shape), (data.device, x.shape[:-1] + (200,)))
+            self.assertTrue(torch.all((y - x.double() @ values.double().T).abs() <= bound))
+        call = ktjit.prepare(weights.matvec, x)
+        self.assertTrue(torch.equal(call(), y))
 
     def test_a_load_under_capture_is_named_and_a_launch_is_captured(self):
         codes, scales = self.weights(256, 320, 32)

@@ -1,0 +1,491 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/float_matvec.cu.in.
+//   kernel   matvec_fp8_e4m3_s128x128_f32_x_f32_c4096_n2_dependent, emitter version 5
+//   w        in   fp8_e4m3  [rows, 4096]  row-major
+//   scale    in   f32  [ceil(rows / 128), 32]  row-major, one per 128 x 128 block of w
+//   x        in   f32  [n, 4096]  row-major, n <= 2
+//   y        out  f32  [n, rows]  row-major
+//   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]), products and sums in f32
+//   arch     sm_90a, has a cvt from e4m3: hardware cvt to f16x2; mma m16n8k16 f16, x in 2 terms times a power of two
+//   launch   grid (at most ceil(rows / 16), 1, 1), block (256, 1, 1), 135424 bytes of dynamic shared memory
+//
+// w is cut into units of 16 rows and 256 columns. A warp multiplies every 8th unit of 16 rows by x, which it
+// has as terms of 16 bits in the columns of an mma; the warps' sums meet once for 16 rows.
+
+constexpr int kCols = 4096;                      // columns of w, and of each row of x
+constexpr int kRowBytes = 4096;                  // bytes of one row of w
+constexpr int kScaleBlockRows = 128;             // rows that share one scale
+constexpr int kScaleBlockCols = 128;             // columns that share one scale
+constexpr int kScaleCols = 32;                   // scales in one row of scales
+constexpr int kUnits = 16;                       // units side by side, of 16 rows
+constexpr int kRowPieces = 4;                    // 64 bytes of each row, in a unit
+constexpr int kUnitCols = 256;                   // columns of a unit
+constexpr int kPieceCols = 16;                   // columns of 16 bytes of a row
+constexpr int kHalves = 2;                       // times 32 columns, in 64 bytes of a row
+constexpr int kThreads = 256;                    // threads per CTA
+constexpr int kWarpThreads = 32;                 // threads of one warp
+constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kXColumns = 2;                     // rows of x that a launch can use
+constexpr int kTerms = 2;                        // 16-bit numbers whose sum is a number of x
+constexpr int kTermColumns = kXColumns * kTerms; // columns of mma that are used
+constexpr int kGroups = 1;                       // mma side by side, of eight columns
+constexpr int kTermBytes = 64 * kTermColumns;    // bytes of the terms of 32 columns of x
+constexpr int kXQuads = (kUnitCols + 127) / 128; // times four columns of x that a lane prepares of a unit
+constexpr int kUnitsPerWarp = 2;
+constexpr int kBatch = 4;                        // units of x that a warp has on their way at a time
+constexpr int kXUnitBytes = 2064;                // bytes of the terms of a unit's columns
+constexpr int kFactorAt = 2048;                  // of which terms, then factors
+constexpr int kChunks = 2;                       // times columns of a unit that share a scale
+constexpr int kChunkCols = kUnitCols / kChunks;
+constexpr int kScaleRows = 1;                    // rows of scales that a lane's rows have
+constexpr int kSecond = 1;                       // of four columns the one that shares a pair with the first
+constexpr float kUp = 1.0f;                      // takes back what converted weights are too small
+constexpr int kPartialAt = 33024;                // bytes of shared memory before the sums of warps
+constexpr int kRingAt = 37120;                   // before the units in flight
+constexpr int kStages = 3;                       // units of a warp: in use or in flight
+constexpr int kUnitBytes = 4096;                 // bytes of a unit
+constexpr float kTermStep = 0x1p+11f;            // by what each further term is too large
+constexpr float kMostLeft = 2.0f;                // share of a number that terms may leave: 2^-21 times the step of the last
+using XType = float;
+using ScaleType = float;
+
+// Where the scale of a weight lies.
+__device__ __forceinline__ long long scale_place([[maybe_unused]] long long row, [[maybe_unused]] int col) {
+  return (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols;
+}
+
+__device__ __forceinline__ float load_scale(const float* scale, long long at) { return scale[at]; }
+
+__device__ __forceinline__ float load_x(const float* x, long long i) { return x[i]; }
+
+__device__ __forceinline__ float magnitude(float value) { return __uint_as_float(__float_as_uint(value) & 0x7fffffffu); }
+
+__device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
+
+// Four e4m3 codes to two f16x2, by the hardware's conversion.
+__device__ __forceinline__ void fp8x4_to_pairs(unsigned codes, unsigned& low, unsigned& high) {
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(low) : "h"((unsigned short)codes));
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(high) : "h"((unsigned short)(codes >> 16)));
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ void f16x2_to_f32(unsigned pair, float* value) {
+  value[0] = f16_to_f32((unsigned short)pair);
+  value[1] = f16_to_f32((unsigned short)(pair >> 16));
+}
+
+__device__ __forceinline__ void fp8x4_to_f32(unsigned codes, float* value) {
+  unsigned low, high;
+  fp8x4_to_pairs(codes, low, high);
+  f16x2_to_f32(low, value);
+  f16x2_to_f32(high, value + 2);
+}
+
+__device__ __forceinline__ float decode_element(const unsigned char* row, int col) {
+  float value[4];
+  fp8x4_to_f32(row[col], value);
+  return value[0];
+}
+
+// Where a lane is: at its first piece of a unit, in the first of its rows. Past the end both rows are the last one,
+// whose sums are not stored twice.
+struct WeightCursor {
+  const unsigned char* at;
+  int second; // bytes from the first row to the second
+  int unit;
+  int tile;
+};
+
+__device__ __forceinline__ long long row_of(int tile, int lane, int r, long long rows) {
+  return min_of(16ll * tile + lane / 4 + 8 * r, rows - 1);
+}
+
+__device__ __forceinline__ WeightCursor weight_cursor(const unsigned char* w, long long rows, int tile, int warp,
+                                                      int lane) {
+  const long long first = row_of(tile, lane, 0, rows);
+  const int apart = (int)(row_of(tile, lane, 1, rows) - first);
+  return {w + first * kRowBytes + 64 * kRowPieces * warp + 16 * (lane % 4), apart * kRowBytes, warp, tile};
+}
+
+__device__ __forceinline__ void advance(WeightCursor& cursor, const unsigned char* w, long long rows, int warp,
+                                        int lane) {
+  cursor.at += 64 * kRowPieces * kWarps;
+  cursor.unit += kWarps;
+  if (cursor.unit >= kUnits) cursor = weight_cursor(w, rows, cursor.tile + (int)gridDim.x, warp, lane);
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+// Four neighbouring columns of x.
+__device__ __forceinline__ void load_x4(const float* x, float (&value)[4]) {
+  const Words4 words = *(const Words4*)x;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) value[i] = __uint_as_float(words.word[i]);
+}
+
+// To nearest even; overflow gives infinity.
+__device__ __forceinline__ unsigned short f32_to_f16(float value) {
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+__device__ __forceinline__ unsigned short narrow(float value) { return f32_to_f16(value); }
+__device__ __forceinline__ float widen(unsigned short bits) { return f16_to_f32(bits); }
+
+// The larger one; a NaN loses.
+__device__ __forceinline__ float max_of(float a, float b) {
+  float larger;
+  asm("max.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
+// Largest over the 32 lanes of a warp, in every lane.
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    value = max_of(value, __shfl_xor_sync(0xffffffffu, value, distance));
+  } // distance: lanes apart
+  return value;
+}
+
+// 1 / power, exact: a power of two of at least 2^-126 and at most 2^126.
+__device__ __forceinline__ float inverse_power(float power) {
+  return __uint_as_float(0x7f000000u - __float_as_uint(power));
+}
+
+// The power of two that brings the largest of a unit's columns of x to [2^14, 2^15).
+__device__ __forceinline__ float x_power(const float (&value)[kXQuads][4]) {
+  float largest = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 4 * kXQuads; ++i) largest = max_of(largest, magnitude(value[i / 4][i % 4]));
+  const int lifted = 14 + 127 - (int)(__float_as_uint(warp_max(largest)) >> 23);
+  return __uint_as_float((unsigned)((lifted > 126 ? 126 : lifted) + 127) << 23);
+}
+
+// Keeps by what the sums of row j of x are multiplied, term by term.
+__device__ __forceinline__ void store_factors(unsigned char* x_unit, int j, int lane, float power) {
+  const float factor = inverse_power(power) * kUp;
+  if (lane < kTerms) *(float*)(x_unit + kFactorAt + 4 * (j * kTerms + lane)) = lane == 0 ? factor : factor / kTermStep;
+}
+
+__device__ __forceinline__ float x_factor(const unsigned char* x_unit, int column) {
+  return *(const float*)(x_unit + kFactorAt + 4 * (column < kTermColumns ? column : kTermColumns - 1));
+}
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Where column `col` of a unit, of four neighbours the first, lies in the terms: a lane's 16 bytes of w meet its columns.
+__device__ __forceinline__ constexpr int place_of_x(int col) {
+  const int of_lane = col % (4 * kPieceCols);
+  return (col / (4 * kPieceCols) * kHalves + of_lane % kPieceCols / 8) * kTermBytes + of_lane / kPieceCols * 16 +
+         col % 8 / 4 * 8;
+}
+
+// Writes the terms of a unit's columns of row j of x: each is the nearest to what those before it leave. Returns
+// whether they leave more than 2^-21 of some number.
+__device__ __forceinline__ bool store_terms(const float (&value)[kXQuads][4], int j, int lane, unsigned char* x_unit) {
+  const float power = x_power(value);
+  bool leaves = false;
+#pragma unroll
+  for (int i = 0; i < kXQuads; ++i) {
+    unsigned short bits[kTerms][4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float scaled = value[i][e] * power;
+      float rest = scaled;
+#pragma unroll
+      for (int t = 0; t < kTerms; ++t) {
+        bits[t][e] = narrow(rest);
+        rest = (rest - widen(bits[t][e])) * kTermStep;
+      } // t: terms
+      leaves = leaves || magnitude(rest) > kMostLeft * magnitude(scaled);
+    } // e: columns
+#pragma unroll
+    for (int t = 0; t < kTerms && 4 * lane + 128 * i < kUnitCols; ++t) {
+      *(Words2*)(x_unit + place_of_x(4 * lane + 128 * i) + (j * kTerms + t) * 64) = {
+          {bits[t][0] | (unsigned)bits[t][kSecond] << 16, bits[t][3 - kSecond] | (unsigned)bits[t][3] << 16}};
+    } // t: terms
+  } // i: four columns each
+  store_factors(x_unit, j, lane, power);
+  return leaves;
+}
+
+// Writes the terms of x that this warp multiplies by, those of units warp, warp + kWarps, ... Where they leave too much of
+// some number a NaN stands among them, which all sums of the warp get.
+__device__ __forceinline__ void prepare_terms(const XType* x, long long n, int warp, int lane, unsigned char* terms) {
+  bool leaves = false;
+#pragma unroll 1
+  for (int first = 0; first < kXColumns * kUnitsPerWarp; first += kBatch) {
+    float value[kBatch][kXQuads][4]; // all on their way before the first is used
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int j = (first + b) / kUnitsPerWarp;
+      const int u = warp + (first + b) % kUnitsPerWarp * kWarps;
+#pragma unroll
+      for (int i = 0; i < kXQuads; ++i) {
+        const int col = u * kUnitCols + 4 * lane + 128 * i;
+#pragma unroll
+        for (int e = 0; e < 4; ++e) value[b][i][e] = 0.0f;
+        if (j < n && 4 * lane + 128 * i < kUnitCols && col < kCols) load_x4(x + (long long)j * kCols + col, value[b][i]);
+      } // i: four columns each
+    } // b: units
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int j = (first + b) / kUnitsPerWarp;
+      const int u = warp + (first + b) % kUnitsPerWarp * kWarps;
+      if (j < kXColumns && u < kUnits) leaves |= store_terms(value[b], j, lane, terms + u * kXUnitBytes);
+    } // b: units
+  } // first: of a batch of this warp's units, for one row of x after another
+  if (__any_sync(0xffffffffu, leaves) && lane == 0) *(unsigned short*)(terms + warp * kXUnitBytes) = 0x7fffu;
+  __syncwarp();
+}
+
+// Waits until at most kLeft of this thread's groups of copies have not ended.
+template <int kLeft>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" : : "n"(kLeft) : "memory");
+}
+
+// Bytes from a lane's first piece of a unit to another.
+__device__ __forceinline__ int piece_at(int, int, int piece) { return 64 * piece; }
+
+// To shared memory, past the registers and the L1 cache; ends some time before wait_for_copies returns.
+__device__ __forceinline__ void copy_16_bytes(unsigned char* to, const unsigned char* from) {
+  const unsigned shared_to = (unsigned)__cvta_generic_to_shared(to);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(shared_to), "l"(from) : "memory");
+}
+
+__device__ __forceinline__ void end_copy_group() { asm volatile("cp.async.commit_group;" : : : "memory"); }
+
+// Begins to copy this lane's pieces, which no other lane reads; past the last tile an empty group.
+__device__ __forceinline__ void copy_weights(unsigned char* to, const WeightCursor& cursor, int tiles, int lane) {
+  if (cursor.tile < tiles && cursor.unit < kUnits) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int p = 0; p < kRowPieces; ++p) {
+        copy_16_bytes(to + 512 * (kRowPieces * r + p),
+                      cursor.at + r * cursor.second + piece_at(cursor.unit, lane, p));
+      } // p: pieces
+    } // r: rows of this lane
+  }
+  end_copy_group();
+}
+
+// A unit that has been copied to shared memory, each piece by the lane that takes it.
+struct WeightSource {
+  const unsigned char* from;
+
+  __device__ __forceinline__ void take(int p, int, Words4 (&row)[2]) const {
+    row[0] = *(const Words4*)(from + 512 * p);
+    row[1] = *(const Words4*)(from + 512 * (kRowPieces + p));
+  }
+};
+
+// What one lane feeds to the mma of step 0 to 3 of a piece: pairs of columns of its two rows.
+__device__ __forceinline__ void mma_operand(const Words4& row0, const Words4& row1, int step, unsigned (&a)[4]) {
+  fp8x4_to_pairs(row0.word[step], a[0], a[2]);
+  fp8x4_to_pairs(row1.word[step], a[1], a[3]);
+}
+
+__device__ __forceinline__ void note_special(const Words4&, unsigned&) {}
+
+// sum += a b for 16 rows, 8 rows of x and 16 columns; f16, sums in f32.
+__device__ __forceinline__ void mma(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// sum += the products of one piece and x. `column_at`: where this lane's columns of each group of eight begin. `special`
+// gets the top bit of a byte where the conversion doesn't hold.
+__device__ __forceinline__ void add_piece(WeightSource& source, int piece, const unsigned char* x_unit, int lane,
+                                          const int (&column_at)[kGroups], float (&sum)[kGroups][4],
+                                          unsigned& special) {
+  Words4 row[2];
+  source.take(piece, lane, row);
+  note_special(row[0], special);
+  note_special(row[1], special);
+#pragma unroll
+  for (int half = 0; half < kHalves; ++half) {
+    unsigned a[2][4];
+#pragma unroll
+    for (int s = 0; s < 2; ++s) mma_operand(row[0], row[1], 2 * half + s, a[s]);
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Words4 x = *(const Words4*)(x_unit + (piece * kHalves + half) * kTermBytes + column_at[k]);
+#pragma unroll
+      for (int s = 0; s < 2; ++s) {
+        const unsigned b[2] = {x.word[2 * s], x.word[2 * s + 1]};
+        mma(sum[k], a[s], b);
+      } // s: 16 columns each
+    } // k: groups of eight columns
+  } // half: 32 columns each
+}
+
+// The scales of a unit, each of a chunk of its columns.
+struct UnitScales {
+  float value[kScaleRows][kChunks];
+  __device__ __forceinline__ float of(int r, int chunk) const { return value[r % kScaleRows][chunk]; }
+};
+
+__device__ __forceinline__ UnitScales unit_scales(const ScaleType* scale, long long rows, int tile, int unit, int lane) {
+  UnitScales scales;
+#pragma unroll
+  for (int r = 0; r < kScaleRows; ++r) {
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int col = (int)min_of(unit * kUnitCols + chunk * kChunkCols, kCols - 1);
+      scales.value[r][chunk] = load_scale(scale, scale_place(row_of(tile, lane, r, rows), col));
+    } // chunk: columns that share a scale
+  } // r: rows of this lane
+  return scales;
+}
+
+// Adds to `total` the products of a unit and x: the sums of each chunk times what takes back the power of x, times
+// the chunk's scale.
+__device__ __forceinline__ void float_product(WeightSource& source, const UnitScales& scales,
+                                              const unsigned char* x_unit, int lane,
+                                              const int (&column_at)[kGroups], float (&total)[kGroups][4],
+                                              unsigned& special) {
+#pragma unroll
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    float sum[kGroups][4] = {};
+#pragma unroll
+    for (int p = 0; p < kRowPieces / kChunks; ++p) add_piece(source, chunk * (kRowPieces / kChunks) + p, x_unit, lane, column_at, sum, special);
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float factor = x_factor(x_unit, 8 * k + 2 * (lane % 4) + i % 2);
+        total[k][i] += scales.of(i / 2, chunk) * (factor * sum[k][i]);
+      } // i: two columns of two rows
+    } // k: groups of eight columns
+  } // chunk: columns that share a scale
+}
+
+__device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
+
+// Waits until the grid ahead of this one in the stream has ended and its writes can be seen. No thread may read
+// or write memory, or end, before: what this grid waits for, the grid behind it doesn't wait for again.
+__device__ __forceinline__ void wait_for_earlier_grids() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+// Once every CTA has said so, or ended, the grid behind this one may start, and waits as this one did.
+__device__ __forceinline__ void let_next_grid_start() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+matvec_fp8_e4m3_s128x128_f32_x_f32_c4096_n2_dependent(
+    const unsigned char* w,
+    const float* scale,
+    const float* x,
+    float* y,
+    long long rows,
+    long long n) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  const int lane = threadIdx.x % kWarpThreads;
+  const int warp = threadIdx.x / kWarpThreads;
+  const int tiles = (int)((rows + 15) / 16);
+  float* partial = (float*)(shared + kPartialAt);
+
+  WeightCursor next = weight_cursor(w, rows, (int)blockIdx.x, warp, lane);
+  unsigned char* ring = shared + kRingAt + warp * kStages * kUnitBytes + 16 * lane;
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    copy_weights(ring + stage * kUnitBytes, next, tiles, lane);
+    advance(next, w, rows, warp, lane);
+  } // stage: units in flight
+  int stage = 0; // of the unit that is next
+  wait_for_earlier_grids();
+  let_next_grid_start();
+
+  prepare_terms(x, n, warp, lane, shared);
+
+  int column_at[kGroups]; // among the terms: lanes whose columns of an mma are none have the last one
+#pragma unroll
+  for (int k = 0; k < kGroups; ++k) {
+    const int column = 8 * k + lane / 4;
+    column_at[k] = (column < kTermColumns ? column : kTermColumns - 1) * 64 + lane % 4 * 16;
+  } // k: groups of eight columns
+
+  for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    float total[kGroups][4] = {};
+    unsigned special = 0;
+#pragma unroll 1
+    for (int u = warp; u < kUnits; u += kWarps) {
+      const UnitScales scales = unit_scales(scale, rows, tile, u, lane);
+      wait_for_copies<kStages - 2>();
+      WeightSource source = {ring + stage * kUnitBytes};
+      copy_weights(ring + (stage == 0 ? kStages - 1 : stage - 1) * kUnitBytes, next, tiles, lane);
+      advance(next, w, rows, warp, lane);
+      stage = stage == kStages - 1 ? 0 : stage + 1;
+      float_product(source, scales, shared + u * kXUnitBytes, lane, column_at, total, special);
+    } // u: units of this warp
+
+    const int parity = (unsigned)tile / gridDim.x % 2u; // one half is written while the other may be read
+    float* own = partial + (parity * kWarps + warp) * kTermColumns * 16 + lane / 4;
+    bool is_plain = (special & 0x80808080u) != 0;
+#pragma unroll
+    for (int i = 0; i < 4 * kGroups; ++i) {
+      is_plain = is_plain || !(magnitude(total[i / 4][i % 4]) < __uint_as_float(0x7f800000u));
+    } // i: sums of this lane
+    if (!__any_sync(0xffffffffu, is_plain)) {
+#pragma unroll
+      for (int i = 0; i < 4 * kGroups; ++i) {
+        const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
+        if (column < kTermColumns) own[column * 16 + i % 4 / 2 * 8] = total[i / 4][i % 4];
+      } // i: sums of this lane
+    } else {
+      // Infinities and NaNs, of which terms of 0 make others, and numbers of which terms leave too much: f32
+      // arithmetic on numbers as they are. Of four lanes each takes every fourth column.
+#pragma unroll 1
+      for (int i = 0; i < 2 * kXColumns; ++i) {
+        const long long row = row_of(tile, lane, i % 2, rows);
+        float plain = 0.0f;
+#pragma unroll 1
+        for (int u = warp; i / 2 < n && u < kUnits; u += kWarps) {
+          float unit_sum = 0.0f;
+#pragma unroll 1
+          for (int col = u * kUnitCols + lane % 4; col < (u + 1) * kUnitCols && col < kCols; col += 4) {
+            unit_sum += (decode_element(w + row * kRowBytes, col) * load_scale(scale, scale_place(row, col))) * load_x(x, (long long)(i / 2) * kCols + col);
+          } // col: of this lane
+          plain += unit_sum;
+        } // u: units of this warp
+        plain += __shfl_xor_sync(0xffffffffu, plain, 1);
+        plain += __shfl_xor_sync(0xffffffffu, plain, 2);
+#pragma unroll
+        for (int t = 0; t < kTerms; ++t) {
+          if (lane % 4 == 0) own[(i / 2 * kTerms + t) * 16 + i % 2 * 8] = t == 0 ? plain : 0.0f;
+        } // t: terms
+      } // i: two rows, for each row of x
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int i = threadIdx.x; i < 16 * kXColumns; i += kThreads) {
+      const int j = i / 16;
+      const long long row = 16ll * tile + i % 16;
+      float sum = 0.0f;
+#pragma unroll
+      for (int from = 0; from < kWarps; ++from) {
+#pragma unroll
+        for (int t = 0; t < kTerms; ++t) {
+          sum += partial[((parity * kWarps + from) * kTermColumns + j * kTerms + t) * 16 + i % 16];
+        } // t: terms
+      } // from: warps
+      if (row < rows && j < n) store_element(y + j * rows + row, sum);
+    } // i: results of 16 rows
+  } // tile: 16 rows each
+}

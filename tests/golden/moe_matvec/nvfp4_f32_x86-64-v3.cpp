@@ -1,0 +1,132 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec_fused.cpp.in.
+//   kernel   moe_matvec_nvfp4_s1x16_e4m3_x_f32_c512, emitter version 5
+//   w        in   nvfp4  [experts, rows, 512]  row-major, blocks of 16 elements in 8 bytes
+//   scale    in   e4m3  [experts, rows, 32]  row-major, one per 1 x 16 block of w
+//   ids      in   i32  [slots]  the expert of each slot
+//   x        in   f32  [ceil(slots / slots_per_x), 512]  row-major
+//   y        out  f32  [slots, rows]  row-major
+//   math     y[s, r] = sum over c of decode(w) * scale[ids[s], r, c] * f32(x[s / slots_per_x, c]), products and sums in f32; NaN where no expert has the id
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: halves from a table in a register, times the block's scale
+//   launch   ranges of rows of slots, in parallel
+
+constexpr int kCols = 512;            // columns of w, and of each row of x
+constexpr int kRowBytes = 256;        // bytes of one row of w
+constexpr int kRun = 16;              // consecutive elements decoded at a time
+constexpr int kScaleBlockCols = 16;   // columns that share one scale
+constexpr int kScaleCols = 32;        // scales in one row of scales
+constexpr int kTensorScaleBytes = 16; // the tensor's f32 scale and zeros, before the blocks' scales
+constexpr int kChains = 2;            // sums that take turns for each row of x
+constexpr int kXColumns = 1;          // rows of x that a launch can use
+
+// kRun elements side by side; the compiler cuts them to the registers that this CPU has.
+typedef float F32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned U32Run __attribute__((vector_size(4 * kRun)));
+typedef int S32Run __attribute__((vector_size(4 * kRun)));
+typedef unsigned short U16Run __attribute__((vector_size(2 * kRun)));
+typedef unsigned char U8Run __attribute__((vector_size(kRun)));
+typedef signed char S8Run __attribute__((vector_size(kRun)));
+
+// Any alignment.
+template <typename T>
+static inline T load(const void* at) {
+  T value;
+  __builtin_memcpy(&value, at, sizeof(T));
+  return value;
+}
+
+// Exact e2m1 (OCP MX 1.0), 16 codes in 8 bytes, the first of two in the low nibble: bit 3 is the sign, the
+// other bits choose one of 0, 1, 2, 3, 4, 6, 8 and 12 halves. Code 8 is -0.
+static inline F32Run e2m1_run_to_f32(const unsigned char* at) {
+  typedef unsigned char U8x8 __attribute__((vector_size(8)));
+  const U8x8 pairs = load<U8x8>(at);
+  const U8Run twice = __builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  const U32Run nibble = {0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4};
+  const U32Run codes = __builtin_convertvector(twice, U32Run) >> nibble;
+  const U32Run halves = ((U32Run){} + 0xc8643210u) >> ((codes & 7u) << 2) & 15u;
+  const F32Run magnitude = __builtin_convertvector((S32Run)halves, F32Run) * 0.5f;
+  return (F32Run)((U32Run)magnitude | (codes & 8u) << 28);
+}
+
+static inline F32Run decode_run(const unsigned char* row, long long col) { return e2m1_run_to_f32(row + col / 2); }
+
+// A block's scale times the tensor's, rounded once. Codes 0x7f and 0xff are NaN.
+static inline float load_scale(const unsigned char* scale, float tensor_scale, long long at) {
+  const unsigned code = scale[at];
+  const unsigned magnitude = code & 0x7fu;
+  const float scaled = __builtin_bit_cast(float, magnitude << 20) * 0x1p+120f;
+  const float value = magnitude == 0x7fu ? __builtin_bit_cast(float, 0x7fc00000u) : scaled;
+  return ((code & 0x80u) != 0u ? -value : value) * tensor_scale;
+}
+
+static inline F32Run multiply_add(F32Run a, F32Run b, F32Run c) { return __builtin_elementwise_fma(a, b, c); }
+
+static inline float sum_of(F32Run value) {
+  float part[kRun];
+  __builtin_memcpy(part, &value, sizeof(part));
+#pragma unroll
+  for (int width = kRun / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) part[i] += part[i + width];
+  } // width: sums left
+  return part[0];
+}
+
+static inline F32Run load_x(const float* at) { return load<F32Run>(at); }
+
+struct Arguments {
+  const unsigned char* w;
+  const unsigned char* scale;
+  const int* ids;
+  const float* x;
+  float* y;
+  long long rows;
+  long long slots;
+  long long slots_per_x;
+  long long experts;
+};
+
+// One row of weights times each row of x.
+static inline void multiply_row(const unsigned char* w, const unsigned char* scale, long long row, const float* const* x_row, float* total) {
+  const unsigned char* w_row = w + row * kRowBytes;
+  F32Run sum[kChains][kXColumns] = {};
+  const float tensor_scale = load<float>(scale);
+  const unsigned char* scale_row = scale + kTensorScaleBytes + (row) * kScaleCols;
+#pragma unroll 2
+  for (int at = 0; at + kRun <= kCols; at += kRun) {
+    F32Run weight = decode_run(w_row, at);
+    weight *= load_scale(scale_row, tensor_scale, at / kScaleBlockCols);
+    F32Run* chain = sum[at / kRun % kChains];
+#pragma unroll
+    for (int j = 0; j < kXColumns; ++j) {
+      chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);
+    } // j: rows of x
+  } // at: runs of this row
+  for (int j = 0; j < kXColumns; ++j) {
+    F32Run all_chains = sum[0][j];
+    for (int chain = 1; chain < kChains; ++chain) all_chains += sum[chain][j];
+    total[j] = sum_of(all_chains);
+  } // j: rows of x
+}
+
+extern "C" __attribute__((visibility("default"))) void
+moe_matvec_nvfp4_s1x16_e4m3_x_f32_c512(const Arguments* arguments, long long tile_begin, long long tile_end) {
+  const long long rows = arguments->rows;
+  for (long long tile = tile_begin; tile < tile_end; ++tile) {
+    const long long slot = tile / rows;
+    const long long row = tile % rows;
+    const long long expert = arguments->ids[slot];
+    if (expert < 0 || expert >= arguments->experts) {
+      arguments->y[slot * rows + row] = __builtin_nanf("");
+      continue;
+    }
+    const unsigned char* w = arguments->w + expert * rows * kRowBytes;
+    const unsigned char* scale = arguments->scale + expert * (16 + (rows * kScaleCols + 15) / 16 * 16);
+    float* y = arguments->y;
+    const float* x_row[kXColumns];
+    for (int j = 0; j < kXColumns; ++j) x_row[j] = arguments->x + (slot / arguments->slots_per_x) * kCols;
+    float total[kXColumns];
+    multiply_row(w, scale, row, x_row, total);
+    for (int j = 0; j < kXColumns; ++j) {
+      y[slot * rows + row] = total[j];
+    } // j: rows of x
+  } // tile: rows of slots of this call
+}

@@ -1,0 +1,195 @@
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
+//   kernel   moe_matvec_q8_0_x_f32_gate_gelu_tanh_c512, emitter version 5
+//   w_gate   in   q8_0  [experts, rows, 512]  row-major, blocks of 32 elements in 34 bytes
+//   w_up     in   q8_0  [experts, rows, 512]  row-major, blocks of 32 elements in 34 bytes
+//   ids      in   i32  [slots]  the expert of each slot
+//   x        in   f32  [ceil(slots / slots_per_x), 512]  row-major
+//   y        out  f32  [slots, rows]  row-major
+//   math     y[s, r] = gelu_tanh(sum over c of decode(w_gate)[ids[s], r, c] * f32(x[s / slots_per_x, c])) * (sum over c of decode(w_up)[ids[s], r, c] * f32(x[s / slots_per_x, c])), products and sums in f32; NaN where no expert has the id
+//   arch     sm_86, no instruction decodes q8_0 blocks: software, exact: integers times the block's scale
+//   launch   grid (ceil(rows / 4), slots, 1), block (128, 1, 1), 0 bytes of dynamic shared memory
+
+constexpr int kCols = 512;       // columns of w, and of each row of x
+constexpr int kRowBytes = 544;   // bytes of one row of w
+constexpr int kRun = 8;          // consecutive elements decoded at a time
+constexpr int kThreads = 128;    // threads per CTA
+constexpr int kWarpThreads = 32; // threads of one warp
+constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kRowsPerWarp = 1;  // rows of w that share one pass over x
+constexpr int kPair = 2;         // rows, of w_gate and of w_up, behind each row of y
+constexpr int kSums = kRowsPerWarp * kPair;
+constexpr int kXColumns = 1;     // rows of x that a launch can use
+
+struct alignas(8) Words2 {
+  unsigned word[2];
+};
+
+// Aligned to 2 bytes only.
+__device__ __forceinline__ Words2 load_8_bytes(const unsigned char* at) {
+  const unsigned short* halves = (const unsigned short*)at;
+  return {{halves[0] | (unsigned)halves[1] << 16, halves[2] | (unsigned)halves[3] << 16}};
+}
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the 8 bytes high:low.
+__device__ __forceinline__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  unsigned result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// The byte less `offset`, exactly: 0x4b000000 | b reads as 2^23 + b.
+__device__ __forceinline__ float offset_byte_to_f32(unsigned word, int byte, int offset) {
+  const unsigned bits = permute_bytes(word, 0x4b000000u, 0x7540u | (unsigned)byte);
+  return __uint_as_float(bits) - (float)(0x800000 + offset);
+}
+
+__device__ __forceinline__ float f16_to_f32(unsigned short bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+// q8_0: 34 bytes for 32 elements: d f16, then 32 signed bytes. value = d * q.
+__device__ __forceinline__ void decode_run(const unsigned char* row, int col, float (&value)[kRun], int at = 0) {
+  const unsigned char* block = row + (col / 32) * 34ll;
+  const float d = f16_to_f32(*(const unsigned short*)block);
+  const Words2 q = load_8_bytes(block + 2 + col % 32 + at);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    const unsigned biased = q.word[i / 4] ^ 0x80808080u; // q + 128
+    value[i] = d * offset_byte_to_f32(biased, i % 4, 128);
+  } // i: elements
+}
+
+__device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
+
+// Sum over the 32 lanes of a warp, in every lane.
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(0xffffffffu, value, distance);
+  } // distance: lanes apart
+  return value;
+}
+
+struct alignas(16) Words4 {
+  unsigned word[4];
+};
+
+__device__ __forceinline__ void load_run_f32(const unsigned char* at, float (&value)[kRun]) {
+#pragma unroll
+  for (int v = 0; v < kRun / 4; ++v) {
+    const Words4 words = ((const Words4*)at)[v];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) value[4 * v + i] = __uint_as_float(words.word[i]);
+  } // v: 16-byte vectors
+}
+
+__device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
+
+// exp(-a) for a >= 0, with a relative error below 2^-22 (below 2^-149 absolute where the result is subnormal);
+// 0 from 104 on and for NaN. exp(-a) = 2^-n exp(r), n the integer nearest to a / ln 2, |r| < 0.35; the
+// series' remainder there is below 2^-27.
+__device__ __forceinline__ float exp_of_negative(float a) {
+  const float limited = a < 104.0f ? a : 104.0f; // exp(-104) rounds to 0
+  const int n = (int)(limited * 0x1.715476p+0f + 0.5f);
+  // ln 2 in two parts: n times the first, of 9 bits, is exact.
+  const float r = ((float)n * 0x1.63p-1f - limited) + (float)n * -0x1.bd0106p-13f;
+  float series = 1.0f / 5040.0f;
+  series = series * r + 1.0f / 720.0f;
+  series = series * r + 1.0f / 120.0f;
+  series = series * r + 1.0f / 24.0f;
+  series = series * r + 1.0f / 6.0f;
+  series = series * r + 0.5f;
+  series = series * r + 1.0f;
+  series = series * r + 1.0f;
+  // 2^-n in two factors, for subnormal results.
+  const float first = __uint_as_float((unsigned)(127 - n / 2) << 23);
+  const float second = __uint_as_float((unsigned)(127 - (n - n / 2)) << 23);
+  return series * first * second;
+}
+
+// 1 / (1 + exp(-z)), without overflow; 0 or 1 for NaN, which its factor brings back.
+__device__ __forceinline__ float sigmoid(float z) {
+  const float small = exp_of_negative(z < 0.0f ? -z : z);
+  return (z >= 0.0f ? 1.0f : small) / (1.0f + small);
+}
+
+// g / 2 * (1 + tanh(u)) = g / (1 + exp(-2 u)), u = sqrt(2 / pi) * (g + 0.044715 g^3), within 2^-21 of |g|.
+__device__ __forceinline__ float activate(float g) {
+  const float twice_u = 0x1.988454p+0f * (g + 0.044715f * g * g * g);
+  return g * sigmoid(twice_u);
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads)
+moe_matvec_q8_0_x_f32_gate_gelu_tanh_c512(
+    const unsigned char* __restrict__ w_gate,
+    const unsigned char* __restrict__ w_up,
+    const int* __restrict__ ids,
+    const float* __restrict__ x,
+    float* __restrict__ y,
+    long long rows,
+    [[maybe_unused]] long long slots,
+    long long slots_per_x,
+    long long experts) {
+  const int lane = threadIdx.x % kWarpThreads;
+  const long long warp = (long long)blockIdx.x * kWarps + threadIdx.x / kWarpThreads;
+  const long long first_row = warp * kRowsPerWarp;
+  if (first_row >= rows) return;
+
+  const long long slot = blockIdx.y;
+  const long long expert = ids[slot];
+  if (expert < 0 || expert >= experts) {
+    for (int r = lane; r < kRowsPerWarp; r += kWarpThreads) {
+      if (first_row + r < rows) {
+        store_element(y + slot * rows + first_row + r, __uint_as_float(0x7fc00000u));
+      }
+    } // r: rows of this warp
+    return;
+  }
+  w_gate += expert * rows * kRowBytes;
+  w_up += expert * rows * kRowBytes;
+
+  const unsigned char* const w[kPair] = {w_gate, w_up};
+
+  // Past the end, the last row is read again and its sum is not stored.
+  long long row[kSums];
+#pragma unroll
+  for (int r = 0; r < kSums; ++r) row[r] = min_of(first_row + r / kPair, rows - 1);
+
+  const float* x_row[kXColumns];
+#pragma unroll
+  for (int j = 0; j < kXColumns; ++j) x_row[j] = x + (slot / slots_per_x) * kCols;
+
+  float sum[kSums][kXColumns] = {};
+#pragma unroll 2
+  for (int col = lane * kRun; col < kCols; col += kWarpThreads * kRun) {
+    float weight[kSums][kRun];
+#pragma unroll
+    for (int r = 0; r < kSums; ++r) {
+      decode_run(w[r % kPair] + row[r] * kRowBytes, col, weight[r]);
+    } // r: rows of this warp
+#pragma unroll
+    for (int j = 0; j < kXColumns; ++j) {
+      float activation[kRun];
+      load_run_f32((const unsigned char*)(x_row[j] + col), activation);
+#pragma unroll
+      for (int r = 0; r < kSums; ++r) {
+#pragma unroll
+        for (int i = 0; i < kRun; ++i) sum[r][j] += weight[r][i] * activation[i];
+      } // r: rows of this warp
+    } // j: rows of x
+  } // col: runs of this lane
+
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) {
+#pragma unroll
+    for (int j = 0; j < kXColumns; ++j) {
+      const float gate = warp_sum(sum[r * kPair][j]);
+      const float up = warp_sum(sum[r * kPair + 1][j]);
+      if (lane == 0 && first_row + r < rows) {
+        store_element(y + slot * rows + first_row + r, activate(gate) * up);
+      }
+    } // j: rows of x
+  } // r: rows of this warp
+}
