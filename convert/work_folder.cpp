@@ -68,7 +68,10 @@ WorkFolder::WorkFolder(const fs::path& output, OutputKind kind, std::string_view
   if (!output_.has_filename()) output_ = output_.parent_path();
   std::error_code error;
   fs::create_directories(folder_, error);
-  if (error) fail(folder_, "made", error.value());
+  if (error) {
+    throw model::OutputError(
+        folder_, fmt::format("cannot be made: {}", std::generic_category().message(error.value())));
+  }
   const fs::path journal = folder_ / "journal";
   journal_ = ::open(journal.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (journal_ < 0) fail(journal, "opened", errno);
@@ -103,7 +106,10 @@ void WorkFolder::fail(const fs::path& path, std::string_view doing, int error) c
 }
 
 void WorkFolder::read_journal(std::string_view text) {
-  // A line counts once its end is there: the last one may be cut.
+  // A line counts once its end is there: the last one may be cut, and would run into the next.
+  const std::size_t whole = text.rfind('\n') + 1;  // 0 if there is none
+  if (whole < text.size() && ::ftruncate(journal_, static_cast<off_t>(whole)) != 0)
+    fail(folder_ / "journal", "cut", errno);
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = text.find('\n', at);
     if (end == std::string_view::npos) break;
@@ -185,9 +191,19 @@ void WorkFolder::commit_batch(std::size_t batch) {
 
 void WorkFolder::write_text(const std::string& name, std::string_view text) {
   write_whole(files_folder_ / name, text);
+  texts_.insert(name);
+}
+
+void WorkFolder::remove_strangers() {
+  std::set<std::string> wanted = texts_;
+  for (const PlannedFile& file : files_) wanted.insert(file.name);
+  for (const fs::directory_entry& entry : fs::directory_iterator(files_folder_)) {
+    if (!wanted.contains(entry.path().filename().string())) fs::remove_all(entry.path());
+  }
 }
 
 void WorkFolder::publish() {
+  remove_strangers();
   sync_files();
   sync_folder(files_folder_);
   const fs::path from =
