@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <system_error>
 #include <unistd.h>
 
@@ -33,11 +34,24 @@ void write_whole(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
-/// "" if all went well.
-std::string write_fully(int fd, std::uint64_t offset, std::span<const std::byte> bytes) {
+/// Linux 6.14's RWF_DONTCACHE, which older headers lack: the disk gets the bytes at once, and their pages are used
+/// again instead of filling the memory. 8.5 GB so written to ext4 took 5.6 s and 3.1 s of the CPU's time, against
+/// 31 s and 19 s, most of it spent on finding free pages (2-core Xeon, 24 GB, Linux 6.18, 2026-11-24).
+constexpr int kDontCache = 0x80;
+
+/// "" if all went well. `may_skip_cache` is cleared where the file system can't.
+std::string write_fully(int fd, std::uint64_t offset, std::span<const std::byte> bytes,
+                        std::atomic<bool>& may_skip_cache) {
   while (!bytes.empty()) {
-    const ssize_t written = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    const bool skips_cache = may_skip_cache;
+    const ssize_t written =
+        ::pwritev2(fd, &part, 1, static_cast<off_t>(offset), skips_cache ? kDontCache : 0);
     if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && skips_cache && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
+      may_skip_cache = false;
+      continue;
+    }
     if (written < 0) return std::generic_category().message(errno);
     offset += static_cast<std::uint64_t>(written);
     bytes = bytes.subspan(static_cast<std::size_t>(written));
@@ -171,7 +185,7 @@ void WorkFolder::write_at(std::size_t file, std::uint64_t offset,
   KTJIT_CHECK(file < files_.size() && offset <= files_[file].bytes &&
               bytes.size() <= files_[file].bytes - offset);
   if (before_write) before_write();
-  const std::string problem = write_fully(fds_[file], offset, bytes);
+  const std::string problem = write_fully(fds_[file], offset, bytes, may_skip_cache_);
   if (!problem.empty()) fail(files_folder_ / files_[file].name, "written", errno);
 }
 

@@ -2,6 +2,7 @@
 // plan that they follow, and a journal of what is done.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -80,6 +81,7 @@ class WorkFolder {
   int journal_ = -1;
   std::vector<bool> done_;
   bool replaced_other_plan_ = false;
+  std::atomic<bool> may_skip_cache_ = true;
 };
 
 }  // namespace ktjit::convert
