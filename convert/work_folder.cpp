@@ -7,9 +7,11 @@
 #include <fmt/format.h>
 #include <fstream>
 #include <iterator>
+#include <linux/magic.h>
 #include <string_view>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <system_error>
@@ -57,6 +59,12 @@ std::string write_fully(int fd, std::uint64_t offset, std::span<const std::byte>
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
   return "";
+}
+
+/// Not in memory: there it would fill every page with zeros, by one thread, before any is written.
+bool can_reserve(int fd) {
+  struct statfs facts{};
+  return ::fstatfs(fd, &facts) != 0 || facts.f_type != TMPFS_MAGIC;
 }
 
 void sync_folder(const fs::path& folder) {
@@ -172,8 +180,9 @@ void WorkFolder::make_files(std::vector<PlannedFile> files) {
     if (::ftruncate(fds_[i], static_cast<off_t>(file.bytes)) != 0)
       fail(path, "made that large", errno);
     // Where a file system can't reserve, writes say when the disk is full.
-    if (file.bytes > 0 && ::fallocate(fds_[i], 0, 0, static_cast<off_t>(file.bytes)) != 0 &&
-        errno != EOPNOTSUPP && errno != ENOSYS) {
+    if (file.bytes > 0 && can_reserve(fds_[i]) &&
+        ::fallocate(fds_[i], 0, 0, static_cast<off_t>(file.bytes)) != 0 && errno != EOPNOTSUPP &&
+        errno != ENOSYS) {
       fail(path, fmt::format("given {} bytes", file.bytes), errno);
     }
     write_at(i, 0, std::as_bytes(std::span(file.head.data(), file.head.size())));
