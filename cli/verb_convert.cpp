@@ -24,7 +24,6 @@
 #include "cli/verbs.h"
 #include "core/interrupted_error.h"
 #include "model/open_model.h"
-#include "runtime/host_limits.h"
 
 namespace po = boost::program_options;
 
@@ -279,18 +278,12 @@ convert::Conversion plan_moves(const ConvertArguments& arguments,
                       output);
 }
 
-/// Where nothing is said: a GPU if there is one, but the CPU where it has the threads to be as quick. Files are
-/// written by one thread of the kernel each, which is what bounds both (docs/CONVERT.md has the measurement).
+/// Where nothing is said: a GPU if there is one, but the CPU where it has the threads to be as quick.
 Place choose_conversion_place(Toolchain& toolchain, const CommonOptions& common) {
-  constexpr int kThreadsLikeAGpu = 8;
-  const int given = toolchain.options().threads;
-  const int threads = given > 0 ? given : runtime::usable_threads();
   const bool is_open = common.device.empty() && common.target.empty();
-  if (!is_open || threads < kThreadsLikeAGpu || !toolchain.llvm().is_present())
-    return choose_place(toolchain, common.device, common.target);
-  Place place = choose_place(toolchain, "cpu", "");
-  place.reason = fmt::format("{} threads are as quick as a GPU here", threads);
-  return place;
+  const bool takes_cpu = is_open && convert::cpu_is_as_quick(toolchain.options().threads) &&
+                         toolchain.llvm().is_present();
+  return choose_place(toolchain, takes_cpu ? "cpu" : common.device, common.target);
 }
 
 int convert_model(const ConvertArguments& arguments) {
@@ -350,8 +343,7 @@ int convert_model(const ConvertArguments& arguments) {
   if (!arguments.common.json) {
     print(fmt::format("in      {}: {}, {}\n", arguments.input, models.input->container(),
                       human_bytes(models.input->file_bytes())));
-    print(fmt::format("device  {}: {} ({})\n\n", place.device->name(), place.device->description(),
-                      place.reason));
+    print(fmt::format("device  {}: {}\n\n", place.device->name(), place.device->description()));
     print_plan(conversion);
   }
 

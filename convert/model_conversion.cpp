@@ -250,6 +250,11 @@ void lay_out_gguf(Conversion& conversion, const model::Metadata& metadata,
   conversion.files.push_back({file_name, std::move(layout.head), layout.bytes});
 }
 
+bool cpu_is_as_quick(int threads) {
+  constexpr int kThreadsLikeAGpu = 8;
+  return (threads > 0 ? threads : runtime::usable_threads()) >= kThreadsLikeAGpu;
+}
+
 void check_output(const fs::path& output, OutputKind kind,
                   const std::vector<const model::Model*>& inputs, bool force) {
   const auto refuse = [&](std::string_view allowed) {

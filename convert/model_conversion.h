@@ -86,6 +86,10 @@ struct ConvertResult {
   bool replaced_other_plan = false;  ///< remains of another conversion were removed
 };
 
+/// Whether so many threads of the CPU (0: as many as the process may use) convert as quickly as a GPU. Files are
+/// written by one thread of the kernel each, which bounds both: docs/CONVERT.md has the measurement.
+bool cpu_is_as_quick(int threads);
+
 /// Checks that the output may be written: it isn't the input nor holds it, and isn't there unless `force` says
 /// that it is to be replaced; a folder is replaced only if it is a checkpoint or empty.
 /// Errors: SpecError.
