@@ -213,6 +213,22 @@ bool can_request_early(const KernelSpec& spec) {
          std::ranges::find(kNative, spec.weight) != kNative.end();
 }
 
+bool serves_rounded(const KernelSpec& spec) {
+  constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64;
+  if (spec.op != Op::kMatmul || spec.activation != ActivationPolicy::kA16 ||
+      spec.x_format != FormatId::kBF16 || !spec.target.is_cuda() || spec.target.sm != kHopper ||
+      spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes)
+    return false;
+  if (spec.layout.kind == LayoutKind::kPrepared)
+    return spec.weight != FormatId::kIQ1_M && find_prepared_layout(spec.weight) != nullptr;
+  if (spec.layout.kind != LayoutKind::kNative) return false;
+  if (spec.layout.cols % kVectorBytes != 0) return false;
+  const bool is_fp8 = spec.weight == FormatId::kFp8E4M3 || spec.weight == FormatId::kFp8E5M2;
+  if (!is_fp8) return spec.weight == FormatId::kBF16;
+  // A thread has 16 columns of a row, which share a scale.
+  return !spec.scale || spec.scale->block_cols == 0 || spec.scale->block_cols % kStageCols == 0;
+}
+
 int weight_matrices(const KernelSpec& spec) { return spec.gate != Gate::kNone ? 2 : spec.matrices; }
 
 bool is_dequant_only(FormatId weight) {
@@ -339,6 +355,12 @@ void validate(const KernelSpec& spec) {
                     fmt::format("none with {}", op_name(spec.op)));
   }
   validate_fusion(spec);
+  if (spec.rounded_weights && !serves_rounded(spec)) {
+    throw SpecError(
+        "rounded_weights", "true",
+        "false but for matmul on sm_90a of bf16 activations, and prepared weights, or native bf16, "
+        "e4m3, e5m2 with scales of 64 columns and more, in rows of 16 and more bytes");
+  }
   if (spec.op == Op::kQuantize) {
     if (!is_io_format(spec.x_format))
       throw SpecError("x_format", get_format(spec.x_format).name, "f32, f16, bf16");
@@ -390,6 +412,7 @@ std::string to_text(const KernelSpec& spec) {
   }
   if (format.family == FormatFamily::kFp8)
     line("weights_finite", spec.weights_finite ? "yes" : "not known");
+  if (spec.rounded_weights) line("rounded_weights", "yes");
   line("y_format", get_format(spec.y_format).name);
   line("threads", spec.tuning.threads == 0 ? "default" : fmt::format("{}", spec.tuning.threads));
   line("rows_per_warp",
@@ -444,6 +467,7 @@ std::string name_of_work(const KernelSpec& spec) {
       if (spec.gate != Gate::kNone) name += fmt::format("_gate_{}", gate_name(spec.gate));
       if (spec.matrices > 1) name += fmt::format("_m{}", spec.matrices);
       if (spec.residual) name += fmt::format("_residual_{}", get_format(*spec.residual).name);
+      if (spec.rounded_weights) name += "_rounded";
       name += fmt::format("{}_c{}", prepared, spec.layout.cols);
       return spec.op == Op::kMatvec ? name + fmt::format("_n{}", spec.x_columns) : name;
     }

@@ -55,7 +55,7 @@ struct Tuning {
   int threads = 0;  ///< CUDA: threads per CTA
   int rows_per_warp =
       0;           ///< CUDA matvec in f32 arithmetic, which it asks for: rows that share a pass
-  int x_tile = 0;  ///< CUDA matmul: rows of x of one CTA, 16, 32 or 64
+  int x_tile = 0;  ///< CUDA matmul: rows of x of one CTA: 16, 32, 64, 128, 256
   /// Persistent kernels: CTAs that a multiprocessor is given; the grid is that many times their number, or less.
   int ctas_per_multiprocessor = 0;
   int stages = 0;  ///< persistent kernels: units of weights that a warp has in flight, 1 to 8
@@ -82,6 +82,9 @@ struct KernelSpec {
   std::optional<FormatId> bias;        ///< products: y[j, r] += bias[r]; f32, f16 or bf16
   /// A scan has proved that no code of w is a NaN or infinity: shorter decodes serve. FP8 formats only.
   bool weights_finite = false;
+  /// Matmul: each weight is rounded once to x's format, bf16, before it is multiplied; sums stay those of f32. What a
+  /// model's bf16 weights would have lost as well; serves_rounded says where such kernels exist, the fastest ones there.
+  bool rounded_weights = false;
   /// Quantize: values beyond the largest finite code become that code; otherwise NaN or infinity, as
   /// the format has it.
   bool saturate = true;
@@ -112,6 +115,9 @@ bool is_product(Op op);
 bool is_matvec(Op op);
 /// Whether a launch multiplies more than one matrix, or does more with the product than bias and rounding.
 bool is_fused(const KernelSpec& spec);
+/// Whether matmul with rounded_weights serves the spec's weights, layout and activations on its target: sm_90a, bf16
+/// activations, and prepared weights, or native bf16, e4m3 and e5m2 whose rows allow 16-byte vectors.
+bool serves_rounded(const KernelSpec& spec);
 /// How many matrices of weights a launch takes: 2 with a gate, else KernelSpec::matrices.
 int weight_matrices(const KernelSpec& spec);
 /// Whether kernels of such work may request weights before they wait for the kernel ahead: KernelSpec::constant_weights.

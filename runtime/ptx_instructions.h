@@ -15,16 +15,21 @@ namespace ktjit::runtime {
 /// What an instruction of Kind::kMemory does. The device checks the addresses and moves the bytes.
 enum class PtxMemoryAction {
   kNone,
-  kLoad,            ///< results: the registers. Operands: address
-  kStore,           ///< operands: address, then the registers
-  kLoadMatrix,      ///< ldmatrix: results: one register a matrix. Operands: address of one row
-  kCopyAsync,       ///< cp.async: operands: destination in shared memory, source in global memory,
-                    ///< bytes to write, and, in the form with four, bytes to read (the rest is 0)
-  kCommitCopies,    ///< cp.async.commit_group
-  kWaitForCopies,   ///< cp.async.wait_group: all but the newest (operand 0) groups are done
-  kWaitForAll,      ///< cp.async.wait_all
-  kOrderGrids,      ///< griddepcontrol: nothing to do where one launch follows another
-  kToSharedAddress  ///< cvta.to.shared: operand 0 is a generic address of shared memory
+  kLoad,           ///< results: the registers. Operands: address
+  kStore,          ///< operands: address, then the registers
+  kLoadMatrix,     ///< ldmatrix: results: one register a matrix. Operands: address of one row
+  kCopyAsync,      ///< cp.async: operands: destination in shared memory, source in global memory,
+                   ///< bytes to write, and, in the form with four, bytes to read (the rest is 0)
+  kCommitCopies,   ///< cp.async.commit_group
+  kWaitForCopies,  ///< cp.async.wait_group: all but the newest (operand 0) groups are done
+  kWaitForAll,     ///< cp.async.wait_all
+  kNoEffect,       ///< nothing to do where launches follow one another, and writes are seen at once
+  kInitBarrier,    ///< mbarrier.init: operands: address, arrivals of a phase
+  kArrive,         ///< mbarrier.arrive: operands: address. Result: the phase's state
+  kArriveAfterCopies,  ///< cp.async.mbarrier.arrive.noinc: as kArrive, when the thread's copies have ended
+  kWaitForPhase,      ///< mbarrier.try_wait.parity: operands: address, parity. Result: always true
+  kWarpgroupProduct,  ///< wgmma: see warpgroup_product
+  kToSharedAddress    ///< cvta.to.shared: operand 0 is a generic address of shared memory
 };
 
 enum class PtxStateSpace { kNone, kGlobal, kShared, kGeneric };
@@ -38,6 +43,8 @@ struct PtxMemory {
   int registers = 0;           ///< kLoad, kStore: values moved; kLoadMatrix: matrices of 8 x 8 b16
   bool transposed = false;     ///< kLoadMatrix: see ldmatrix_register
   bool only_16_bytes = false;  ///< kCopyAsync: .cg; the others also copy 4 or 8 bytes
+  int cols = 0;                ///< kWarpgroupProduct: of b and d
+  bool is_bf16 = false;        ///< kWarpgroupProduct: of a and b, which are f16 otherwise
 };
 
 /// How a 64-bit slot holds a number. All but kBits also say which bit patterns are NaNs.
@@ -61,7 +68,7 @@ struct PtxInstruction {
 
   std::string_view opcode;
   /// A letter for each slot, as constraints of inline assembly: h 16 bits, r 32, f f32, l 64, n
-  /// immediate; b is an 8-bit register, which has no constraint and is declared in the text.
+  /// immediate; b is an 8-bit register and p a predicate, which have no constraint and are declared in the text.
   std::string_view result_registers = {};
   std::string_view operand_registers = {};
   int results = static_cast<int>(result_registers.size());
@@ -81,6 +88,7 @@ struct PtxInstruction {
   PtxMemory memory = {};
   int min_sm = 60;            ///< the first target that has it, of those ktjit knows
   bool needs_suffix = false;  ///< only targets with the suffix "a" or "f" have it
+  int last_sm = 1000;         ///< the last target that has it
   /// Why no H200 proves the model ("sm_100a and sm_120a only"); empty: the conformance test does.
   std::string_view unproved = {};
   /// Products of floats, whose order of additions is open: a GPU's results differ from the model's
@@ -89,7 +97,8 @@ struct PtxInstruction {
   double sum_error = 0;
 
   bool exists_on(const Target& target) const {
-    return target.is_cuda() && target.sm >= min_sm && (!needs_suffix || !target.suffix.empty());
+    return target.is_cuda() && target.sm >= min_sm && target.sm <= last_sm &&
+           (!needs_suffix || !target.suffix.empty());
   }
 };
 
@@ -105,5 +114,17 @@ const PtxInstruction* find_ptx_instruction(std::string_view opcode, int results,
 /// 4, the first in the low half; of that column, if transposed. `rows` are the 8 rows of 16 bytes
 /// whose addresses lanes 8 m .. 8 m + 7 gave for matrix m.
 std::uint32_t ldmatrix_register(const std::byte* const rows[8], int lane, bool transposed);
+
+/// Where wgmma finds 8 columns of a row of b^T in shared memory: 16 bytes at the offset that this gives. `descriptor`: K-major,
+/// 128-byte swizzle (PTX ISA, "Matrix descriptor"); `half`: columns 0 to 7 or 8 to 15 of the 16 that one wgmma takes.
+std::uint64_t matrix_place(std::uint64_t descriptor, int row, int half);
+/// Whether the descriptor is of that kind.
+bool is_simulated_descriptor(std::uint64_t descriptor);
+
+/// One warp's part of wgmma with a in registers: d += a b for its 16 rows, `cols` columns of b and d, 16 columns of a.
+/// Operands of a lane: d, 4 registers of a, the descriptor of b, scale-d, which has to be true, and three immediates.
+/// `shared`: where offsets count from. Sums as of mma (runtime/ptx_mma.cpp).
+void warpgroup_product(const PtxMemory& memory, std::uint64_t* const results[32],
+                       const std::uint64_t* const operands[32], const std::byte* shared);
 
 }  // namespace ktjit::runtime

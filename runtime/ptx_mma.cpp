@@ -5,7 +5,9 @@
 // products are exact and summed in double, c first, then in the order of k; the sum is rounded once
 // to f32. A GPU may cut each addend at 2^-23 (f16, bf16) of the largest one and round, also in
 // several steps; sum_error bounds that, see below.
+#include <cstring>
 #include <type_traits>
+#include <vector>
 
 #include "runtime/ptx_numbers.h"
 #include "runtime/ptx_tables.h"
@@ -136,8 +138,90 @@ const PtxInstruction kProducts[] = {
     product<16, 32, U8, U8>("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32", 80),
 };
 
+/// PTX ISA, "movmatrix": a lane has elements 2 place and 2 place + 1 of row group, and gets those of column group.
+void transpose(std::uint64_t* const results[kLanes], const std::uint64_t* const operands[kLanes]) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const int group = lane / 4, place = lane % 4;
+    std::uint32_t pair = 0;
+    for (int i = 0; i < 2; ++i)
+      pair |= element<16>(operands[4 * (2 * place + i) + group / 2][0], group % 2) << (16 * i);
+    results[lane][0] = pair;
+  }
+}
+
+template <class Element>
+void add_products(int cols, std::uint64_t* const results[kLanes],
+                  const std::uint64_t* const operands[kLanes], const std::byte* shared) {
+  constexpr int kRows = 16, kDepth = 16, kRegistersA = 4;
+  const int sums = cols / 2;
+  double a[kRows][kDepth];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < kRegistersA; ++i) {
+      for (int e = 0; e < 2; ++e) {
+        a[lane / 4 + 8 * (i % 2)][2 * (lane % 4) + 8 * (i / 2) + e] =
+            Element::value(element<16>(operands[lane][sums + i], e));
+      }
+    }
+  }
+  const std::uint64_t descriptor = operands[0][sums + kRegistersA];
+  for (int col = 0; col < cols; ++col) {
+    double b[kDepth];
+    for (int k = 0; k < kDepth; ++k) {
+      std::uint16_t code;
+      std::memcpy(&code, shared + matrix_place(descriptor, col, k / 8) + 2 * (k % 8), sizeof code);
+      b[k] = Element::value(code);
+    }
+    for (int row = 0; row < kRows; ++row) {
+      const int lane = row % 8 * 4 + col % 8 / 2, slot = col / 8 * 4 + row / 8 * 2 + col % 2;
+      double sum = sum_of(operands[lane][slot], double{});
+      for (int k = 0; k < kDepth; ++k) sum += a[row][k] * b[k];
+      results[lane][slot] = slot_of(sum);
+    }
+  }
+}
+
+const std::vector<PtxInstruction>& warp_instructions() {
+  static const std::vector<PtxInstruction> all = [] {
+    std::vector<PtxInstruction> rows(std::begin(kProducts), std::end(kProducts));
+    rows.push_back({.opcode = "movmatrix.sync.aligned.m8n8.trans.b16",
+                    .result_registers = "r",
+                    .operand_registers = "r",
+                    .kind = PtxInstruction::Kind::kWarp,
+                    .run_warp = transpose,
+                    .min_sm = 75});
+    return rows;
+  }();
+  return all;
+}
+
 }  // namespace
 
-std::span<const PtxInstruction> mma_instructions() { return kProducts; }
+std::span<const PtxInstruction> mma_instructions() { return warp_instructions(); }
 
 }  // namespace ktjit::runtime::ptx
+
+namespace ktjit::runtime {
+
+std::uint64_t matrix_place(std::uint64_t descriptor, int row, int half) {
+  constexpr std::uint64_t kField = 0x3fff, kRowBytes = 128, kHalfBytes = 16;
+  const std::uint64_t start = (descriptor & kField) << 4, step = (descriptor >> 32 & kField) << 4;
+  const auto r = static_cast<std::uint64_t>(row);
+  const std::uint64_t at =
+      start + r / 8 * step + r % 8 * kRowBytes + static_cast<std::uint64_t>(half) * kHalfBytes;
+  return at ^ (at >> 3 & 0x70);
+}
+
+bool is_simulated_descriptor(std::uint64_t descriptor) {
+  return descriptor >> 62 == 1 && (descriptor >> 49 & 7) == 0;
+}
+
+void warpgroup_product(const PtxMemory& memory, std::uint64_t* const results[32],
+                       const std::uint64_t* const operands[32], const std::byte* shared) {
+  if (memory.is_bf16) {
+    ptx::add_products<ptx::Bf16>(memory.cols, results, operands, shared);
+  } else {
+    ptx::add_products<ptx::F16>(memory.cols, results, operands, shared);
+  }
+}
+
+}  // namespace ktjit::runtime

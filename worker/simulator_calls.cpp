@@ -290,7 +290,9 @@ class Calls {
     }
     const bool has_result = statement.has_result();
     std::vector<llvm::Value*> operands;
-    for (std::size_t i = has_result ? 1 : 0; i < statement.operands.size(); ++i) {
+    // wgmma adds to its result.
+    const std::size_t first = has_result && !opcode.starts_with("wgmma.") ? 1 : 0;
+    for (std::size_t i = first; i < statement.operands.size(); ++i) {
       for (const PtxOperand& operand : statement.operands[i].registers) {
         llvm::Value* value = read(builder, operand, registers);
         if (value == nullptr) {

@@ -126,8 +126,8 @@ TEST_CASE("table of PTX instructions is coherent") {
     CHECK(find_ptx_instruction(entry.opcode)->opcode == entry.opcode);
     CHECK(entry.results == static_cast<int>(entry.result_registers.size()));
     CHECK(entry.operands == static_cast<int>(entry.operand_registers.size()));
-    CHECK(entry.result_registers.find_first_not_of("bhrfl") == std::string_view::npos);
-    CHECK(entry.operand_registers.find_first_not_of("bhrfln") == std::string_view::npos);
+    CHECK(entry.result_registers.find_first_not_of("bhrflp") == std::string_view::npos);
+    CHECK(entry.operand_registers.find_first_not_of("bhrflpn") == std::string_view::npos);
     CHECK((entry.run != nullptr) == (entry.kind == PtxInstruction::Kind::kThread));
     CHECK((entry.run_warp != nullptr) == (entry.kind == PtxInstruction::Kind::kWarp));
     CHECK((entry.memory.action != PtxMemoryAction::kNone) ==
@@ -139,7 +139,7 @@ TEST_CASE("table of PTX instructions is coherent") {
   CHECK(forms.size() > 150);
   CHECK(find_ptx_instruction("prmt") == nullptr);
   CHECK(find_ptx_instruction("mov.b32", 1, 3) == nullptr);
-  CHECK(find_ptx_instruction("wgmma.fence.sync.aligned") == nullptr);
+  CHECK(find_ptx_instruction("tcgen05.wait::ld.sync.aligned") == nullptr);
 }
 
 TEST_CASE("results fill no more bits than their registers") {
