@@ -64,7 +64,8 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
     spec.layout.kind = LayoutKind::kPrepared;
   }
   spec.constant_weights = desc.constant_weights != 0;
-  for (const std::int32_t reserved : {desc.reserved, desc.reserved2, desc.reserved3}) {
+  spec.tensor_core_precision = desc.tensor_core_precision != 0;
+  for (const std::int32_t reserved : {desc.reserved, desc.reserved2}) {
     if (reserved != 0) throw SpecError("reserved", fmt::format("{}", reserved), "0");
   }
   if (spec.op == Op::kMatmul && desc.x_columns != 0) {

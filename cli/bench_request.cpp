@@ -214,7 +214,7 @@ class RequestBuilder {
     if (op == Op::kMatmul) {
       spec.tuning = matmul_tuning(target, n);
       spec.activation = get_activation(options_.activation);
-      spec.rounded_weights = options_.rounded_weights;
+      spec.tensor_core_precision = options_.tensor_core_precision;
       if (spec.activation == ActivationPolicy::kAfp8) {
         spec.x_format = FormatId::kFp8E4M3;
         spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
@@ -341,8 +341,9 @@ void BenchOptions::add_to(ArgumentParser& parser) {
                   "FP8: kernels for weights that a scan found to have no NaN");
   parser.add_flag("dependent-launch", &dependent_launch,
                   "launches overlap the end of the one before, from sm_90 on");
-  parser.add_flag("rounded-weights", &rounded_weights,
-                  "matmul on sm_90a: weights rounded once to bf16; with --x-format bf16");
+  parser.add_flag(
+      "tensor-core-precision", &tensor_core_precision,
+      "matmul on sm_90a: of weights rounded once to bf16 with --x-format bf16, or afp8");
   parser.add_flag("no-graph", &no_graph, "launch one by one, not as a CUDA graph");
 }
 

@@ -43,7 +43,7 @@ struct BenchOptions {
   int samples = BenchSettings().samples;
   bool weights_finite = false;
   bool dependent_launch = false;
-  bool rounded_weights = false;
+  bool tensor_core_precision = false;
   bool no_graph = false;
 
   /// The object must outlive the parser.

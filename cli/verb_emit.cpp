@@ -127,7 +127,7 @@ int run_emit(const Arguments& arguments) {
   std::string op = "dequant", x_format = "f32", y_format = "f32", activation = "a16";
   std::string bias, gate = "none", residual, layout;
   int n = 0, matrices = 1;
-  bool rounded_weights = false;
+  bool tensor_core_precision = false;
   ArgumentParser parser(
       {"emit MODEL --tensor NAME [options]  |  emit --format F --shape RxC [options]",
        "Prints the kernel of an op on a tensor in one or more of its forms. Several are separated "
@@ -162,8 +162,8 @@ int run_emit(const Arguments& arguments) {
       "matvec, dequant: of the weights, native or prepared (default: native; restore's are "
       "prepared)")("residual", po::value(&residual)->value_name("F"),
                    "matvec: adds f32, f16 or bf16 numbers to y (default: none)");
-  parser.add_flag("rounded-weights", &rounded_weights,
-                  "matmul on sm_90a: weights rounded once to bf16, x is bf16");
+  parser.add_flag("tensor-core-precision", &tensor_core_precision,
+                  "matmul on sm_90a: of weights rounded once to bf16 with bf16 x, or afp8");
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_target(parser);
@@ -198,7 +198,7 @@ int run_emit(const Arguments& arguments) {
     spec.x_format = FormatId::kFp8E4M3;
     spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
   }
-  spec.rounded_weights = rounded_weights;
+  spec.tensor_core_precision = tensor_core_precision;
   spec.layout.kind = spec.op == Op::kRestore ? LayoutKind::kPrepared : LayoutKind::kNative;
   if (!layout.empty()) spec.layout.kind = get_layout(layout);
   if (spec.op == Op::kNanScan) spec.scale.reset();  // it reads codes only

@@ -130,7 +130,7 @@ EmittedKernel emit_op(const KernelSpec& spec) {
   const Lowering lowering = get_lowering(spec.weight, spec.target, spec.weights_finite);
   if (spec.op == Op::kPrepare) return emit_prepare(spec, lowering);
   if (spec.op == Op::kRestore) return emit_restore(spec, lowering);
-  if (spec.rounded_weights) return emit_warpgroup_matmul(spec, lowering);
+  if (spec.tensor_core_precision) return emit_warpgroup_matmul(spec, lowering);
   if (takes_unit_matmul(spec)) return emit_unit_matmul(spec, lowering);
   if (spec.layout.kind == LayoutKind::kPrepared) {
     return spec.op == Op::kDequant ? emit_dequant_prepared(spec, lowering)

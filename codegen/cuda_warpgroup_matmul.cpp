@@ -16,11 +16,9 @@
 namespace ktjit::codegen {
 namespace {
 
-constexpr int kStageCols = 64;  // of x
-constexpr int kStageRowBytes = 2 * kStageCols;
+constexpr int kStageRowBytes = 128;  // of x
 constexpr int kCopyThreads = 128;
-constexpr int kTiles = 8;  // of 16 rows, each a warp's: two warpgroups
-constexpr int kThreads = kCopyThreads + kTiles * kWarpThreads;
+constexpr int kWarpgroupTiles = 4;  // of 16 rows, each a warp's
 constexpr int kUnitSlots = 2;
 constexpr int kTablePitch =
     20;  // rows of a table's block, 8 bytes each: four blocks lie in different banks
@@ -30,20 +28,33 @@ constexpr int kBarrierBytes = 8;
 std::string number(std::int64_t value) { return fmt::format("{}", value); }
 
 bool is_prepared(const KernelSpec& spec) { return spec.layout.kind == LayoutKind::kPrepared; }
+bool has_fp8_x(const KernelSpec& spec) { return spec.activation == ActivationPolicy::kAfp8; }
+int stage_cols(const KernelSpec& spec) {
+  return kStageRowBytes / get_format(spec.x_format).block_bytes;
+}
 int element_bytes(const KernelSpec& spec) { return spec.weight == FormatId::kBF16 ? 2 : 1; }
 
 /// The places in shared memory.
 struct Plan {
-  int x = 0;  ///< rows of x of a CTA
+  int x = 0;      ///< rows of x of a CTA
+  int tiles = 0;  ///< 16-row tiles of w of a CTA
+  int ctas = 0;   ///< that share a multiprocessor
   int stages = 0;
   int blocks = 0;  ///< of a unit, with scales in tables
   std::int64_t unit_bytes = 0;
-  std::int64_t units_at = 0, tables_at = 0, barriers_at = 0, smem_bytes = 0;
+  bool has_x_scales = false;
+  std::int64_t units_at = 0, tables_at = 0, x_scales_at = 0, barriers_at = 0, smem_bytes = 0;
+
+  int threads() const { return kCopyThreads + tiles * kWarpThreads; }
+  int rows() const { return tiles * kUnitRows; }
+  /// Rows of x that one wgmma takes: with FP8 sums of a group are apart from the totals, and registers hold both.
+  int part() const { return has_x_scales ? std::min(x, 128) : x; }
 
   void lay_out() {
     units_at = std::int64_t{1} * stages * x * kStageRowBytes;
-    tables_at = units_at + kUnitSlots * kTiles * unit_bytes;
-    barriers_at = tables_at + std::int64_t{8} * kTiles * blocks * kUnitRows;
+    tables_at = units_at + kUnitSlots * tiles * unit_bytes;
+    x_scales_at = tables_at + std::int64_t{8} * tiles * blocks * kUnitRows;
+    barriers_at = x_scales_at + (has_x_scales ? std::int64_t{4} * stages * x : 0);
     smem_bytes = barriers_at + std::int64_t{2} * kBarrierBytes * (stages + kUnitSlots);
   }
 };
@@ -62,7 +73,15 @@ Plan make_plan(const KernelSpec& spec) {
   plan.unit_bytes = is_prepared(spec) ? find_prepared_layout(spec.weight)->unit_bytes()
                                       : kUnitRows * kUnitCols * element_bytes(spec);
   plan.blocks = is_prepared(spec) ? kUnitCols / unit_block_cols(spec.weight) : 0;
-  const std::int64_t limit = get_cuda_facts(spec.target).smem_per_cta_bytes;
+  plan.has_x_scales = has_fp8_x(spec);
+  // Few rows of x leave registers for two CTAs on a multiprocessor, each of one warpgroup that multiplies: more CTAs share
+  // the rows of w.
+  constexpr int kSmallTile = 64, kReservedBytes = 1024;
+  plan.ctas = plan.x <= kSmallTile ? 2 : 1;
+  plan.tiles = plan.x <= kSmallTile ? kWarpgroupTiles : 2 * kWarpgroupTiles;
+  const CudaFacts& facts = get_cuda_facts(spec.target);
+  const std::int64_t limit = plan.ctas == 1 ? std::int64_t{facts.smem_per_cta_bytes}
+                                            : facts.smem_per_cta_bytes / plan.ctas - kReservedBytes;
   plan.stages = wanted == 0 ? kMostStages : wanted;
   plan.lay_out();
   while (wanted == 0 && plan.smem_bytes > limit && plan.stages > kLeastStages) {
@@ -71,48 +90,125 @@ Plan make_plan(const KernelSpec& spec) {
   }
   if (plan.smem_bytes > limit) {
     throw SpecError("stages", number(plan.stages),
-                    fmt::format("fewer: {} has {} bytes of shared memory, not {}",
+                    fmt::format("fewer: {} has {} bytes of shared memory for a CTA, not {}",
                                 spec.target.name(), limit, plan.smem_bytes));
   }
   return plan;
 }
 
-/// `add_product`: one wgmma, whose sums are all of a thread's. PTX ISA, "wgmma.mma_async".
-std::string add_product(int x_rows) {
-  const int sums = x_rows / 2;
-  std::string names, bindings;
+/// Names "%0, %1, ..." and bindings "+f"(sum[0]), ... of a thread's sums.
+std::string sum_names(int sums) {
+  std::string names;
   for (int i = 0; i < sums; ++i) {
-    const bool starts_line = i % 16 == 0;
-    names += fmt::format("{}%{}{}", starts_line ? "\n      \"" : "", i,
+    names += fmt::format("{}%{}{}", i % 16 == 0 ? "\n      \"" : "", i,
                          i + 1 == sums  ? "}, \""
                          : i % 16 == 15 ? ", \""
                                         : ", ");
-    bindings += fmt::format("{}\"+f\"(total[{}]){}", i % 8 == 0 ? "\n        " : " ", i,
+  }
+  return names;
+}
+
+std::string sum_bindings(int sums, std::string_view constraint) {
+  std::string bindings;
+  for (int i = 0; i < sums; ++i) {
+    bindings += fmt::format("{}\"{}\"(sum[{}]){}", i % 8 == 0 ? "\n        " : " ", constraint, i,
                             i + 1 == sums ? "" : ",");
   }
+  return bindings;
+}
+
+/// One wgmma, whose sums are all of a thread's, as a function. PTX ISA, "wgmma.mma_async".
+std::string product_function(bool is_fp8, int x_rows, bool starts) {
+  const int sums = x_rows / 2;
   return fmt::format(
-      "\n// total += a b for 64 rows of w, of which this warp has 16, all {0} rows of x and 16 "
-      "columns. The products are "
-      "there\n"
-      "// after products_done; until then no one changes what they read.\n"
-      "__device__ __forceinline__ void add_product(float (&total)[{1}], const unsigned (&a)[4], "
-      "unsigned long long x_matrix) "
-      "{{\n"
+      "\n// {} for 64 rows of w, of which this warp has 16, {} rows of x and {} columns. The sums "
+      "are there after\n"
+      "// products_done; until then no one changes what they read.\n"
+      "__device__ __forceinline__ void {}(float (&sum)[{}], const unsigned (&a)[4], unsigned long "
+      "long x_matrix) {{\n"
       "  asm volatile(\n"
-      "      \"wgmma.mma_async.sync.aligned.m64n{0}k16.f32.bf16.bf16 {{\"{2}\n"
-      "      \"{{%{1}, %{3}, %{4}, %{5}}}, %{6}, 1, 1, 1, 0;\"\n"
-      "      :{7}\n"
+      "      \"wgmma.mma_async.sync.aligned.m64n{}k{}.f32.{} {{\"{}\n"
+      "      \"{{%{}, %{}, %{}, %{}}}, %{}, {}, 1, 1{};\"\n"
+      "      :{}\n"
       "      : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(x_matrix)\n"
       "      : \"memory\");\n"
-      "}}\n\n"
-      "// After products_done: no one reads the sums from before.\n"
-      "__device__ __forceinline__ void keep_totals(float (&total)[{1}]) {{\n"
+      "}}\n",
+      starts ? "sum = a b" : "sum += a b", x_rows, is_fp8 ? 32 : 16,
+      starts ? "start_product" : "add_product", sums, x_rows, is_fp8 ? 32 : 16,
+      is_fp8 ? "e4m3.e4m3" : "bf16.bf16", sum_names(sums), sums, sums + 1, sums + 2, sums + 3,
+      sums + 4, starts ? 0 : 1, is_fp8 ? "" : ", 0", sum_bindings(sums, starts ? "=f" : "+f"));
+}
+
+std::string keep_sums(int x_rows) {
+  return fmt::format(
+      "\n// After products_done: no one reads the sums from before.\n"
+      "__device__ __forceinline__ void keep_sums(float (&sum)[{}]) {{\n"
       "  asm volatile(\"\"\n"
-      "               :{7}\n"
+      "               :{}\n"
       "               : : \"memory\");\n"
       "}}\n",
-      x_rows, sums, names, sums + 1, sums + 2, sums + 3, sums + 4, bindings);
+      x_rows / 2, sum_bindings(x_rows / 2, "+f"));
 }
+
+/// Statements that multiply a stage while the one before may still be being multiplied.
+constexpr std::string_view kMultiply =
+    "begin_products();\n"
+    "#pragma unroll\n"
+    "for (int k = 0; k < 4; ++k) add_product(total, a[k], x_matrix + 2 * k);\n"
+    "end_products();\n"
+    "products_done<1>();\n"
+    "if (kUnitStages * u + pair > 0) {\n"
+    "  __syncwarp(); // the warp's products of the stage before are there\n"
+    "  if (lane == 0) arrive_at_barrier(x_emptied + 8 * ((stage + kStages - 1) % kStages));\n"
+    "}\n";
+constexpr std::string_view kFinish =
+    "products_done<0>();\n"
+    "keep_sums(total);\n"
+    "__syncwarp();\n"
+    "if (lane == 0) arrive_at_barrier(x_emptied + 8 * ((stage + kStages - 1) % kStages));\n";
+
+/// Statements that multiply a stage of FP8, part by part, and add the sums times their scales to the totals.
+std::string multiply_fp8(const KernelSpec& spec) {
+  const bool has_scale = spec.scale.has_value();
+  const bool same_rows = !has_scale || spec.scale->block_rows % kUnitRows == 0;  // 0: all rows
+  const std::string w_scale =
+      has_scale ? fmt::format("scale_of_stage[pair][{}] * ", same_rows ? "0" : "i / 2") : "";
+  return fmt::format(
+      "const float* const own_x_scales = (const float*)(shared + kXScalesAt) + stage % kStages * "
+      "kTileX + 2 * q;\n"
+      "#pragma unroll\n"
+      "for (int part = 0; part < kTileX / kPartX; ++part) {{\n"
+      "  float sum[kPartX / 2];\n"
+      "  begin_products();\n"
+      "  start_product(sum, a[0], x_matrix + part * (kPartX * 8));\n"
+      "#pragma unroll\n"
+      "  for (int k = 1; k < 4; ++k) add_product(sum, a[k], x_matrix + part * (kPartX * 8) + 2 * "
+      "k);\n"
+      "  end_products();\n"
+      "  products_done<0>();\n"
+      "  keep_sums(sum);\n"
+      "#pragma unroll\n"
+      "  for (int j = 0; j < kPartX / 8; ++j) {{\n"
+      "    const Words2 x_scales = *(const Words2*)(own_x_scales + part * kPartX + 8 * j);\n"
+      "#pragma unroll\n"
+      "    for (int i = 0; i < 4; ++i) {{\n"
+      "      const float scale_of_sum = {}__uint_as_float(x_scales.word[i % 2]);\n"
+      "      total[part * (kPartX / 2) + 4 * j + i] += scale_of_sum * sum[4 * j + i];\n"
+      "    }} // i: two rows of w and of x\n"
+      "  }} // j: eight rows of x\n"
+      "}} // part: of the rows of x\n"
+      "__syncwarp(); // all lanes have read the stage's scales\n"
+      "if (lane == 0) arrive_at_barrier(x_emptied + 8 * (stage % kStages));\n",
+      w_scale);
+}
+
+/// Statements that copy the scales of a stage's rows of x.
+constexpr std::string_view kCopyXScales =
+    "for (int row = threadIdx.x; row < kTileX; row += kCopyThreads) {\n"
+    "  const long long own = first_x + (row < last_x ? row : last_x);\n"
+    "  copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned "
+    "char*)(x_scale + own * kXScaleCols + s));\n"
+    "} // row: of x\n";
 
 /// `store_tile`: sums are of rows group and group + 8, and of rows 8 j + 2 q and one more of x.
 std::string store_tile(const KernelSpec& spec) {
@@ -223,7 +319,8 @@ std::string decode_fp8(bool has_scale) {
       has_scale ? "scale_of_stage[pair][r]" : "1.0f");
 }
 
-constexpr std::string_view kDecodeBf16 =
+/// Of 16 bytes of a row lane q of four feeds four: bf16, or FP8 codes that are multiplied as they are.
+constexpr std::string_view kTakeWords =
     "#pragma unroll\n"
     "for (int r = 0; r < 2; ++r) {\n"
     "  const unsigned char* own = own_unit + 1024 * (2 * pair + r) + 128 * group + 4 * q;\n"
@@ -233,19 +330,19 @@ constexpr std::string_view kDecodeBf16 =
     "} // r: rows\n";
 
 /// Statements that load the scales of a unit's rows: one for each stage and row of this lane.
-std::string load_scales(const ScaleGrid& grid) {
+std::string load_scales(const ScaleGrid& grid, int cols_of_stage) {
   return fmt::format(
-      "float scale_of_stage[4][2];\n"
+      "float scale_of_stage[kUnitStages][2];\n"
       "#pragma unroll\n"
       "for (int r = 0; r < 2; ++r) {{\n"
       "  const long long row = min_of(first_row + group + 8 * r, rows - 1);\n"
       "#pragma unroll\n"
-      "  for (int pair = 0; pair < 4; ++pair) {{\n"
-      "    const int col = (int)min_of(256 * u + 64 * pair, kCols - 1);\n"
+      "  for (int pair = 0; pair < kUnitStages; ++pair) {{\n"
+      "    const int col = (int)min_of(256 * u + {} * pair, kCols - 1);\n"
       "    scale_of_stage[pair][r] = load_scale(scale, {});\n"
-      "  }} // pair: 64 columns\n"
+      "  }} // pair: a stage's columns\n"
       "}} // r: rows\n",
-      scale_index(grid, "row", "col"));
+      cols_of_stage, scale_index(grid, "row", "col"));
 }
 
 std::string code_shift_text(const std::array<int, 4>& shifts) {
@@ -268,40 +365,37 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   const Plan plan = make_plan(spec);
   const bool has_units = is_prepared(spec);
   const bool is_bf16 = !has_units && spec.weight == FormatId::kBF16;
-  LaunchShape shape{.rows_per_cta = kTiles * kUnitRows,
-                    .threads = kThreads,
+  LaunchShape shape{.rows_per_cta = plan.rows(),
+                    .threads = static_cast<unsigned>(plan.threads()),
                     .x_rows_per_cta = plan.x,
                     .is_flat = true,
-                    .ctas_per_multiprocessor = 1};
+                    .ctas_per_multiprocessor = static_cast<unsigned>(plan.ctas)};
   shape.smem_bytes = static_cast<unsigned>(plan.smem_bytes);
 
   Lowering lowering = weights;
-  lowering.summary = fmt::format("{}; wgmma m64n{}k16 bf16",
-                                 is_bf16     ? "as they are"
+  const bool is_fp8 = has_fp8_x(spec);
+  const bool takes_words = is_bf16 || is_fp8;
+  lowering.summary = fmt::format("{}; wgmma m64n{}k{}",
+                                 takes_words ? "as they are"
                                  : has_units ? "codes times scales, rounded to bf16"
                                              : weights.summary + ", rounded to bf16",
-                                 plan.x);
+                                 plan.part(), is_fp8 ? "32 e4m3" : "16 bf16");
 
-  const bool cuts_stage = spec.layout.cols % kStageCols != 0;
+  const int cols_of_stage = stage_cols(spec);
+  const bool cuts_stage = spec.layout.cols % cols_of_stage != 0;
   const bool cuts_unit = spec.layout.cols % kUnitCols != 0;
-  std::vector<std::string> names = {"min_of",
-                                    "shared_address",
-                                    "init_barrier",
-                                    "arrive_at_barrier",
-                                    "wait_for_barrier",
-                                    cuts_stage ? "copy_16_bytes_of" : "copy_16_bytes",
-                                    "copy_unit_tile",
-                                    "arrive_after_copies",
-                                    "finish_copies",
-                                    "see_copies",
-                                    "keep_few_registers",
-                                    "keep_many_registers",
-                                    "begin_products",
-                                    "end_products",
-                                    "products_done",
-                                    "x_descriptor"};
+  std::vector<std::string> names = {
+      "min_of",           "shared_address",
+      "init_barrier",     "arrive_at_barrier",
+      "wait_for_barrier", cuts_stage ? "copy_16_bytes_of" : "copy_16_bytes",
+      "copy_unit_tile",   "arrive_after_copies",
+      "finish_copies",    "see_copies",
+      "begin_products",   "end_products",
+      "products_done",    "x_descriptor"};
+  const bool shares_registers = plan.ctas == 1;
+  if (shares_registers) names.insert(names.end(), {"keep_few_registers", "keep_many_registers"});
   FragmentVariants variants = variants_for(spec, weights);
-  variants["copy_unit_tile"] = has_units ? "prepared" : is_bf16 ? "bf16" : "fp8";
+  variants["copy_unit_tile"] = has_units ? "prepared" : is_bf16 ? "bf16" : is_fp8 ? "codes" : "fp8";
   variants["copy_row_vector"] = cuts_unit ? "cut" : "whole";
   if (spec.y_format != FormatId::kF32) {
     names.emplace_back("transposed");
@@ -312,14 +406,17 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   add_product_values(spec, values, names);
   add_wait(spec, values, names);
   std::vector<Constant> constants = {
-      {"kCols", number(spec.layout.cols), "columns of w, and of each row of x"},
-      {"kXRowBytes", "2 * kCols", "bytes of a row of x"},
-      {"kThreads", number(kThreads), "threads per CTA"},
+      {"kXRowBytes", number(spec.layout.cols * get_format(spec.x_format).block_bytes),
+       "bytes of a row of x"},
+      {"kThreads", number(plan.threads()), "threads per CTA"},
       {"kCopyThreads", number(kCopyThreads), "of which copy"},
-      {"kTiles", number(kTiles), "16-row tiles of w of a CTA, each of one warp"},
+      {"kCtas", number(plan.ctas), "CTAs on a multiprocessor"},
+      {"kTiles", number(plan.tiles), "16-row tiles of w of a CTA, each of one warp"},
       {"kTileX", number(plan.x), "rows of x of a CTA"},
-      {"kStages", number(plan.stages), "of 64 columns of x: in use or on their way"},
-      {"kSteps", "(kCols + 63) / 64", "stages of a tile"},
+      {"kStages", number(plan.stages),
+       fmt::format("of {} columns of x: in use or on their way", cols_of_stage)},
+      {"kSteps", number(ceil_div(spec.layout.cols, cols_of_stage)), "stages of a tile"},
+      {"kUnitStages", number(kUnitCols / cols_of_stage), "stages of a unit"},
       {"kUnits", number(ceil_div(spec.layout.cols, kUnitCols)),
        "units side by side, of 16 rows and 256 columns"},
       {"kUnitBytes", number(plan.unit_bytes), "bytes of a unit in shared memory"},
@@ -376,8 +473,8 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   } else {
     constants.push_back({"kRowBytes", number(spec.layout.cols * element_bytes(spec)),
                          "bytes of a row of w", "long long"});
-    if (is_bf16) {
-      decode = kDecodeBf16;
+    if (takes_words) {
+      decode = kTakeWords;
     } else {
       names.emplace_back("round_fp8");
       variants["Head"] = "4";  // neither
@@ -387,16 +484,26 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
       add_pair_variants(spec.weight == FormatId::kFp8E4M3 ? "fp8_e4m3_cvt" : "fp8_e5m2_cvt",
                         variants);
       decode = decode_fp8(spec.scale.has_value());
-      if (spec.scale) {
-        load = load_scales(*spec.scale);
-        names.push_back(fmt::format("load_scale_{}", scale_type_name(spec.scale->type)));
-        for (const Constant& constant : shared_constants(spec, kRun)) {
-          if (constant.name.starts_with("kScale")) constants.push_back(constant);
-        }
+    }
+    if (spec.scale) {
+      load = load_scales(*spec.scale, cols_of_stage);
+      constants.push_back({"kCols", number(spec.layout.cols), "columns of w"});
+      names.push_back(fmt::format("load_scale_{}", scale_type_name(spec.scale->type)));
+      for (const Constant& constant : shared_constants(spec, kRun)) {
+        if (constant.name.starts_with("kScale")) constants.push_back(constant);
       }
     }
+    if (is_fp8) {
+      names.insert(names.end(), {"Words2", "copy_4_bytes"});
+      constants.insert(
+          constants.end(),
+          {{"kXScaleCols", number(spec.x_scale->cols_of_scales(spec.layout.cols)),
+            "scales of a row of x"},
+           {"kXScalesAt", number(plan.x_scales_at), "bytes of shared memory before those"},
+           {"kPartX", number(plan.part()), "rows of x that one wgmma takes"}});
+    }
   }
-  if (!is_bf16) {
+  if (!takes_words) {
     variants["Unit"] = "halves";
     names.insert(names.end(), {"Unit", "halves_of"});
     unit =
@@ -410,22 +517,43 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   values["x_name"] = get_format(spec.x_format).name;
   values["constants"] = format_constants(constants);
   values["functions"] = more_functions + FragmentLibrary::of("cuda").splice(names, variants) +
-                        add_product(plan.x) + store_tile(spec);
+                        product_function(is_fp8, plan.part(), false) +
+                        (is_fp8 ? product_function(is_fp8, plan.part(), true) : "") +
+                        keep_sums(plan.part()) + store_tile(spec);
   values["tiles"] = fmt::format(
-      "{} rows of w, {} of x, {} stages of 64 columns, {} places for 256 columns of w; "
+      "{} rows of w, {} of x, {} stages of {} columns, {} places for 256 columns of w; "
       "4 warps copy, {} multiply",
-      kTiles * kUnitRows, plan.x, plan.stages, kUnitSlots, kTiles);
-  values["threads"] = number(kThreads);
+      plan.rows(), plan.x, plan.stages, cols_of_stage, kUnitSlots, plan.tiles);
+  values["threads"] = number(plan.threads());
   values["rows_per_cta"] = number(shape.rows_per_cta);
   values["x_rows_per_cta"] = number(shape.x_rows_per_cta);
   values["smem_bytes"] = number(plan.smem_bytes);
   values["copy_of"] = cuts_stage ? "_of" : "";
-  values["x_bytes"] = cuts_stage ? ", 64 * s + 8 * own_place < kCols ? 16 : 0" : "";
+  values["x_bytes"] = cuts_stage ? ", 128 * s + 16 * own_place < kXRowBytes ? 16 : 0" : "";
+  values["stage_cols"] = number(cols_of_stage);
+  values["precision"] = is_fp8    ? "sums of 128 columns as FP8 tensor cores make them"
+                        : is_bf16 ? "sums in f32"
+                                  : "each number of w rounded once to bf16";
+  values["columns_note"] =
+      takes_words
+          ? ""
+          : " Of each 8 columns lane 4 g + q feeds columns 2 q and 2 q + 1 of rows g and g + 8 to\n"
+            "// wgmma: it reads those of units, which lie otherwise, wherever they are.";
   values["tables"] = tables;
   const auto lines = [](const std::string& text, int spaces) {
     const std::string margin(static_cast<std::size_t>(spaces), ' ');
     return text.empty() ? "" : (text.front() == '#' ? "" : margin) + indented(text, spaces) + "\n";
   };
+  values["x_scale_description"] =
+      is_fp8 ? fmt::format("//   x_scale  in   f32  [n, {}]  row-major, one per 128 columns of x\n",
+                           spec.x_scale->cols_of_scales(spec.layout.cols))
+             : "";
+  values["x_scale_parameter"] = is_fp8 ? "    const float* __restrict__ x_scale,\n" : "";
+  values["copy_x_scales"] = is_fp8 ? lines(std::string(kCopyXScales), 8) : "";
+  values["few_registers"] = shares_registers ? "    keep_few_registers();\n" : "";
+  values["many_registers"] = shares_registers ? "  keep_many_registers();\n" : "";
+  values["multiply"] = lines(is_fp8 ? multiply_fp8(spec) : std::string(kMultiply), 8);
+  values["finish"] = is_fp8 ? "" : lines(std::string(kFinish), 4);
   values["load_scales"] = lines(load, 6);
   values["make_tables"] = lines(make, 6);
   values["unit"] = lines(unit, 6);

@@ -213,20 +213,26 @@ bool can_request_early(const KernelSpec& spec) {
          std::ranges::find(kNative, spec.weight) != kNative.end();
 }
 
-bool serves_rounded(const KernelSpec& spec) {
-  constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64;
-  if (spec.op != Op::kMatmul || spec.activation != ActivationPolicy::kA16 ||
-      spec.x_format != FormatId::kBF16 || !spec.target.is_cuda() || spec.target.sm != kHopper ||
+bool serves_tensor_core_precision(const KernelSpec& spec) {
+  constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
+  if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm != kHopper ||
       spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes)
     return false;
+  const auto spans = [&spec](int cols) {
+    return !spec.scale || spec.scale->block_cols % cols == 0;  // 0: all
+  };
+  if (spec.activation == ActivationPolicy::kAfp8) {
+    return spec.weight == FormatId::kFp8E4M3 && spec.layout.cols % kVectorBytes == 0 &&
+           spec.x_scale && spec.x_scale->block_cols == kGroup && spans(kGroup);
+  }
+  if (spec.activation != ActivationPolicy::kA16 || spec.x_format != FormatId::kBF16) return false;
   if (spec.layout.kind == LayoutKind::kPrepared)
     return spec.weight != FormatId::kIQ1_M && find_prepared_layout(spec.weight) != nullptr;
   if (spec.layout.kind != LayoutKind::kNative) return false;
   if (spec.layout.cols % kVectorBytes != 0) return false;
   const bool is_fp8 = spec.weight == FormatId::kFp8E4M3 || spec.weight == FormatId::kFp8E5M2;
   if (!is_fp8) return spec.weight == FormatId::kBF16;
-  // A thread has 16 columns of a row, which share a scale.
-  return !spec.scale || spec.scale->block_cols == 0 || spec.scale->block_cols % kStageCols == 0;
+  return spans(kStageCols);
 }
 
 int weight_matrices(const KernelSpec& spec) { return spec.gate != Gate::kNone ? 2 : spec.matrices; }
@@ -355,11 +361,12 @@ void validate(const KernelSpec& spec) {
                     fmt::format("none with {}", op_name(spec.op)));
   }
   validate_fusion(spec);
-  if (spec.rounded_weights && !serves_rounded(spec)) {
-    throw SpecError(
-        "rounded_weights", "true",
-        "false but for matmul on sm_90a of bf16 activations, and prepared weights, or native bf16, "
-        "e4m3, e5m2 with scales of 64 columns and more, in rows of 16 and more bytes");
+  if (spec.tensor_core_precision && !serves_tensor_core_precision(spec)) {
+    throw SpecError("tensor_core_precision", "true",
+                    "false but for matmul on sm_90a: of bf16 activations and prepared weights, or "
+                    "native bf16, e4m3, "
+                    "e5m2 with scales of 64 columns and more; or of e4m3 weights and activations "
+                    "with scales of 128");
   }
   if (spec.op == Op::kQuantize) {
     if (!is_io_format(spec.x_format))
@@ -412,7 +419,7 @@ std::string to_text(const KernelSpec& spec) {
   }
   if (format.family == FormatFamily::kFp8)
     line("weights_finite", spec.weights_finite ? "yes" : "not known");
-  if (spec.rounded_weights) line("rounded_weights", "yes");
+  if (spec.tensor_core_precision) line("tensor_core_precision", "yes");
   line("y_format", get_format(spec.y_format).name);
   line("threads", spec.tuning.threads == 0 ? "default" : fmt::format("{}", spec.tuning.threads));
   line("rows_per_warp",
@@ -467,7 +474,7 @@ std::string name_of_work(const KernelSpec& spec) {
       if (spec.gate != Gate::kNone) name += fmt::format("_gate_{}", gate_name(spec.gate));
       if (spec.matrices > 1) name += fmt::format("_m{}", spec.matrices);
       if (spec.residual) name += fmt::format("_residual_{}", get_format(*spec.residual).name);
-      if (spec.rounded_weights) name += "_rounded";
+      if (spec.tensor_core_precision) name += "_tc";
       name += fmt::format("{}_c{}", prepared, spec.layout.cols);
       return spec.op == Op::kMatvec ? name + fmt::format("_n{}", spec.x_columns) : name;
     }

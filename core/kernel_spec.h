@@ -82,9 +82,10 @@ struct KernelSpec {
   std::optional<FormatId> bias;        ///< products: y[j, r] += bias[r]; f32, f16 or bf16
   /// A scan has proved that no code of w is a NaN or infinity: shorter decodes serve. FP8 formats only.
   bool weights_finite = false;
-  /// Matmul: each weight is rounded once to x's format, bf16, before it is multiplied; sums stay those of f32. What a
-  /// model's bf16 weights would have lost as well; serves_rounded says where such kernels exist, the fastest ones there.
-  bool rounded_weights = false;
+  /// Matmul: what the tensor cores compute fastest. With a16 each weight is rounded once to x's format, bf16, before it is
+  /// multiplied, and sums are those of f32; with afp8 sums of 128 columns are those of Hopper's FP8 tensor cores, which keep
+  /// 14 bits (as DeepSeek's and Triton's kernels do). serves_tensor_core_precision says where such kernels exist.
+  bool tensor_core_precision = false;
   /// Quantize: values beyond the largest finite code become that code; otherwise NaN or infinity, as
   /// the format has it.
   bool saturate = true;
@@ -115,9 +116,10 @@ bool is_product(Op op);
 bool is_matvec(Op op);
 /// Whether a launch multiplies more than one matrix, or does more with the product than bias and rounding.
 bool is_fused(const KernelSpec& spec);
-/// Whether matmul with rounded_weights serves the spec's weights, layout and activations on its target: sm_90a, bf16
-/// activations, and prepared weights, or native bf16, e4m3 and e5m2 whose rows allow 16-byte vectors.
-bool serves_rounded(const KernelSpec& spec);
+/// Whether there is a matmul with tensor_core_precision of the spec's weights, layout and activations for its target: sm_90a,
+/// bf16 activations and prepared weights, or native bf16, e4m3 and e5m2 in rows of whole 16-byte vectors; or e4m3
+/// weights and activations with scales of 128 columns.
+bool serves_tensor_core_precision(const KernelSpec& spec);
 /// How many matrices of weights a launch takes: 2 with a gate, else KernelSpec::matrices.
 int weight_matrices(const KernelSpec& spec);
 /// Whether kernels of such work may request weights before they wait for the kernel ahead: KernelSpec::constant_weights.

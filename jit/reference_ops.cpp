@@ -264,8 +264,8 @@ double product_tolerance(std::int64_t cols, FormatId y_format, double want, doub
   }
 }
 
-double weight_rounding(const KernelSpec& spec, double abs_sum) {
-  return spec.rounded_weights ? (0x1p-9 + 0x1p-16) * abs_sum : 0.0;
+double tensor_core_error(const KernelSpec& spec, double abs_sum) {
+  return spec.tensor_core_precision ? (0x1p-9 + 0x1p-16) * abs_sum : 0.0;
 }
 
 bool is_right_product(std::int64_t cols, FormatId y_format, double got, double want,

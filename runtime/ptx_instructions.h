@@ -34,6 +34,9 @@ enum class PtxMemoryAction {
 
 enum class PtxStateSpace { kNone, kGlobal, kShared, kGeneric };
 
+/// What wgmma multiplies.
+enum class PtxElement { kF16, kBf16, kE4m3 };
+
 /// REQUIRES of the program: an address is aligned to the bytes that one thread moves there:
 /// bytes_per_register * registers; 16 for a row of ldmatrix; the bytes to write for cp.async.
 struct PtxMemory {
@@ -44,7 +47,7 @@ struct PtxMemory {
   bool transposed = false;     ///< kLoadMatrix: see ldmatrix_register
   bool only_16_bytes = false;  ///< kCopyAsync: .cg; the others also copy 4 or 8 bytes
   int cols = 0;                ///< kWarpgroupProduct: of b and d
-  bool is_bf16 = false;        ///< kWarpgroupProduct: of a and b, which are f16 otherwise
+  PtxElement element = PtxElement::kF16;  ///< kWarpgroupProduct: of a and b
 };
 
 /// How a 64-bit slot holds a number. All but kBits also say which bit patterns are NaNs.
@@ -115,14 +118,14 @@ const PtxInstruction* find_ptx_instruction(std::string_view opcode, int results,
 /// whose addresses lanes 8 m .. 8 m + 7 gave for matrix m.
 std::uint32_t ldmatrix_register(const std::byte* const rows[8], int lane, bool transposed);
 
-/// Where wgmma finds 8 columns of a row of b^T in shared memory: 16 bytes at the offset that this gives. `descriptor`: K-major,
-/// 128-byte swizzle (PTX ISA, "Matrix descriptor"); `half`: columns 0 to 7 or 8 to 15 of the 16 that one wgmma takes.
+/// Where wgmma finds a half of the 32 bytes that one takes of a row of b^T in shared memory: 16 bytes at the offset that
+/// this gives. `descriptor`: K-major, 128-byte swizzle (PTX ISA, "Matrix descriptor").
 std::uint64_t matrix_place(std::uint64_t descriptor, int row, int half);
 /// Whether the descriptor is of that kind.
 bool is_simulated_descriptor(std::uint64_t descriptor);
 
-/// One warp's part of wgmma with a in registers: d += a b for its 16 rows, `cols` columns of b and d, 16 columns of a.
-/// Operands of a lane: d, 4 registers of a, the descriptor of b, scale-d, which has to be true, and three immediates.
+/// One warp's part of wgmma with a in registers: d += a b for its 16 rows, `cols` columns of b and d, 32 bytes of a row of
+/// a. Operands of a lane: d, 4 registers of a, the descriptor of b, scale-d (0: d = a b), and two or three immediates.
 /// `shared`: where offsets count from. Sums as of mma (runtime/ptx_mma.cpp).
 void warpgroup_product(const PtxMemory& memory, std::uint64_t* const results[32],
                        const std::uint64_t* const operands[32], const std::byte* shared);

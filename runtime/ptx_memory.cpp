@@ -159,16 +159,23 @@ class MemoryTable {
     for (const std::string name : {"fence", "commit_group"})
       add_hopper("wgmma." + name + ".sync.aligned", "", "", {.action = Action::kNoEffect});
     add_hopper("wgmma.wait_group.sync.aligned", "", "n", {.action = Action::kNoEffect});
+    struct Type {
+      PtxElement element;
+      std::string shape, name, immediates;
+    };
+    const Type types[] = {{PtxElement::kF16, "k16", "f16.f16", "nnn"},
+                          {PtxElement::kBf16, "k16", "bf16.bf16", "nnn"},
+                          {PtxElement::kE4m3, "k32", "e4m3.e4m3", "nn"}};
     for (int cols = 8; cols <= 256; cols += 8) {
-      for (const std::string type : {"f16", "bf16"}) {
+      for (const Type& type : types) {
         const std::string sums(static_cast<std::size_t>(cols) / 2, 'f');
-        add_hopper("wgmma.mma_async.sync.aligned.m64n" + std::to_string(cols) + "k16.f32." + type +
-                       "." + type,
-                   sums, sums + "rrrrlpnnn",
+        add_hopper("wgmma.mma_async.sync.aligned.m64n" + std::to_string(cols) + type.shape +
+                       ".f32." + type.name,
+                   sums, sums + "rrrrlp" + type.immediates,
                    {.action = Action::kWarpgroupProduct,
                     .space = Space::kShared,
                     .cols = cols,
-                    .is_bf16 = type == "bf16"});
+                    .element = type.element});
       }
     }
   }

@@ -152,28 +152,31 @@ void transpose(std::uint64_t* const results[kLanes], const std::uint64_t* const 
 template <class Element>
 void add_products(int cols, std::uint64_t* const results[kLanes],
                   const std::uint64_t* const operands[kLanes], const std::byte* shared) {
-  constexpr int kRows = 16, kDepth = 16, kRegistersA = 4;
+  constexpr int kRows = 16, kRegistersA = 4, kBytes = Element::kBits / 8, kOfWord = 4 / kBytes;
+  constexpr int kDepth = 32 / kBytes;
   const int sums = cols / 2;
   double a[kRows][kDepth];
   for (int lane = 0; lane < kLanes; ++lane) {
     for (int i = 0; i < kRegistersA; ++i) {
-      for (int e = 0; e < 2; ++e) {
-        a[lane / 4 + 8 * (i % 2)][2 * (lane % 4) + 8 * (i / 2) + e] =
-            Element::value(element<16>(operands[lane][sums + i], e));
+      for (int e = 0; e < kOfWord; ++e) {
+        a[lane / 4 + 8 * (i % 2)][kOfWord * (lane % 4 + i / 2 * 4) + e] =
+            Element::value(element<Element::kBits>(operands[lane][sums + i], e));
       }
     }
   }
   const std::uint64_t descriptor = operands[0][sums + kRegistersA];
+  const bool adds = operands[0][sums + kRegistersA + 1] != 0;
   for (int col = 0; col < cols; ++col) {
     double b[kDepth];
     for (int k = 0; k < kDepth; ++k) {
-      std::uint16_t code;
-      std::memcpy(&code, shared + matrix_place(descriptor, col, k / 8) + 2 * (k % 8), sizeof code);
+      std::uint32_t code = 0;
+      std::memcpy(&code, shared + matrix_place(descriptor, col, k * kBytes / 16) + k * kBytes % 16,
+                  kBytes);
       b[k] = Element::value(code);
     }
     for (int row = 0; row < kRows; ++row) {
       const int lane = row % 8 * 4 + col % 8 / 2, slot = col / 8 * 4 + row / 8 * 2 + col % 2;
-      double sum = sum_of(operands[lane][slot], double{});
+      double sum = adds ? sum_of(operands[lane][slot], double{}) : 0.0;
       for (int k = 0; k < kDepth; ++k) sum += a[row][k] * b[k];
       results[lane][slot] = slot_of(sum);
     }
@@ -217,10 +220,13 @@ bool is_simulated_descriptor(std::uint64_t descriptor) {
 
 void warpgroup_product(const PtxMemory& memory, std::uint64_t* const results[32],
                        const std::uint64_t* const operands[32], const std::byte* shared) {
-  if (memory.is_bf16) {
-    ptx::add_products<ptx::Bf16>(memory.cols, results, operands, shared);
-  } else {
-    ptx::add_products<ptx::F16>(memory.cols, results, operands, shared);
+  switch (memory.element) {
+    case PtxElement::kF16:
+      return ptx::add_products<ptx::F16>(memory.cols, results, operands, shared);
+    case PtxElement::kBf16:
+      return ptx::add_products<ptx::Bf16>(memory.cols, results, operands, shared);
+    case PtxElement::kE4m3:
+      return ptx::add_products<ptx::E4m3>(memory.cols, results, operands, shared);
   }
 }
 

@@ -356,11 +356,11 @@ class CtaRunner::Cta {
       case PtxMemoryAction::kWarpgroupProduct: {
         const auto cols = static_cast<std::size_t>(memory.cols);
         const std::uint64_t descriptor = operands[cols / 2 + 4];
-        if (!is_simulated_descriptor(descriptor) || operands[cols / 2 + 5] == 0) {
+        if (!is_simulated_descriptor(descriptor)) {
           stop(thread, site,
-               fmt::format("{} with descriptor {:#x} and scale-d {}: only K-major matrices with a "
-                           "128-byte swizzle, added to what is there, are simulated",
-                           instruction.opcode, descriptor, operands[cols / 2 + 5]));
+               fmt::format("{} with descriptor {:#x}: only K-major matrices with a 128-byte "
+                           "swizzle are simulated",
+                           instruction.opcode, descriptor));
         }
         if (thread.view.lane == 0) {
           for (int row = 0; row < memory.cols; ++row) {

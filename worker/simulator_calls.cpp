@@ -295,6 +295,8 @@ class Calls {
     for (std::size_t i = first; i < statement.operands.size(); ++i) {
       for (const PtxOperand& operand : statement.operands[i].registers) {
         llvm::Value* value = read(builder, operand, registers);
+        const bool is_sum = opcode.starts_with("wgmma.") && i == 0;
+        if (value == nullptr && is_sum) value = module_.number(0);  // that wgmma starts
         if (value == nullptr) {
           fail(call, "'" + opcode + "' reads a register that is not written");
           return false;
