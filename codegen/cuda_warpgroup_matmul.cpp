@@ -24,6 +24,7 @@ constexpr int kTablePitch =
     20;  // rows of a table's block, 8 bytes each: four blocks lie in different banks
 constexpr int kLeastStages = 2, kMostStages = 6;
 constexpr int kBarrierBytes = 8;
+constexpr int kFewRegisters = 40;
 
 std::string number(std::int64_t value) { return fmt::format("{}", value); }
 
@@ -94,6 +95,15 @@ Plan make_plan(const KernelSpec& spec) {
                                 spec.target.name(), limit, plan.smem_bytes));
   }
   return plan;
+}
+
+/// What threads that multiply may have of the registers that the CTA is launched with: as many for each thread as
+/// __launch_bounds__ allows, in steps of 8. More would wait for ever.
+int many_registers(const Plan& plan) {
+  constexpr int kRegisters = 65536, kStep = 8, kMost = 255;  // of a multiprocessor
+  const int at_launch = std::min(kRegisters / plan.threads(), kMost) / kStep * kStep;
+  const int left = at_launch * plan.threads() - kFewRegisters * kCopyThreads;
+  return std::min(left / (plan.threads() - kCopyThreads), kMost) / kStep * kStep;
 }
 
 /// Names "%0, %1, ..." and bindings "+f"(sum[0]), ... of a thread's sums.
@@ -204,10 +214,10 @@ std::string multiply_fp8(const KernelSpec& spec) {
 
 /// Statements that copy the scales of a stage's rows of x.
 constexpr std::string_view kCopyXScales =
+    "#pragma unroll 1\n"
     "for (int row = threadIdx.x; row < kTileX; row += kCopyThreads) {\n"
-    "  const long long own = first_x + (row < last_x ? row : last_x);\n"
-    "  copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned "
-    "char*)(x_scale + own * kXScaleCols + s));\n"
+    "  const float* own = x_scale + (first_x + (row < last_x ? row : last_x)) * kXScaleCols + s;\n"
+    "  copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned char*)own);\n"
     "} // row: of x\n";
 
 /// `store_tile`: sums are of rows group and group + 8, and of rows 8 j + 2 q and one more of x.
@@ -392,8 +402,6 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
       "finish_copies",    "see_copies",
       "begin_products",   "end_products",
       "products_done",    "x_descriptor"};
-  const bool shares_registers = plan.ctas == 1;
-  if (shares_registers) names.insert(names.end(), {"keep_few_registers", "keep_many_registers"});
   FragmentVariants variants = variants_for(spec, weights);
   variants["copy_unit_tile"] = has_units ? "prepared" : is_bf16 ? "bf16" : is_fp8 ? "codes" : "fp8";
   variants["copy_row_vector"] = cuts_unit ? "cut" : "whole";
@@ -423,6 +431,13 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
       {"kUnitSlots", number(kUnitSlots), "places for units: in use or on their way"},
       {"kUnitsAt", number(plan.units_at), "bytes of shared memory before the units"},
       {"kBarriersAt", number(plan.barriers_at), "before the barriers"}};
+  const bool shares_registers = plan.ctas == 1;
+  if (shares_registers) {
+    names.insert(names.end(), {"keep_few_registers", "keep_many_registers"});
+    constants.insert(constants.end(),
+                     {{"kFewRegisters", number(kFewRegisters), "of a thread that copies"},
+                      {"kManyRegisters", number(many_registers(plan)), "of one that multiplies"}});
+  }
   std::string more_functions, tables, make, load, decode;
   std::string unit = "";
   if (has_units) {

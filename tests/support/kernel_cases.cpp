@@ -183,6 +183,23 @@ std::vector<KernelCase> kernel_cases() {
   units = make_spec(Op::kMatmul, "q6_K", 2048, sm_90a);
   units.tuning = matmul_tuning(units.target, 1);
   add(cases, "c2048_few", units);
+  // At tensor-core precision: units, rows, FP8 activations; a large and a small tile, cut columns.
+  units = make_spec(Op::kMatmul, "q4_K", 512, sm_90a);
+  units.tensor_core_precision = true;
+  units.layout.kind = LayoutKind::kPrepared;
+  units.x_format = units.y_format = FormatId::kBF16;
+  add(cases, "prepared_tc", units);
+  KernelSpec rows = make_spec(Op::kMatmul, "fp8_e4m3", 656, sm_90a);
+  rows.tensor_core_precision = true;
+  rows.scale = ScaleGrid{128, 128, ScaleType::kF32};
+  rows.x_format = FormatId::kBF16;
+  rows.tuning = matmul_tuning(rows.target, 32);
+  add(cases, "c656_few_tc", rows);
+  rows.activation = ActivationPolicy::kAfp8;
+  rows.x_format = FormatId::kFp8E4M3;
+  rows.x_scale = ScaleGrid{1, 128, ScaleType::kF32};
+  rows.tuning = {};
+  add(cases, "c656_group128_tc", rows);
   add(cases, "", make_spec(Op::kMatmul, "bf16", 512, baseline));
   for (const Target& target : {sm_61, sm_75, sm_86, sm_90a, avx2}) {
     KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 512, target);
