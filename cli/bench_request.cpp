@@ -212,9 +212,9 @@ class RequestBuilder {
     if ((op == Op::kDequant || op == Op::kMatmul) && options_.layout == "prepared")
       spec.layout.kind = LayoutKind::kPrepared;
     if (op == Op::kMatmul) {
-      spec.tuning = matmul_tuning(target, n);
       spec.activation = get_activation(options_.activation);
       spec.tensor_core_precision = options_.tensor_core_precision;
+      spec.tuning = matmul_tuning(spec, matrix.rows, n);
       if (spec.activation == ActivationPolicy::kAfp8) {
         spec.x_format = FormatId::kFp8E4M3;
         spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};

@@ -187,7 +187,8 @@ int run_emit(const Arguments& arguments) {
   if (spec.op != Op::kMatmul) {
     spec.x_columns = n == 0 ? 1 : n;
   } else if (n != 0) {
-    spec.tuning = matmul_tuning(target, n);
+    spec.tensor_core_precision = tensor_core_precision;
+    spec.tuning = matmul_tuning(spec, tensor.rows(), n);
   }
   spec.activation = get_activation(activation);
   if (!bias.empty()) spec.bias = get_format(bias).id;

@@ -313,6 +313,19 @@ Tuning matmul_tuning(const Target& target, std::int64_t n) {
   return tuning;
 }
 
+Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n) {
+  const Tuning tuning = matmul_tuning(spec.target, n);
+  if (!spec.tensor_core_precision || tuning.x_tile != 0 || rows <= 0 || n <= 0) return tuning;
+  constexpr int kMultiprocessors = 132, kTileRows = 128, kLarge = 256, kSmall = 128;
+  // What a tile takes, measured on an H200 (docs/STATUS.md).
+  constexpr double kLargeTime = 1.0, kSmallTime = 0.62;
+  const auto time = [&](int tile, double tile_time) {
+    const std::int64_t tiles = ((rows - 1) / kTileRows + 1) * ((n - 1) / tile + 1);
+    return static_cast<double>((tiles - 1) / kMultiprocessors + 1) * tile_time;
+  };
+  return {.x_tile = time(kSmall, kSmallTime) < time(kLarge, kLargeTime) ? kSmall : kLarge};
+}
+
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,
                      std::int64_t cols, const Target& target) {
   KernelSpec spec;

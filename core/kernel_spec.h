@@ -145,6 +145,9 @@ int x_columns_for(int n);
 
 /// The knobs of a matmul whose launches have about `n` rows of x: small tiles for few of them.
 Tuning matmul_tuning(const Target& target, std::int64_t n);
+/// The same where the rows of w are known as well: at tensor-core precision a large tile multiplies faster, but where it
+/// leaves multiprocessors of an H100 or H200 without work a smaller one ends earlier.
+Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n);
 
 /// A spec with default knobs: the weights' native layout, f32 activations and results, one column.
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,

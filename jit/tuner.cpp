@@ -80,6 +80,13 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       }
       break;
     case Op::kMatmul:
+      if (spec.tensor_core_precision) {
+        for (const int tile : {256, 128, 64, 32, 16}) {
+          ideas.push_back({.x_tile = tile});
+          for (const int stages : {3, 4}) ideas.push_back({.x_tile = tile, .stages = stages});
+        }
+        return ideas;
+      }
       if (codegen::takes_unit_matmul(spec)) return ideas_for_matmul_by_units();
       for (const int tile : {16, 32, 64}) ideas.push_back({.x_tile = tile});
       break;
@@ -249,7 +256,7 @@ std::vector<Tuning> candidates_for(const KernelSpec& spec) {
 }
 
 Tuning default_tuning(const KernelSpec& spec, const TuningSize& size) {
-  return spec.op == Op::kMatmul && size.n > 0 ? matmul_tuning(spec.target, size.n) : Tuning{};
+  return spec.op == Op::kMatmul && size.n > 0 ? matmul_tuning(spec, size.rows, size.n) : Tuning{};
 }
 
 std::string_view outcome_name(TuneOutcome outcome) {

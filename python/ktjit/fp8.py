@@ -269,6 +269,7 @@ def _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype, precise):
         x_format=_E4M3,
         x_scale_group=block,
         y_format=y_format,
+        rows=n if has_fp8_sums else 0,
         tensor_core_precision=has_fp8_sums,
     )
     launches = [Launch(spec, n, m)] if m and n else []
