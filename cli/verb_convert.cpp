@@ -8,6 +8,7 @@
 #include "convert/conversion_plan.h"
 #include "convert/prepare_model.h"
 #include "convert/verify.h"
+#include "rules/conversion.h"
 #include "rules/rules.h"
 
 #include "cli/argument_parser.h"
@@ -55,6 +56,14 @@ struct ConvertArguments {
 WeightFormat target_format(const ConvertArguments& arguments) {
   const bool says_scales = !arguments.scale_block.empty() || !arguments.scale_type.empty();
   const WeightFormat named = get_weight_format(arguments.to);
+  const auto targets = rules::conversion_targets();
+  if (std::ranges::find(targets, named.id) == targets.end()) {
+    std::string names;
+    for (const FormatId id : targets)
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", get_format(id).name);
+    throw UsageError(fmt::format("--to is '{}', which nothing is converted to", named.name()),
+                     fmt::format("give one of {}, mxfp8_e4m3, mxfp8_e5m2", names));
+  }
   const bool is_plain_fp8 = get_format(named.id).family == FormatFamily::kFp8 && !named.scale;
   if (!is_plain_fp8) {
     if (says_scales) {

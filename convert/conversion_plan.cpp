@@ -128,8 +128,8 @@ class Planner {
   }
 
   void add_hugging_face(const WeightSource& source, std::vector<Planned>& result) {
-    if (source.name.starts_with("rope_")) {
-      left_out_.insert(source.name);
+    if (source.name.starts_with("rope_")) {  // rope_scaling of config.json says it
+      if (request_.kind == OutputKind::kFile) left_out_.insert(source.name);
       return;
     }
     const auto name = to_hugging_face_name(source.name);
@@ -480,6 +480,17 @@ class Planner {
     return facts;
   }
 
+  /// Of most bytes of the weights that are no codes.
+  FormatId float_format() const {
+    std::map<FormatId, std::uint64_t> bytes = {{request_.rest, 0}};
+    for (const ConvertedTensor& tensor : conversion_.tensors) {
+      if (get_format(tensor.format.id).family == FormatFamily::kFloat)
+        bytes[tensor.format.id] += tensor.bytes;
+    }
+    return std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; })
+        ->first;
+  }
+
   void lay_out() {
     if (request_.container == Container::kGguf) {
       std::map<FormatId, std::uint64_t> bytes;
@@ -495,7 +506,8 @@ class Planner {
       return;
     }
     lay_out_safetensors(conversion_, request_.shard_bytes, std::nullopt);
-    std::string config = make_config(input_, facts());
+    std::string config = make_config(input_, facts(), float_format(),
+                                     naming_ == Naming::kHuggingFace, conversion_.notes);
     if (!config.empty()) conversion_.texts.push_back({"config.json", std::move(config)});
   }
 

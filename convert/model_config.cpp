@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "convert/rope_scaling.h"
+
 #include "core/error.h"
 #include "model/checkpoint_config.h"
 
@@ -44,6 +46,8 @@ constexpr std::array kParameters = {
     Parameter{"kv_lora_rank", "attention.kv_lora_rank", Kind::kCount, Of::kMla},
     Parameter{"qk_rope_head_dim", "rope.dimension_count", Kind::kCount, Of::kMla},
     Parameter{"routed_scaling_factor", "expert_weights_scale", Kind::kNumber, Of::kMla},
+    Parameter{"n_group", "expert_group_count", Kind::kCount, Of::kMla},
+    Parameter{"topk_group", "expert_group_used_count", Kind::kCount, Of::kMla},
     Parameter{"norm_topk_prob", "expert_weights_norm", Kind::kFlag, Of::kExperts}};
 
 bool serves(const Parameter& parameter, const Architecture& architecture) {
@@ -71,11 +75,28 @@ std::optional<Json> read_config(const model::Model& input) {
   }
 }
 
-Json config_of_gguf(const model::Model& input, const Architecture& architecture) {
+constexpr std::uint32_t kSoftmax = 1;  // llama.cpp's LLAMA_EXPERT_GATING_FUNC_TYPE_*
+constexpr std::uint32_t kSigmoid = 2;
+
+/// What transformers calls a dtype; f32 for what it has no weights of.
+std::string_view torch_dtype(FormatId format) {
+  if (format == FormatId::kBF16) return "bfloat16";
+  return format == FormatId::kF16 ? "float16" : "float32";
+}
+
+/// config.json of a GGUF file's metadata, and what of it config.json has no words for.
+struct TranslatedConfig {
+  Json config;
+  std::vector<std::string> problems;
+};
+
+TranslatedConfig config_of_gguf(const model::Model& input, const Architecture& architecture,
+                                FormatId floats) {
   const model::Metadata& metadata = input.metadata();
   const auto key = [&](std::string_view rest) {
     return fmt::format("{}.{}", architecture.gguf, rest);
   };
+  std::vector<std::string> problems;
   Json config = {{"architectures", {architecture.class_name}},
                  {"model_type", architecture.model_type}};
   for (const Parameter& parameter : kParameters) {
@@ -83,15 +104,22 @@ Json config_of_gguf(const model::Model& input, const Architecture& architecture)
     const std::string name = key(parameter.gguf);
     const std::string to(parameter.config);
     if (parameter.kind == Kind::kCount) {
-      if (const auto value = metadata.find_uint(name)) config[to] = *value;
+      if (const auto value = metadata.find_uint(name)) {
+        config[to] = *value;
+      } else if (metadata.find(name) != nullptr) {
+        problems.push_back(fmt::format("{}, which has another number for each layer", name));
+      }
     } else if (parameter.kind == Kind::kNumber) {
       if (const auto value = metadata.find_float(name)) config[to] = *value;
     } else if (const auto value = metadata.find_bool(name)) {
       config[to] = *value;
     }
   }
-  if (const auto experts = metadata.find_uint(key("expert_count")); experts && *experts > 0)
+  if (const auto experts = metadata.find_uint(key("expert_count")); experts && *experts > 0) {
     config[std::string(experts_key(architecture))] = *experts;
+    if (!architecture.has_experts)
+      problems.push_back(fmt::format("{} = {}", key("expert_count"), *experts));
+  }
   const model::TensorInfo* embedding = input.find_tensor("token_embd.weight");
   if (!config.contains("vocab_size") && embedding != nullptr)
     config["vocab_size"] = embedding->rows();
@@ -104,17 +132,40 @@ Json config_of_gguf(const model::Model& input, const Architecture& architecture)
     if (key_length && rope && *key_length >= *rope)
       config["qk_nope_head_dim"] = *key_length - *rope;
     if (value_length) config["v_head_dim"] = *value_length;
-    constexpr std::uint64_t kSigmoid = 2;  // llama.cpp's LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID
-    if (const auto gate = metadata.find_uint(key("expert_gating_func")))
-      config["scoring_func"] = *gate == kSigmoid ? "sigmoid" : "softmax";
-  } else if (key_length) {
-    config["head_dim"] = *key_length;
-  } else if (rope) {
-    config["head_dim"] = *rope;
+    const bool is_sigmoid = metadata.find_uint(key("expert_gating_func")) == kSigmoid;
+    config["scoring_func"] = is_sigmoid ? "sigmoid" : "softmax";
+    if (!is_sigmoid) {  // DeepSeek-V2's, which readers have under its own name
+      config["architectures"] = {"DeepseekV2ForCausalLM"};
+      config["model_type"] = "deepseek_v2";
+    }
+    // Where GGUF says nothing, llama.cpp has no groups and no compressed q; readers' defaults are V3's.
+    for (const char* name : {"n_group", "topk_group"}) {
+      if (!config.contains(name)) config[name] = 1;
+    }
+    if (!config.contains("q_lora_rank")) config["q_lora_rank"] = nullptr;
+  } else {
+    if (const auto head = key_length ? key_length : rope) config["head_dim"] = *head;
+    if (key_length && rope && *rope != *key_length) {
+      problems.push_back(
+          fmt::format("{} = {} of heads of {}", key("rope.dimension_count"), *rope, *key_length));
+    }
+    // llama.cpp scales the chosen experts' weights to a sum of 1 whatever the file says.
+    if (architecture.has_experts && !config.contains("norm_topk_prob"))
+      config["norm_topk_prob"] = true;
+    // Qwen2's class has biases of q, k and v always, the others' have them of all four or of none.
+    const bool has_bias = input.find_tensor("blk.0.attn_q.bias") != nullptr;
+    if (architecture.gguf != "qwen2" && has_bias) {
+      config["attention_bias"] = true;
+      if (input.find_tensor("blk.0.attn_output.bias") == nullptr)
+        problems.emplace_back("biases of q without one of attn_output");
+    }
   }
+  RopeScaling rope_scaling = rope_scaling_of_gguf(input, architecture);
+  if (!rope_scaling.problem.empty()) problems.push_back(rope_scaling.problem);
+  if (!rope_scaling.config.is_null()) config["rope_scaling"] = std::move(rope_scaling.config);
   config["tie_word_embeddings"] = input.find_tensor("output.weight") == nullptr;
-  config["torch_dtype"] = "bfloat16";
-  return config;
+  config["torch_dtype"] = torch_dtype(floats);
+  return {std::move(config), std::move(problems)};
 }
 
 Json quantization_config(const QuantizationFacts& facts) {
@@ -142,11 +193,21 @@ Json quantization_config(const QuantizationFacts& facts) {
 
 }  // namespace
 
-std::string make_config(const model::Model& input, const QuantizationFacts& facts) {
+std::string make_config(const model::Model& input, const QuantizationFacts& facts, FormatId floats,
+                        bool is_for_readers, std::vector<std::string>& notes) {
   std::optional<Json> config = read_config(input);
   if (!config && input.metadata().find_string("general.architecture")) {
-    if (const Architecture* architecture = find_known_architecture(input))
-      config = config_of_gguf(input, *architecture);
+    if (const Architecture* architecture = find_known_architecture(input)) {
+      TranslatedConfig translated = config_of_gguf(input, *architecture, floats);
+      for (const std::string& problem : translated.problems) {
+        const std::string message =
+            fmt::format("has {}, which config.json of {} can't say", problem,
+                        translated.config["model_type"].get<std::string>());
+        if (is_for_readers) throw InputError(input.files().front().string(), message);
+        notes.push_back(fmt::format("the model {}", message));
+      }
+      config = std::move(translated.config);
+    }
   }
   if (!config && !facts.format) return "";
   if (!config) config = Json::object();
@@ -207,6 +268,8 @@ model::Metadata make_metadata(const model::Model& input, FormatId file_format) {
       continue;
     }
     const model::MetadataValue* value = model::find_config(metadata, parameter.config);
+    if (value == nullptr)  // rope_theta, as newer files have it
+      value = model::find_config(metadata, fmt::format("rope_parameters.{}", parameter.config));
     if (value == nullptr) continue;
     if (const auto* flag = std::get_if<bool>(value)) {
       result.add(key(parameter.gguf), *flag);
@@ -216,12 +279,33 @@ model::Metadata make_metadata(const model::Model& input, FormatId file_format) {
       result.add(key(parameter.gguf), static_cast<float>(*whole));
     }
   }
-  if (architecture.has_experts) add_count("expert_count", count(experts_key(architecture)));
+  add_rope_scaling(input, architecture, result);
+  if (architecture.has_experts) {
+    auto experts = count(experts_key(architecture));
+    if (!experts) experts = count("num_local_experts");  // as newer files have it
+    add_count("expert_count", experts);
+  }
   if (architecture.is_mla) {
     const auto nope = count("qk_nope_head_dim");
     const auto rope = count("qk_rope_head_dim");
     if (nope && rope) add_count("attention.key_length", *nope + *rope);
     add_count("attention.value_length", count("v_head_dim"));
+    // Where config.json doesn't say it, V3's readers score by the sigmoid and V2's by softmax.
+    const auto text = [&](std::string_view name) {
+      const model::MetadataValue* value = model::find_config(metadata, name);
+      const auto* words = value == nullptr ? nullptr : std::get_if<std::string>(value);
+      return words == nullptr ? std::string() : *words;
+    };
+    const std::string scoring = text("scoring_func");
+    const bool is_sigmoid =
+        scoring.empty() ? text("model_type") == "deepseek_v3" : scoring == "sigmoid";
+    if (!scoring.empty() && scoring != "sigmoid" && scoring != "softmax") {
+      throw InputError(input.files().front().string(),
+                       fmt::format("its config.json has scoring_func '{}'; GGUF has sigmoid and "
+                                   "softmax",
+                                   scoring));
+    }
+    result.add(key("expert_gating_func"), is_sigmoid ? kSigmoid : kSoftmax);
   } else if (const auto head = count("head_dim")) {
     add_count("attention.key_length", head);
     add_count("attention.value_length", head);

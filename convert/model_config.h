@@ -23,8 +23,11 @@ struct QuantizationFacts {
 
 /// config.json for the output: the input's own beside its files, else one made of a GGUF file's metadata if the
 /// architecture is known; with a quantization_config that says what was done. Empty if there is nothing to say.
-/// Errors: InputError if the input's can't be read.
-std::string make_config(const model::Model& input, const QuantizationFacts& facts);
+/// `floats` is the format of most of the output's weights that aren't quantised. What config.json has no words for
+/// becomes a note, or an error if the output is for Hugging Face's readers.
+/// Errors: InputError if the input's can't be read, or can't be said.
+std::string make_config(const model::Model& input, const QuantizationFacts& facts, FormatId floats,
+                        bool is_for_readers, std::vector<std::string>& notes);
 
 /// Metadata of a GGUF file: the input's own, without what is said of its parts; or made of config.json.
 /// `file_format` is that of most weights. Errors: InputError for an unknown architecture.

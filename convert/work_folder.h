@@ -2,10 +2,12 @@
 // plan that they follow, and a journal of what is done.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,16 +68,20 @@ class WorkFolder {
                          int error) const;
   void read_journal(std::string_view text);
   void sync_files();
+  /// What a killed run left beside the output's files: texts that hadn't got their names.
+  void remove_strangers();
 
   std::filesystem::path output_;
   OutputKind kind_;
   std::filesystem::path folder_;
   std::filesystem::path files_folder_;
   std::vector<PlannedFile> files_;
+  std::set<std::string> texts_;
   std::vector<int> fds_;
   int journal_ = -1;
   std::vector<bool> done_;
   bool replaced_other_plan_ = false;
+  std::atomic<bool> may_skip_cache_ = true;
 };
 
 }  // namespace ktjit::convert

@@ -39,6 +39,8 @@ TEST_CASE("convert refuses wrong uses by name") {
   check_refused(cli, {}, 2, "IN and OUT");
   check_refused(cli, {sample, out}, 2, "--to is missing");
   check_refused(cli, {sample, out, "--to", "fp9"}, 2, "fp9");
+  check_refused(cli, {sample, cli.path("out.gguf"), "--to", "q4_K"}, 2,
+                "'q4_K', which nothing is converted to");
   check_refused(cli, {sample, out, "--to", "bf16", "--scale-block", "128x128"}, 2, "--scale-block");
   check_refused(cli, {sample, out, "--to", "fp8_e4m3", "--scale-block", "0x9"}, 2, "0x9");
   check_refused(cli, {sample, out, "--to", "fp8_e4m3", "--scale-type", "e4m3"}, 2,
@@ -59,6 +61,9 @@ TEST_CASE("convert refuses wrong uses by name") {
   fs::resize_file(cli.path("cut.gguf"), fs::file_size(sample) / 2);
   check_refused(cli, {cli.path("cut.gguf"), out, "--to", "bf16"}, 3, "cut.gguf");
   CHECK_FALSE(fs::exists(out));
+  // None of it has left anything.
+  for (const fs::directory_entry& entry : fs::directory_iterator(fs::path(out).parent_path()))
+    CHECK_FALSE(entry.path().filename().string().ends_with(".converting"));
 }
 
 TEST_CASE(

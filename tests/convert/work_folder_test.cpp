@@ -63,9 +63,14 @@ TEST_CASE("batches that were noted are known again under the same plan alone") {
   CHECK_FALSE(second->replaced_other_plan());
   second.reset();
   {
-    // A line that was cut counts for nothing.
+    // A line that was cut counts for nothing, and doesn't run into the next.
     std::ofstream(WorkFolder::path_beside(output) / "journal", std::ios::app) << "1";
-    CHECK_FALSE(start("plan")->is_done(1));
+    auto cut = start("plan");
+    CHECK_FALSE(cut->is_done(1));
+    cut->commit_batch(4);
+    cut.reset();
+    CHECK(start("plan")->is_done(4));
+    CHECK_FALSE(start("plan")->is_done(14));
   }
   {
     // Nor does anything if a file has lost bytes.
@@ -80,6 +85,19 @@ TEST_CASE("batches that were noted are known again under the same plan alone") {
   other->write_at(0, 4, bytes("whole..."));
   other->publish();
   CHECK(read(output) == "headwhole...");
+}
+
+TEST_CASE("what a killed run left beside the files is no part of the output") {
+  const ScratchFolder scratch;
+  const fs::path output = scratch.path() / "model";
+  WorkFolder folder(output, OutputKind::kFolder, "plan");
+  folder.make_files({{"a", "head", 4}});
+  std::ofstream(WorkFolder::path_beside(output) / "out" / ".config.json.77-1.tmp") << "{";
+  folder.write_text("config.json", "{}");
+  folder.publish();
+  CHECK(read(output / "a") == "head");
+  CHECK(read(output / "config.json") == "{}");
+  CHECK(std::distance(fs::directory_iterator(output), fs::directory_iterator()) == 2);
 }
 
 TEST_CASE("two processes can't work on one output") {

@@ -9,6 +9,8 @@ installed.
 import json
 import os
 import pathlib
+import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -155,6 +157,111 @@ def experts_one_by_one(ktjit, folder):
     return len(wide)
 
 
+# ggml's types: id to values and bytes of a block.
+GGML_BLOCKS = {0: (1, 4), 12: (256, 144), 14: (256, 210)}
+
+
+def read_gguf(path):
+    """Every tensor of a GGUF file: its type's id and its bytes."""
+    data = path.read_bytes()
+    at = 0
+
+    def take(form):
+        nonlocal at
+        values = struct.unpack_from("<" + form, data, at)
+        at += struct.calcsize("<" + form)
+        return values[0] if len(values) == 1 else values
+
+    def text():
+        nonlocal at
+        length = take("Q")
+        at += length
+        return data[at - length:at].decode()
+
+    def value(kind):
+        if kind == 8:
+            return text()
+        if kind == 9:
+            kind, count = take("IQ")
+            return [value(kind) for _ in range(count)]
+        return take("BbHhIif?__QqdQ"[kind])
+
+    magic, version, tensors, pairs = take("4sIQQ")
+    check(magic == b"GGUF" and version == 3, "GGUF 3")
+    metadata = {}
+    for _ in range(pairs):
+        key = text()
+        metadata[key] = value(take("I"))
+    places = {}
+    for _ in range(tensors):
+        name = text()
+        extents = [take("Q") for _ in range(take("I"))]
+        kind, offset = take("IQ")
+        values, size = GGML_BLOCKS[kind]
+        places[name] = kind, offset, int(np.prod(extents)) // values * size
+    step = metadata.get("general.alignment", 32)
+    start = -(-at // step) * step
+    return {name: (kind, data[start + offset:start + offset + size]) for name, (kind, offset, size) in places.items()}
+
+
+MERGED_NAMES = [(re.compile(pattern), name) for pattern, name in [
+    (r"model\.embed_tokens\.", "token_embd."), (r"model\.norm\.", "output_norm."), (r"lm_head\.", "output."),
+    (r"model\.layers\.(\d+)\.", r"blk.\1."), (r"mlp\.gate\.e_score_correction_bias", "exp_probs_b.bias"),
+    (r"input_layernorm", "attn_norm"), (r"post_attention_layernorm", "ffn_norm"),
+    (r"self_attn\.o_proj", "attn_output"), (r"self_attn\.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    (r"self_attn\.(\w+)_layernorm", r"attn_\1_norm"), (r"self_attn\.(\w+)_proj", r"attn_\1"),
+    (r"mlp\.shared_experts\.(\w+)_proj", r"ffn_\1_shexp"), (r"mlp\.(\w+)_proj", r"ffn_\1"),
+    (r"mlp\.gate\.", "ffn_gate_inp.")]]
+
+
+def merge(checkpoint, experts, layers):
+    """KTransformers' merge recipe: routed experts as the GGUF file's bytes with their type beside them, the layers
+    of multi-token prediction left out, everything else unchanged; names of GGUF."""
+    merged = {}
+    for name, tensor in checkpoint.items():
+        layer = re.match(r"model\.layers\.(\d+)\.", name)
+        if layer and int(layer[1]) >= layers:
+            continue
+        if ".mlp.experts." in name:
+            for part in ("gate", "up", "down"):
+                stem = f"blk.{layer[1]}.ffn_{part}_exps"
+                kind, data = experts[stem + ".weight"]
+                merged[stem + ".weight"] = "U8", [len(data)], data
+                merged[stem + ".ggml_type"] = "I64", [], struct.pack("<q", kind)
+            continue
+        for pattern, replacement in MERGED_NAMES:
+            name = pattern.sub(replacement, name)
+        merged[name] = tensor["dtype"], list(tensor["shape"]), bytes(tensor["data"])
+    return merged
+
+
+def hybrid_by_the_recipe(ktjit, folder):
+    """Every tensor of the hybrid: name, dtype, shape and bytes; from a checkpoint with a layer for multi-token
+    prediction, in shards."""
+    source = folder / "for-hybrid"
+    run(ktjit, "sample", "--kind", "deepseek-fp8", source)
+    run(ktjit, "sample", "--kind", "mixed", folder / "mixed")
+    config = json.loads((source / "config.json").read_text())
+    extra = np.ones((512, 1024), BF16)
+    write_input(source / "mtp.safetensors", {f"model.layers.{config['num_hidden_layers']}.eh_proj.weight": extra})
+    index = json.loads((source / "model.safetensors.index.json").read_text())
+    index["weight_map"][f"model.layers.{config['num_hidden_layers']}.eh_proj.weight"] = "mtp.safetensors"
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    config["num_nextn_predict_layers"] = 1
+    (source / "config.json").write_text(json.dumps(config))
+    expected = merge(read_all(source), read_gguf(folder / "mixed" / "experts-Q4_K_M.gguf"), config["num_hidden_layers"])
+    check(len([name for name in expected if name.endswith(".ggml_type")]) == 3, "experts of one layer")
+    run(ktjit, "convert", source, folder / "hybrid", "--experts", folder / "mixed" / "experts-Q4_K_M.gguf", "--device",
+        "cpu", "--shard-size", "1M", "--verify")
+    made = {name: (tensor["dtype"], list(tensor["shape"]), bytes(tensor["data"]))
+            for name, tensor in read_all(folder / "hybrid").items()}
+    check(set(made) == set(expected), f"names: {sorted(set(made) ^ set(expected))}")
+    for name, tensor in expected.items():
+        check(made[name][:2] == tensor[:2], f"{name}: {made[name][:2]}, expected {tensor[:2]}")
+        check(made[name][2] == tensor[2], f"bytes of {name}")
+    return len(made)
+
+
 def main():
     ktjit = pathlib.Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as name:
@@ -163,6 +270,7 @@ def main():
         print(f"{blocks_beside_numpy(ktjit, folder, 'fp8')} tensors of blocks equal numpy's")
         print(f"{codes_come_back(ktjit, folder)} codes come back")
         print(f"{experts_one_by_one(ktjit, folder)} tensors through GGUF and back")
+        print(f"{hybrid_by_the_recipe(ktjit, folder)} tensors of the hybrid are what the merge recipe makes")
 
 
 main()
