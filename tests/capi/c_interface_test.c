@@ -357,6 +357,14 @@ static void test_prepared_descriptions(ktjit_context* context, ktjit_device* dev
   CHECK_FAILS(ktjit_prepared_bytes("Q8_0", 0, 256, &bytes), KTJIT_ERROR_SPEC, "rows");
   CHECK_FAILS(ktjit_prepared_bytes("Q8_0", INT64_MAX, 256, &bytes), KTJIT_ERROR_SPEC, "rows");
   CHECK_FAILS(ktjit_prepared_bytes("Q8_0", 16, 256, NULL), KTJIT_ERROR_SPEC, "bytes");
+  CHECK(ktjit_prepared_bytes_for("sm_86", "iq1_s", 16, 256, &bytes) == KTJIT_OK);
+  CHECK(bytes == 16 * 70);
+  CHECK(ktjit_prepared_bytes_for("cpu:x86-64-v3", "iq1_s", 16, 256, &bytes) == KTJIT_OK);
+  CHECK(bytes == 16 * 72);  // 6 bytes of scales and two of zeros
+  CHECK_FAILS(ktjit_prepared_bytes_for("cpu", "nvfp4", 16, 256, &bytes), KTJIT_ERROR_SPEC,
+              "interleaved");
+  CHECK_FAILS(ktjit_prepared_bytes_for("tpu", "q8_0", 16, 256, &bytes), KTJIT_ERROR_SPEC, "target");
+  CHECK_FAILS(ktjit_prepared_bytes_for(NULL, "q8_0", 16, 256, &bytes), KTJIT_ERROR_SPEC, "target");
   ktjit_kernel_desc desc = prepared_desc("matvec", "packed");
   CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC,
               "native, prepared");
