@@ -60,6 +60,12 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   if (desc.matrices != 0) spec.matrices = desc.matrices;
   if (desc.layout != nullptr) {
     spec.layout.kind = get_layout(desc.layout);
+    const bool is_for_matvec =
+        is_matvec(spec.op) || spec.op == Op::kPrepare || spec.op == Op::kRestore;
+    if (spec.layout.kind == LayoutKind::kPrepared && is_for_matvec)
+      spec.layout.kind = rearranged_layout(spec.target);
+    if (spec.op == Op::kPrepare && spec.layout.kind == LayoutKind::kPrepared)
+      spec.layout.kind = LayoutKind::kNative;  // what the weights have before
   } else if (spec.op == Op::kRestore) {
     spec.layout.kind = LayoutKind::kPrepared;
   }

@@ -201,7 +201,7 @@ class RequestBuilder {
       spec.gate = gate_;
       spec.matrices = 1 + static_cast<int>(matrix.more_rows.size());
       spec.residual = residual_;
-      const bool is_plain = op == Op::kMatvec && !is_fused(spec);
+      const bool is_plain = op == Op::kMoeMatvec || !is_fused(spec);
       const bool can_prepare =
           serves_prepared(spec.weight, target) && (is_plain || target.is_cuda());
       if (options_.layout == "prepared" || (options_.layout == "auto" && can_prepare))

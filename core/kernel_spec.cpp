@@ -128,18 +128,19 @@ void validate_prepared(const KernelSpec& spec, const Format& format) {
 /// What reads and what makes the interleaved layout.
 void validate_interleaved(const KernelSpec& spec, const Format& format) {
   if (spec.layout.kind != LayoutKind::kInterleaved) return;
-  constexpr std::array kServed = {Op::kMatvec, Op::kPrepare, Op::kRestore};
+  constexpr std::array kServed = {Op::kMatvec, Op::kMoeMatvec, Op::kPrepare, Op::kRestore};
   if (std::ranges::find(kServed, spec.op) == kServed.end()) {
-    throw SpecError("layout", "interleaved",
-                    fmt::format("native with {} (matvec takes interleaved)", op_name(spec.op)));
+    throw SpecError(
+        "layout", "interleaved",
+        fmt::format("native with {} (matvec and moe_matvec take interleaved)", op_name(spec.op)));
   }
   if (!spec.target.is_cpu() || find_interleaved_layout(spec.weight) == nullptr) {
     throw SpecError("layout", fmt::format("interleaved {} on {}", format.name, spec.target.name()),
                     "native: the interleaved layout is for ggml's block formats on CPUs");
   }
-  if (is_fused(spec)) {
+  if (spec.op == Op::kMatvec && is_fused(spec)) {
     throw SpecError("layout", "interleaved",
-                    "native with a gate, a residual or several matrices on CPUs");
+                    "native with a gate, a residual or several matrices of matvec on CPUs");
   }
 }
 

@@ -489,6 +489,15 @@ NB_MODULE(_ktjit, module) {
         return bytes;
       },
       nb::arg("format"), nb::arg("rows"), nb::arg("cols"));
+  module.def(
+      "prepared_bytes_for",
+      [](const std::string& target, const std::string& format, std::int64_t rows,
+         std::int64_t cols) {
+        std::uint64_t bytes = 0;
+        check(ktjit_prepared_bytes_for(target.c_str(), format.c_str(), rows, cols, &bytes));
+        return bytes;
+      },
+      nb::arg("target"), nb::arg("format"), nb::arg("rows"), nb::arg("cols"));
   module.def("emit", &make_kernel<ktjit_kernel_emit>, nb::arg("context"), nb::arg("description"));
   module.def("build", &make_kernel<ktjit_kernel_build>, nb::arg("context"), nb::arg("description"));
 }

@@ -75,6 +75,20 @@ std::vector<KernelCase> kernel_cases() {
       spec = make_spec(op, "q5_0", 480, avx2);
       spec.layout.kind = LayoutKind::kInterleaved;
       add(cases, "c480_interleaved", spec);
+      spec = make_spec(op, "q1_0", 640, avx2);  // codes in planes
+      spec.layout.kind = LayoutKind::kInterleaved;
+      add(cases, "c640_interleaved", spec);
+    }
+    spec = make_spec(Op::kMoeMatvec, "q5_0", 480, avx2);
+    spec.layout.kind = LayoutKind::kInterleaved;
+    spec.gate = Gate::kSilu;
+    spec.bias = FormatId::kBF16;
+    spec.y_format = FormatId::kF16;
+    add(cases, "c480_bias_silu_interleaved", spec);
+    for (const char* format : {"iq2_s", "iq1_m"}) {
+      spec = make_spec(Op::kMatvec, format, 512, avx2);
+      spec.layout.kind = LayoutKind::kInterleaved;
+      add(cases, "interleaved", spec);
     }
   }
   // Every format on one GPU and on the CPU.
