@@ -627,13 +627,9 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
       {"kMatrices", number(weight_matrices(spec)), "with weights"},
       {"kHalves", number(plan.halves), "16 rows each of a tile, of one matrix or of gate and up"},
       {"kXColumns", number(spec.x_columns), "rows of x that a launch can use"},
-      {"kSets", is_long_table && has_mma ? "2" : "1", "operands whose sum is a code's number"},
-      {"kGroups", number(32 / form.block_cols), "two blocks each, in a pair of mma"},
       {"kSumBytes", number(sum_bytes(form)), "bytes of a digit's sums over blocks"},
       {"kSumStep", fmt::format("kSumBytes + {}", factor_bytes(form)),
        "with the factor of the digit"},
-      {"kXUnits", plan.has_few_digits ? "kTileWarps" : "kUnits",
-       "units whose digits of a row of x are there at a time"},
       {"kXStep", plan.has_few_digits ? "kUnits" : "kTileWarps",
        "from one unit to the next whose digits are made at once"},
       {"kXUnitBytes", number(plan.x_unit_bytes),
@@ -645,6 +641,16 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
                : "for an infinity in x"},
       {"kZeroBytes", number(kZeroBytes), "zeros for the lanes whose columns of an mma are none"},
       {"kPartialAt", number(plan.partial_at), "bytes of shared memory before the sums of warps"}};
+  if (!folds) {
+    constants.push_back(
+        {"kSets", is_long_table && has_mma ? "2" : "1", "operands whose sum is a code's number"});
+    constants.push_back(
+        {"kGroups", number(32 / form.block_cols), "two blocks each, in a pair of mma"});
+  }
+  if (!has_terms) {
+    constants.push_back({"kXUnits", plan.has_few_digits ? "kTileWarps" : "kUnits",
+                         "units whose digits of a row of x are there at a time"});
+  }
   if (has_terms) {
     constants.push_back({"kTermColumns", "2 * kXColumns", "of mma: terms of all rows of x"});
     constants.push_back({"kTermGroups", number(spec.x_columns / 4), "eight columns of mma each"});
@@ -662,10 +668,11 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
     constants.push_back({"kRingAt", number(plan.ring_at), "before the units in flight"});
     constants.push_back({"kStages", number(plan.stages), "units of a warp: in use or in flight"});
   }
-  if (form.sums == Sums::kStart || form.offset != 0)
+  const bool has_shift = has_mma && form.product == "s32";  // then that has the offset
+  if (form.sums == Sums::kStart || (form.offset != 0 && !has_shift))
     constants.push_back(
         {"kOffset", number(form.offset), "what is added to a code: minus the code of zero"});
-  if (has_mma) {
+  if (has_mma && !folds) {
     const bool starts_at_magic = form.product != "s32";  // the sums of scaled ones are f32
     constants.push_back({"kStart", starts_at_magic ? "0x4b400000" : "0",
                          starts_at_magic ? "1.5 * 2^23 as f32" : "of an mma's sums"});
