@@ -370,7 +370,7 @@ std::string pair_step_text(const std::array<int, 4>& steps) {
       "their bytes.\n"
       "__device__ __forceinline__ constexpr int pair_step(int pair) {{\n"
       "  return pair == 0 ? {} : pair == 1 ? {} : pair == 2 ? {} : {};\n"
-      "}}\n\n",
+      "}}\n",
       steps[0], steps[1], steps[2], steps[3]);
 }
 
@@ -583,7 +583,8 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
   Lowering lowering = weights;
   const std::string code_type = is_signed ? "s8" : "u8";
   const std::string product = has_mma ? is_wide ? "mma m16n8k32" : "mma m8n8k16" : "dp4a";
-  lowering.summary = fmt::format("{} {}: 4 digits of x", product, code_type);
+  lowering.summary = has_terms ? "mma m16n8k16 f16, x in 2 terms"
+                               : fmt::format("{} {}: 4 digits of x", product, code_type);
   values["arch"] = arch_description(spec, lowering);
 
   FragmentVariants variants = variants_for(spec, weights);
@@ -691,7 +692,10 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
   values["smem_bytes"] = number(plan.smem_bytes);
   values["least_ctas"] = fmt::format(", {}", plan.ctas);
   values["b_columns"] = b_columns(has_mma, folds, spec.x_columns);
-  values["digit_columns"] = has_mma ? " in the columns of an integer mma" : "";
+  values["x_form"] =
+      has_terms ? "two terms of f16, or, where these leave too much, as four digits of base 256"
+      : has_mma ? "four digits of base 256 in the columns of an integer mma"
+                : "four digits of base 256";
   values["first_digits"] = first_digits(plan, has_terms, values["x_row"], values["n"]);
   values["totals_text"] =
       fmt::format("      float total[{}] = {{}};\n", has_terms ? "kTermGroups][2" : "2][kXColumns");

@@ -4,11 +4,11 @@
 //   x        in   f32  [n, 1024]  row-major, 1 <= n <= 4
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), x as integers of 31 bits times a power of two for each 256 columns, sums of integers, then of f32
-//   arch     sm_90a, no instruction decodes q4_K blocks: mma m16n8k32 u8: 4 digits of x
+//   arch     sm_90a, no instruction decodes q4_K blocks: mma m16n8k16 f16, x in 2 terms
 //   launch   grid (at most ceil(rows / 16), 1, 1), block (256, 1, 1), 77312 bytes of dynamic shared memory
 //
 // w is cut into units of 16 rows and 256 columns. Of the units of 16 rows, a tile, a warp multiplies every 8th by x,
-// which it has as four digits of base 256 in the columns of an integer mma; the warps' sums meet once for a tile.
+// which it has as two terms of f16, or, where these leave too much, as four digits of base 256; the warps' sums meet once for a tile.
 
 constexpr int kCols = 1024;                                     // columns of w, and of each row of x
 constexpr int kUnits = 4;                                       // units side by side, of 16 rows and 256 columns
@@ -49,7 +49,6 @@ using XType = float;
 __device__ __forceinline__ constexpr int pair_step(int pair) {
   return pair == 0 ? 1 : pair == 1 ? 1 : pair == 2 ? 16 : 1;
 }
-
 
 struct alignas(16) Words4 {
   unsigned word[4];

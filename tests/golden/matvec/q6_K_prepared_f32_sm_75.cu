@@ -46,7 +46,6 @@ __device__ __forceinline__ constexpr int pair_step(int pair) {
   return pair == 0 ? 1 : pair == 1 ? 1 : pair == 2 ? 1 : 4;
 }
 
-
 struct alignas(16) Words4 {
   unsigned word[4];
 };
