@@ -337,6 +337,8 @@ void BenchOptions::add_to(ArgumentParser& parser) {
                                   "timed replays (default: 15)")(
       "data", po::value(&data)->value_name("SIZE"),
       "bytes of operands to walk over (default: 1G, or four times the last level of cache)");
+  parser.add_flag("tune", &tune,
+                  "measure the knobs first, and take and record the fastest, as 'ktjit tune' does");
   parser.add_flag("weights-finite", &weights_finite,
                   "FP8: kernels for weights that a scan found to have no NaN");
   parser.add_flag("dependent-launch", &dependent_launch,
@@ -366,6 +368,8 @@ void BenchOptions::check() const {
     throw UsageError("--experts and --slots-per-x go with --op moe_matvec");
   if (slots_per_x < 1)
     throw UsageError(fmt::format("--slots-per-x is {}", slots_per_x), "give 1 or more");
+  if (tune && !tuning.empty())
+    throw UsageError("--tune and --tuning do not go together", "give one of them");
   if (samples < 1) throw UsageError(fmt::format("--samples is {}", samples), "give 1 or more");
 }
 

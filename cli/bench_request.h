@@ -39,6 +39,7 @@ struct BenchOptions {
   int experts = 0;
   int slots_per_x = 1;
   std::string tuning;
+  bool tune = false;
   std::string data;
   int samples = BenchSettings().samples;
   bool weights_finite = false;

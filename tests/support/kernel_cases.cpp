@@ -2,6 +2,7 @@
 #include "tests/support/kernel_cases.h"
 
 #include <fmt/format.h>
+#include <tuple>
 
 #include "codegen/lowering.h"
 
@@ -160,6 +161,14 @@ std::vector<KernelCase> kernel_cases() {
       spec.y_format = y_format;
       add(cases, "", spec);
     }
+  }
+  // Prepared weights: scales that are folded into codes, minima by an mma of either width, x as digits and as terms.
+  for (const auto& [format, target, x_columns] :
+       {std::tuple{"q2_K", sm_86, 1}, {"q6_K", sm_75, 1}, {"q4_K", sm_90a, 4}}) {
+    KernelSpec spec = make_spec(Op::kMatvec, format, 1024, target);
+    spec.layout.kind = LayoutKind::kPrepared;
+    spec.x_columns = x_columns;
+    add(cases, "prepared", spec);
   }
   // Activation formats, several columns, and columns that are no whole number of runs.
   for (const Target& target : {sm_86, avx2, baseline}) {
