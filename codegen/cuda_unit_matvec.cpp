@@ -287,12 +287,15 @@ UnitPlan plan_units(const KernelSpec& spec, const UnitForm& form, const Prepared
   // or codes are wide, and of two rows of x anyway. Small CTAs, whose warps have more units of a tile each, where many
   // instructions come with few bytes, and where experts have few tiles.
   const bool has_copies = spec.target.sm >= kFirstAsyncCopy;
+  constexpr int kLargeSharedMemory = 128 * 1024;  // others have room for few warps' units
+  const bool is_roomy =
+      has_copies && get_cuda_facts(spec.target).smem_per_cta_bytes > kLargeSharedMemory;
   const int bits = layout.code_bits();
   const bool is_long = spec.layout.cols > kLongRow;
   const bool wants_one = (spec.constant_weights && spec.x_columns == 1 && (is_long || bits > 5)) ||
-                         (has_copies && spec.x_columns == 2 && units_of(spec) >= kManyUnits);
+                         (is_roomy && spec.x_columns == 2 && units_of(spec) >= kManyUnits);
   const bool is_busy = form.scale == "q2_K" || form.scale == "ue4m3";
-  const bool wants_small = has_copies && spec.x_columns == 1 && !is_long &&
+  const bool wants_small = is_roomy && spec.x_columns == 1 && !is_long &&
                            (spec.op == Op::kMoeMatvec || (is_busy && !spec.constant_weights));
   const int default_threads = wants_small ? 128 : wants_one ? 512 : 256;
   const int default_ctas = wants_small ? 4 : wants_one ? 1 : 2;
