@@ -5,7 +5,7 @@
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), x as integers of 31 bits times a power of two for each 256 columns, sums of integers, then of f32
 //   arch     sm_86, no instruction decodes q2_K blocks: mma m16n8k32 u8: 4 digits of x
-//   launch   grid (at most ceil(rows / 16), 1, 1), block (128, 1, 1), 27008 bytes of dynamic shared memory
+//   launch   grid (at most ceil(rows / 32), 1, 1), block (256, 1, 1), 42880 bytes of dynamic shared memory
 //
 // w is cut into units of 16 rows and 256 columns. Of the units of 16 rows, a tile, a warp multiplies every 4th by x,
 // which it has as four digits of base 256 in the columns of an integer mma; the warps' sums meet once for a tile.
@@ -14,7 +14,7 @@ constexpr int kCols = 1024;                         // columns of w, and of each
 constexpr int kUnits = 4;                           // units side by side, of 16 rows and 256 columns
 constexpr int kUnitBytes = 1344;                    // bytes of a unit
 constexpr int kCodeVectors = 2;                     // 16-byte vectors of codes that a lane has of a unit
-constexpr int kThreads = 128;                       // threads per CTA
+constexpr int kThreads = 256;                       // threads per CTA
 constexpr int kWarpThreads = 32;                    // threads of one warp
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kTileWarps = 4;                       // warps that share a tile of 16 rows
@@ -32,10 +32,10 @@ constexpr int kXUnitStep = kXColumns * kXUnitBytes; // of all rows of x
 constexpr int kGroupXBytes = 4672;                  // of all columns, for the warps of a tile
 constexpr int kInfinityDigits = 0x01010101;         // for an infinity in x: 1 in each, 0 times the factor were NaN
 constexpr int kZeroBytes = 256;                     // zeros for the lanes whose columns of an mma are none
-constexpr int kPartialAt = 4928;                    // bytes of shared memory before the sums of warps
+constexpr int kPartialAt = 9600;                    // bytes of shared memory before the sums of warps
 constexpr int kXUnits = kUnits;                     // units whose digits of a row of x are there at a time
-constexpr int kRingAt = 5504;                       // before the units in flight
-constexpr int kStages = 4;                          // units of a warp: in use or in flight
+constexpr int kRingAt = 10624;                      // before the units in flight
+constexpr int kStages = 3;                          // units of a warp: in use or in flight
 constexpr float kDown = 0.25f;                      // takes back what codes and levels are too large
 using XType = float;
 
@@ -571,7 +571,7 @@ __device__ __forceinline__ void copy_unit(unsigned char* to, const unsigned char
 
 __device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 3)
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
 matvec_q2_K_x_f32_prepared_c1024_n1(
     const unsigned char* __restrict__ w,
     const float* __restrict__ x,
