@@ -216,8 +216,10 @@ bool can_request_early(const KernelSpec& spec) {
 
 bool serves_tensor_core_precision(const KernelSpec& spec) {
   constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
+  constexpr std::int64_t kMostCols = 1 << 20;  // 32-bit offsets within a tile of x
   if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm != kHopper ||
-      spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes)
+      spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes ||
+      spec.layout.cols > kMostCols)
     return false;
   const auto spans = [&spec](int cols) {
     return !spec.scale || spec.scale->block_cols % cols == 0;  // 0: all

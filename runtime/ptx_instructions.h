@@ -94,6 +94,9 @@ struct PtxInstruction {
   int last_sm = 1000;         ///< the last target that has it
   /// Why no H200 proves the model ("sm_100a and sm_120a only"); empty: the conformance test does.
   std::string_view unproved = {};
+  /// Why a kernel of this one instruction can't prove it ("several threads meet there"): the kernels that use it do, on
+  /// GPUs. Empty: the conformance test does.
+  std::string_view proved_in_kernels = {};
   /// Products of floats, whose order of additions is open: a GPU's results differ from the model's
   /// by at most this times the sum of the magnitudes of all addends (c and the products). 0: not at
   /// all.

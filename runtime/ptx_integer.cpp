@@ -79,7 +79,7 @@ const PtxInstruction kIntegers[] = {
      .result_registers = "r",
      .operand_registers = "rrp",
      .run = selp,
-     .unproved = "a predicate is no operand of inline assembly"},
+     .proved_in_kernels = "a predicate is no operand of inline assembly"},
     on_words("prmt.b32", "rrr", prmt, 60),
     on_words("lop3.b32", "rrrn", lop3, 60),
     on_words("dp4a.s32.s32", "rrr", dp4a<S8, S8>, 61),

@@ -128,14 +128,13 @@ class MemoryTable {
   }
 
   void add_barriers() {
-    constexpr std::string_view kUnproved =
-        "several threads meet there; the kernels that use it are tested on GPUs";
+    constexpr std::string_view kMeeting = "several threads meet there";
     const auto add_barrier = [&](std::string opcode, std::string results, std::string operands,
                                  Action action, int min_sm) {
       PtxInstruction& row = add(std::move(opcode), std::move(results), std::move(operands),
                                 {.action = action, .space = Space::kShared});
       row.min_sm = min_sm;
-      row.unproved = kUnproved;
+      row.proved_in_kernels = kMeeting;
     };
     add_barrier("mbarrier.init.shared::cta.b64", "", "rr", Action::kInitBarrier, 80);
     add_barrier("mbarrier.arrive.shared::cta.b64", "l", "r", Action::kArrive, 80);
@@ -151,7 +150,7 @@ class MemoryTable {
       PtxInstruction& row = add(std::move(opcode), std::move(results), std::move(operands), memory);
       row.min_sm = row.last_sm = 90;
       row.needs_suffix = true;
-      row.unproved = "a warpgroup's; the kernels that use it are tested on GPUs";
+      row.proved_in_kernels = "a warpgroup executes it";
     };
     for (const std::string change : {"inc", "dec"})
       add_hopper("setmaxnreg." + change + ".sync.aligned.u32", "", "n",

@@ -24,9 +24,12 @@ std::string read_text(const fs::path& path) {
 }
 
 const runtime::PtxInstruction* find_model(const test::InlineInstruction& instruction) {
-  for (const runtime::PtxInstruction& known : runtime::all_ptx_instructions())
-    if (known.opcode == instruction.opcode && known.results + known.operands == instruction.slots)
-      return &known;
+  for (const runtime::PtxInstruction& known : runtime::all_ptx_instructions()) {
+    // wgmma names its sums once, which are results and operands.
+    const bool adds = known.memory.action == runtime::PtxMemoryAction::kWarpgroupProduct;
+    const int slots = known.results + known.operands - (adds ? known.results : 0);
+    if (known.opcode == instruction.opcode && slots == instruction.slots) return &known;
+  }
   return nullptr;
 }
 
