@@ -24,6 +24,7 @@
 #include "cli/verbs.h"
 #include "core/interrupted_error.h"
 #include "model/open_model.h"
+#include "runtime/host_limits.h"
 
 namespace po = boost::program_options;
 
@@ -278,6 +279,20 @@ convert::Conversion plan_moves(const ConvertArguments& arguments,
                       output);
 }
 
+/// Where nothing is said: a GPU if there is one, but the CPU where it has the threads to be as quick. Files are
+/// written by one thread of the kernel each, which is what bounds both (docs/CONVERT.md has the measurement).
+Place choose_conversion_place(Toolchain& toolchain, const CommonOptions& common) {
+  constexpr int kThreadsLikeAGpu = 8;
+  const int given = toolchain.options().threads;
+  const int threads = given > 0 ? given : runtime::usable_threads();
+  const bool is_open = common.device.empty() && common.target.empty();
+  if (!is_open || threads < kThreadsLikeAGpu || !toolchain.llvm().is_present())
+    return choose_place(toolchain, common.device, common.target);
+  Place place = choose_place(toolchain, "cpu", "");
+  place.reason = fmt::format("{} threads are as quick as a GPU here", threads);
+  return place;
+}
+
 int convert_model(const ConvertArguments& arguments) {
   if (arguments.input.empty() || arguments.output.empty())
     throw UsageError("IN and OUT are needed");
@@ -331,11 +346,12 @@ int convert_model(const ConvertArguments& arguments) {
     if (std::string note = note_on_rules(*rules); !note.empty())
       conversion.notes.push_back(std::move(note));
   }
-  const Place place = choose_place(toolchain, arguments.common.device, arguments.common.target);
+  const Place place = choose_conversion_place(toolchain, arguments.common);
   if (!arguments.common.json) {
     print(fmt::format("in      {}: {}, {}\n", arguments.input, models.input->container(),
                       human_bytes(models.input->file_bytes())));
-    print(fmt::format("device  {}: {}\n\n", place.device->name(), place.device->description()));
+    print(fmt::format("device  {}: {} ({})\n\n", place.device->name(), place.device->description(),
+                      place.reason));
     print_plan(conversion);
   }
 

@@ -149,6 +149,7 @@ void WorkFolder::read_journal(std::string_view text) {
 
 void WorkFolder::make_files(std::vector<PlannedFile> files) {
   files_ = std::move(files);
+  writing_ = std::vector<std::mutex>(files_.size());
   std::uint64_t wanted = 0;
   for (const PlannedFile& file : files_) {
     const fs::path path = files_folder_ / file.name;
@@ -194,6 +195,8 @@ void WorkFolder::write_at(std::size_t file, std::uint64_t offset,
   KTJIT_CHECK(file < files_.size() && offset <= files_[file].bytes &&
               bytes.size() <= files_[file].bytes - offset);
   if (before_write) before_write();
+  // The kernel takes one writer of a file at a time; those that wait for it there spin.
+  const std::scoped_lock one_writer(writing_[file]);
   const std::string problem = write_fully(fds_[file], offset, bytes, may_skip_cache_);
   if (!problem.empty()) fail(files_folder_ / files_[file].name, "written", errno);
 }

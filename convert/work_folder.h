@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <mutex>
 #include <set>
 #include <span>
 #include <string>
@@ -78,6 +79,7 @@ class WorkFolder {
   std::vector<PlannedFile> files_;
   std::set<std::string> texts_;
   std::vector<int> fds_;
+  std::vector<std::mutex> writing_;  ///< one for each file
   int journal_ = -1;
   std::vector<bool> done_;
   bool replaced_other_plan_ = false;

@@ -2,10 +2,14 @@
 #include "jit/ruled_model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <fmt/format.h>
+#include <mutex>
 #include <sys/mman.h>
+#include <thread>
 #include <utility>
 
 #include "rules/conversion.h"
@@ -14,6 +18,7 @@
 #include "core/prepared_layout.h"
 #include "jit/reference_encode.h"
 #include "jit/reference_ops.h"
+#include "runtime/host_limits.h"
 
 namespace ktjit {
 namespace {
@@ -38,16 +43,42 @@ std::int64_t rows_at_a_time(const TensorInfo& tensor, const WeightFormat& format
   return (wanted + block - 1) / block * block;
 }
 
-/// Calls `use(values)` with the rows of the tensor in f32, some at a time.
+/// Calls `use(piece, values, rows)` with the rows of the tensor in f32, so many at a time, on all threads that
+/// the process may use.
+/// Errors: the first of a piece's.
 template <class Use>
 void for_rows(const TensorInfo& tensor, std::int64_t rows_each, Use use) {
-  std::vector<float> values;
-  for (std::int64_t row = 0; row < tensor.rows(); row += rows_each) {
-    const std::int64_t rows = std::min(rows_each, tensor.rows() - row);
-    values.resize(static_cast<std::size_t>(rows * tensor.cols()));
-    decode_rows(view_of(tensor), row, rows, values);
-    use(std::span<const float>(values), rows);
+  const std::int64_t pieces = (tensor.rows() + rows_each - 1) / rows_each;
+  std::atomic<std::int64_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto take = [&] {
+    std::vector<float> values;
+    try {
+      for (std::int64_t piece = next++; piece < pieces; piece = next++) {
+        const std::int64_t row = piece * rows_each;
+        const std::int64_t rows = std::min(rows_each, tensor.rows() - row);
+        values.resize(static_cast<std::size_t>(rows * tensor.cols()));
+        decode_rows(view_of(tensor), row, rows, values);
+        use(static_cast<std::size_t>(piece), std::span<const float>(values), rows);
+      }
+    } catch (...) {
+      next = pieces;
+      const std::scoped_lock lock(mutex);
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    const auto wanted = std::min<std::int64_t>(runtime::usable_threads(), pieces);
+    for (std::int64_t i = 1; i < wanted; ++i) threads.emplace_back(take);
+    take();
   }
+  if (failure) std::rethrow_exception(failure);
+}
+
+std::size_t pieces_of(const TensorInfo& tensor, std::int64_t rows_each) {
+  return static_cast<std::size_t>((tensor.rows() + rows_each - 1) / rows_each);
 }
 
 void append(std::vector<std::byte>& to, std::span<const std::byte> from) {
@@ -56,13 +87,11 @@ void append(std::vector<std::byte>& to, std::span<const std::byte> from) {
 
 /// nvfp4_tensor_scale of a tensor that is not in memory as f32.
 float tensor_scale_of(const TensorInfo& tensor, std::int64_t rows_each) {
-  std::vector<float> largest;
-  for_rows(tensor, rows_each, [&](std::span<const float> values, std::int64_t) {
-    float here = 0;
+  std::vector<float> largest(pieces_of(tensor, rows_each));
+  for_rows(tensor, rows_each, [&](std::size_t piece, std::span<const float> values, std::int64_t) {
     for (const float value : values) {
-      if (std::isfinite(value)) here = std::max(here, std::fabs(value));
+      if (std::isfinite(value)) largest[piece] = std::max(largest[piece], std::fabs(value));
     }
-    largest.push_back(here);
   });
   return nvfp4_tensor_scale(largest);
 }
@@ -75,25 +104,30 @@ OwnedTensor convert_tensor(const TensorInfo& tensor, const WeightFormat& format)
   result.tensor.format = format.id;
   result.tensor.scale_grid = format.scale;
   const std::int64_t rows_each = rows_at_a_time(tensor, format);
+  std::vector<QuantizedRows> made(pieces_of(tensor, rows_each));
   if (get_format(format.id).family == FormatFamily::kFloat) {
-    for_rows(tensor, rows_each, [&](std::span<const float> values, std::int64_t) {
-      const std::size_t before = result.codes.size();
-      const auto each = static_cast<std::size_t>(get_format(format.id).block_bytes);
-      result.codes.resize(before + values.size() * each);
-      round_output(format.id, values, std::span(result.codes).subspan(before));
-    });
+    const auto each = static_cast<std::size_t>(get_format(format.id).block_bytes);
+    for_rows(tensor, rows_each,
+             [&](std::size_t piece, std::span<const float> values, std::int64_t) {
+               made[piece].codes.resize(values.size() * each);
+               round_output(format.id, values, made[piece].codes);
+             });
   } else {
     QuantizeRules quantize{format.id, format.scale};
     if (format.scale && format.scale->header_bytes() != 0)
       quantize.tensor_scale = tensor_scale_of(tensor, rows_each);
-    for_rows(tensor, rows_each, [&](std::span<const float> values, std::int64_t rows) {
-      const QuantizedRows quantized = quantize_reference(quantize, values, rows, tensor.cols());
-      append(result.codes, quantized.codes);
-      const bool is_first = result.scales.empty();
-      const std::size_t header =  // each piece has the tensor's scale in front: once is enough
-          format.scale && !is_first ? static_cast<std::size_t>(format.scale->header_bytes()) : 0;
-      append(result.scales, std::span(quantized.scales).subspan(header));
-    });
+    for_rows(tensor, rows_each,
+             [&](std::size_t piece, std::span<const float> values, std::int64_t rows) {
+               made[piece] = quantize_reference(quantize, values, rows, tensor.cols());
+             });
+  }
+  for (QuantizedRows& piece : made) {
+    append(result.codes, piece.codes);
+    const bool is_first = result.scales.empty();
+    const std::size_t header =  // each piece has the tensor's scale in front: once is enough
+        format.scale && !is_first ? static_cast<std::size_t>(format.scale->header_bytes()) : 0;
+    append(result.scales, std::span(piece.scales).subspan(header));
+    piece = {};
   }
   result.tensor.data = result.codes;
   result.tensor.scale_data = result.scales;

@@ -24,12 +24,12 @@ struct OwnedTensor {
   std::vector<std::byte> scales;
 };
 
-/// The tensor converted to the format, decoded and quantised by the plain reference on this thread.
+/// The tensor converted to the format, decoded and quantised by the plain reference, rows on all threads.
 ///
 /// Math:    v as decode_rows; f32, f16, bf16: rounded once, to nearest even, no scale; else as
 ///          quantize_reference: scales chosen from the largest |v| of a block, codes saturating.
 ///          nvfp4's tensor scale is nvfp4_tensor_scale of all v.
-/// Memory:  the result, and f32 values of some rows; of the whole tensor where one scale is of all rows.
+/// Memory:  the result twice, and f32 values of some rows; of the whole tensor where one scale is of all rows.
 /// Errors:  SpecError for a format or scales that the reference doesn't quantise to.
 /// REQUIRES: no rules::conversion_problem.
 OwnedTensor convert_tensor(const model::TensorInfo& tensor, const WeightFormat& format);
