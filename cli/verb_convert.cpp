@@ -24,7 +24,6 @@
 #include "cli/verbs.h"
 #include "core/interrupted_error.h"
 #include "model/open_model.h"
-#include "runtime/host_limits.h"
 
 namespace po = boost::program_options;
 

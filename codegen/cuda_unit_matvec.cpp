@@ -662,7 +662,7 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
     constants.push_back(
         {"kTermFactorsAt", "kTermSumsAt + 16 * kTermColumns", "and what takes back powers"});
   }
-  if (has_mma && variants["add_sums"] == "offset")
+  if (has_mma && form.product == "s32" && variants["add_sums"] == "offset")
     constants.push_back({"kShift", number(shift_of(form)), "of codes, in units of their sums"});
   if (!has_mma && has_integer_minima(form)) {
     constants.push_back({"kBlocks", number(kUnitCols / form.block_cols),

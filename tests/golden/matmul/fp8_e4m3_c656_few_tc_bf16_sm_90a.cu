@@ -325,7 +325,7 @@ matmul_fp8_e4m3_s128x128_f32_x_bf16_tc_c656(
         unsigned char* const to = shared + slot * (kTileX * 128) + 128 * own_row + 16 * (own_place ^ own_row % 8);
         if (last_x == kTileX - 1) {
           const unsigned char* const from = own_x + own_row * kXRowBytes + 128 * s;
-#pragma unroll
+#pragma unroll 4
           for (int i = 0; i < kTileX / 16; ++i) copy_16_bytes_of(to + 2048 * i, from + 16 * i * kXRowBytes, 128 * s + 16 * own_place < kXRowBytes ? 16 : 0);
         } else { // past the last row of x, that is read again
 #pragma unroll 1

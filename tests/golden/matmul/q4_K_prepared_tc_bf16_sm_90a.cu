@@ -3,7 +3,7 @@
 //   w        in   q4_K  [rows, 512]  prepared
 //   x        in   bf16  [n, 512]  row-major
 //   y        out  bf16  [n, rows]  row-major
-//   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), x as integers of 31 bits times a power of two for each 256 columns, sums of integers, then of f32, then rounded once to bf16, to nearest even; each number of w rounded once to bf16
+//   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32, then rounded once to bf16, to nearest even; each number of w rounded once to bf16
 //   arch     sm_90a, no instruction decodes q4_K blocks: codes times scales, rounded to bf16; wgmma m64n256k16 bf16
 //   tiles    128 rows of w, 256 of x, 5 stages of 64 columns, 2 places for 256 columns of w; 4 warps copy, 8 multiply
 //   launch   grid (ceil(rows / 128) * ceil(n / 256) or less, 1, 1), block (384, 1, 1), 209008 bytes of dynamic shared memory
