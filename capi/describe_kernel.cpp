@@ -60,15 +60,22 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   if (desc.matrices != 0) spec.matrices = desc.matrices;
   if (desc.layout != nullptr) {
     spec.layout.kind = get_layout(desc.layout);
+    const bool is_for_matvec =
+        is_matvec(spec.op) || spec.op == Op::kPrepare || spec.op == Op::kRestore;
+    if (spec.layout.kind == LayoutKind::kPrepared && is_for_matvec)
+      spec.layout.kind = rearranged_layout(spec.target);
+    if (spec.op == Op::kPrepare && spec.layout.kind == LayoutKind::kPrepared)
+      spec.layout.kind = LayoutKind::kNative;  // what the weights have before
   } else if (spec.op == Op::kRestore) {
     spec.layout.kind = LayoutKind::kPrepared;
   }
   spec.constant_weights = desc.constant_weights != 0;
-  for (const std::int32_t reserved : {desc.reserved, desc.reserved2, desc.reserved3}) {
+  spec.tensor_core_precision = desc.tensor_core_precision != 0;
+  for (const std::int32_t reserved : {desc.reserved, desc.reserved2}) {
     if (reserved != 0) throw SpecError("reserved", fmt::format("{}", reserved), "0");
   }
   if (spec.op == Op::kMatmul && desc.x_columns != 0) {
-    spec.tuning = matmul_tuning(spec.target, desc.x_columns);
+    spec.tuning = matmul_tuning(spec, desc.rows > 0 ? desc.rows : desc.x_columns, desc.x_columns);
   } else if (desc.x_columns != 0) {
     spec.x_columns = desc.x_columns;
   }

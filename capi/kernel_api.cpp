@@ -163,6 +163,18 @@ ktjit_status ktjit_prepared_bytes(const char* format, int64_t rows, int64_t cols
   });
 }
 
+ktjit_status ktjit_prepared_bytes_for(const char* target, const char* format, int64_t rows,
+                                      int64_t cols, uint64_t* bytes) {
+  return guarded([&] {
+    require(target, "target");
+    require(format, "format");
+    require(bytes, "bytes");
+    const ktjit::LayoutKind kind = ktjit::rearranged_layout(ktjit::parse_target(target, {}));
+    *bytes = static_cast<uint64_t>(
+        ktjit::laid_out_bytes(kind, ktjit::get_format(format).id, rows, cols));
+  });
+}
+
 ktjit_status ktjit_kernel_emit(ktjit_context* context, const ktjit_kernel_desc* desc,
                                ktjit_kernel** kernel) {
   return guarded([&] {

@@ -161,7 +161,10 @@ KTJIT_API ktjit_status ktjit_synchronize(ktjit_device* device, void* stream);
 //   nan_scan  found = 1 if any code of w is a NaN, else found is left as it is
 //   prepare   y = w rearranged for matvec on GPUs (sm_61, and sm_70 on), for ggml's block formats that have this layout;
 //             ktjit_prepared_bytes says how large y is. Kernels with layout "prepared" read it: matvec,
-//             moe_matvec (experts prepared one after another), dequant, restore
+//             moe_matvec (experts prepared one after another), dequant, restore. For a CPU as the target
+//             layout "prepared" is another one, which matvec and moe_matvec of CPUs read: with prepare and restore
+//             it has to be named then (null is that of GPUs, which a CPU makes and undoes, too), and
+//             ktjit_prepared_bytes_for says how large y is
 //   restore   y = the native blocks of prepared w, byte for byte but for codes that mean the same
 typedef struct ktjit_kernel_desc {
   size_t struct_size;
@@ -203,7 +206,10 @@ typedef struct ktjit_kernel_desc {
       constant_weights;  // not 0, with dependent_launch, for prepared w and matvec of bf16, f16, e4m3 and e5m2:
       // no work that may still run when a launch starts writes w (nor, with moe_matvec, ids), so
       // it is read before the kernel ahead has ended
-  int32_t reserved3;  // 0
+  int32_t
+      tensor_core_precision;  // not 0: matmul as the tensor cores of sm_90a compute it fastest. a16, bf16 x: each
+      // weight is rounded once to bf16 (prepared, bf16, e4m3, e5m2 w); afp8, e4m3 w and groups of 128: sums of 128
+      // columns keep the 14 bits of FP8 tensor cores. SPEC elsewhere.
 } ktjit_kernel_desc;
 KTJIT_DEFINE_INIT_(ktjit_kernel_desc)
 
@@ -211,6 +217,11 @@ KTJIT_DEFINE_INIT_(ktjit_kernel_desc)
 // columns of 256. Errors: KTJIT_ERROR_SPEC for formats without this layout, and rows or columns that no matrix has.
 KTJIT_API ktjit_status ktjit_prepared_bytes(const char* format, int64_t rows, int64_t cols,
                                             uint64_t* bytes);
+
+// The same of layout "prepared" for a target: "cpu", "cpu:x86-64-v3", "sm_86". Errors: also KTJIT_ERROR_SPEC for an
+// unknown target.
+KTJIT_API ktjit_status ktjit_prepared_bytes_for(const char* target, const char* format,
+                                                int64_t rows, int64_t cols, uint64_t* bytes);
 
 // A kernel as text only, compiled, or loaded on a device.
 typedef struct ktjit_kernel ktjit_kernel;

@@ -201,7 +201,7 @@ class RequestBuilder {
       spec.gate = gate_;
       spec.matrices = 1 + static_cast<int>(matrix.more_rows.size());
       spec.residual = residual_;
-      const bool is_plain = op == Op::kMatvec && !is_fused(spec);
+      const bool is_plain = op == Op::kMoeMatvec || !is_fused(spec);
       const bool can_prepare =
           serves_prepared(spec.weight, target) && (is_plain || target.is_cuda());
       if (options_.layout == "prepared" || (options_.layout == "auto" && can_prepare))
@@ -212,8 +212,9 @@ class RequestBuilder {
     if ((op == Op::kDequant || op == Op::kMatmul) && options_.layout == "prepared")
       spec.layout.kind = LayoutKind::kPrepared;
     if (op == Op::kMatmul) {
-      spec.tuning = matmul_tuning(target, n);
       spec.activation = get_activation(options_.activation);
+      spec.tensor_core_precision = options_.tensor_core_precision;
+      spec.tuning = matmul_tuning(spec, matrix.rows, n);
       if (spec.activation == ActivationPolicy::kAfp8) {
         spec.x_format = FormatId::kFp8E4M3;
         spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
@@ -336,10 +337,15 @@ void BenchOptions::add_to(ArgumentParser& parser) {
                                   "timed replays (default: 15)")(
       "data", po::value(&data)->value_name("SIZE"),
       "bytes of operands to walk over (default: 1G, or four times the last level of cache)");
+  parser.add_flag("tune", &tune,
+                  "measure the knobs first, and take and record the fastest, as 'ktjit tune' does");
   parser.add_flag("weights-finite", &weights_finite,
                   "FP8: kernels for weights that a scan found to have no NaN");
   parser.add_flag("dependent-launch", &dependent_launch,
                   "launches overlap the end of the one before, from sm_90 on");
+  parser.add_flag(
+      "tensor-core-precision", &tensor_core_precision,
+      "matmul on sm_90a: of weights rounded once to bf16 with --x-format bf16, or afp8");
   parser.add_flag("no-graph", &no_graph, "launch one by one, not as a CUDA graph");
 }
 
@@ -362,6 +368,8 @@ void BenchOptions::check() const {
     throw UsageError("--experts and --slots-per-x go with --op moe_matvec");
   if (slots_per_x < 1)
     throw UsageError(fmt::format("--slots-per-x is {}", slots_per_x), "give 1 or more");
+  if (tune && !tuning.empty())
+    throw UsageError("--tune and --tuning do not go together", "give one of them");
   if (samples < 1) throw UsageError(fmt::format("--samples is {}", samples), "give 1 or more");
 }
 

@@ -39,10 +39,12 @@ struct BenchOptions {
   int experts = 0;
   int slots_per_x = 1;
   std::string tuning;
+  bool tune = false;
   std::string data;
   int samples = BenchSettings().samples;
   bool weights_finite = false;
   bool dependent_launch = false;
+  bool tensor_core_precision = false;
   bool no_graph = false;
 
   /// The object must outlive the parser.

@@ -24,6 +24,7 @@
 #include "cli/verbs.h"
 #include "core/prepared_layout.h"
 #include "jit/bench_runner.h"
+#include "jit/tuning_bench.h"
 #include "model/output_file.h"
 
 namespace po = boost::program_options;
@@ -287,6 +288,28 @@ BenchReport measure(Toolchain& toolchain, const Place& place, const BenchRequest
   return report;
 }
 
+/// Gives each work the fastest of the knobs that tune_kernel tries, by the work's own operands.
+void tune_works(Toolchain& toolchain, const Place& place, BenchRequest& request,
+                int compile_threads) {
+  const Interrupt interrupt;
+  TunerOptions options;
+  options.compile_threads = compile_threads;
+  options.stop = interrupt.token();
+  for (BenchWork& work : request.works) {
+    const bool is_product = ktjit::is_product(work.spec.op);
+    if (!is_product && work.spec.op != Op::kDequant) continue;
+    const MakeBench make_bench = [&](const KernelSpec& spec, const TuningSize&) {
+      BenchWork own = work;
+      own.spec = spec;
+      return make_work_bench(toolchain.engine(), *place.device, own);
+    };
+    const TuningSize size{.rows = work.rows, .n = is_product ? work.n : 0};
+    const TuneResult result =
+        tune_kernel(toolchain.engine(), *place.device, work.spec, size, make_bench, options);
+    if (result.tuned) work.spec.tuning = result.tuned->best;
+  }
+}
+
 }  // namespace
 
 int run_bench(const Arguments& arguments) {
@@ -342,8 +365,10 @@ int run_bench(const Arguments& arguments) {
                                        : toolchain.get_target(name));
   }
   if (targets.empty()) targets.push_back(place.target);
-  const BenchRequest request = make_bench_request(options, targets);
+  BenchRequest request = make_bench_request(options, targets);
   if (!prints_json) print_heading(request, place);
+  if (options.tune)
+    tune_works(toolchain, place, request, common.compile_threads(toolchain.options()));
 
   const BenchReport report =
       measure(toolchain, place, request, common.compile_threads(toolchain.options()), prints_json);

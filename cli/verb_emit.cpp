@@ -127,6 +127,7 @@ int run_emit(const Arguments& arguments) {
   std::string op = "dequant", x_format = "f32", y_format = "f32", activation = "a16";
   std::string bias, gate = "none", residual, layout;
   int n = 0, matrices = 1;
+  bool tensor_core_precision = false;
   ArgumentParser parser(
       {"emit MODEL --tensor NAME [options]  |  emit --format F --shape RxC [options]",
        "Prints the kernel of an op on a tensor in one or more of its forms. Several are separated "
@@ -161,6 +162,8 @@ int run_emit(const Arguments& arguments) {
       "matvec, dequant: of the weights, native or prepared (default: native; restore's are "
       "prepared)")("residual", po::value(&residual)->value_name("F"),
                    "matvec: adds f32, f16 or bf16 numbers to y (default: none)");
+  parser.add_flag("tensor-core-precision", &tensor_core_precision,
+                  "matmul on sm_90a: of weights rounded once to bf16 with bf16 x, or afp8");
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_target(parser);
@@ -184,7 +187,8 @@ int run_emit(const Arguments& arguments) {
   if (spec.op != Op::kMatmul) {
     spec.x_columns = n == 0 ? 1 : n;
   } else if (n != 0) {
-    spec.tuning = matmul_tuning(target, n);
+    spec.tensor_core_precision = tensor_core_precision;
+    spec.tuning = matmul_tuning(spec, tensor.rows(), n);
   }
   spec.activation = get_activation(activation);
   if (!bias.empty()) spec.bias = get_format(bias).id;
@@ -195,6 +199,7 @@ int run_emit(const Arguments& arguments) {
     spec.x_format = FormatId::kFp8E4M3;
     spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
   }
+  spec.tensor_core_precision = tensor_core_precision;
   spec.layout.kind = spec.op == Op::kRestore ? LayoutKind::kPrepared : LayoutKind::kNative;
   if (!layout.empty()) spec.layout.kind = get_layout(layout);
   if (spec.op == Op::kNanScan) spec.scale.reset();  // it reads codes only

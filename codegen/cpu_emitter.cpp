@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "codegen/cpu_float_matvec.h"
 #include "codegen/cpu_interleaved.h"
 #include "codegen/cpu_parts.h"
 #include "codegen/cpu_prepare.h"
@@ -39,7 +40,8 @@ MatmulTile matmul_tile(const Target& target) {
 FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) {
   const std::string f16 = spec.target.has_cpu_feature("f16c") ? "f16c" : "bits";
   FragmentVariants variants = {
-      {"f16_to_f32", f16}, {"f16_run_to_f32", f16}, {"f32_run_to_f16", f16}};
+      {"f16_to_f32", f16},      {"f16_run_to_f32", f16},         {"f32_run_to_f16", f16},
+      {"e4m3_run_to_f32", f16}, {"finite_e4m3_run_to_f32", f16}, {"e5m2_run_to_f32", f16}};
   variants["look_up_16"] = spec.target.has_cpu_feature("ssse3") ? "shuffle" : "compare";
   variants["multiply_add"] = spec.target.has_cpu_feature("fma") ? "fma" : "separate";
   if (!lowering.routine.empty()) {
@@ -230,17 +232,7 @@ std::vector<std::string> product_fragments(const KernelSpec& spec) {
 
 TemplateValues product_values(const KernelSpec& spec, const Lowering& lowering) {
   TemplateValues values = common_values(spec, lowering);
-  values["x_name"] = get_format(spec.x_format).name;
-  values["x_type"] = x_c_type(spec);
-  values["y_name"] = get_format(spec.y_format).name;
-  values["y_type"] = io_type(spec.y_format);
-  values["bias_description"] = "";
-  values["bias_member"] = "";
-  if (spec.bias) {
-    values["bias_description"] =
-        fmt::format("//   bias     in   {}  [rows]\n", get_format(*spec.bias).name);
-    values["bias_member"] = fmt::format("const {}* bias;\n  ", io_type(*spec.bias));
-  }
+  add_operand_values(spec, values);
   return values;
 }
 
@@ -499,6 +491,9 @@ EmittedKernel emit_read_test(const KernelSpec& spec) {
   values["kernel"] = kernel_name(spec);
   values["emitter_version"] = fmt::format("{}", kEmitterVersion);
   values["row_bytes"] = fmt::format("{}", kReadTestRowBytes);
+  const Prefetch prefetch = prefetch_of(spec.target, false);
+  values["prefetch_bytes"] = fmt::format("{}", prefetch.bytes);
+  values["prefetch_locality"] = fmt::format("{}", prefetch.locality);
   return {fill_template(get_template("cpu/read_test.cpp.in"), values), kernel_name(spec),
           LaunchShape{}, Lowering{LoweringKind::kNative, "", "", "native", 0}};
 }
@@ -512,6 +507,7 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
   if (spec.op == Op::kReadTest) return emit_read_test(spec);
   if (spec.op == Op::kQuantize) return emit_cpu_quantize(spec);
   if (spec.layout.kind == LayoutKind::kInterleaved) {
+    if (spec.op == Op::kMoeMatvec) return emit_interleaved_moe_matvec(spec);
     return spec.op == Op::kMatvec ? emit_interleaved_matvec(spec) : emit_interleave(spec);
   }
   if (spec.op == Op::kPrepare) return emit_cpu_prepare(spec);
@@ -523,8 +519,9 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
       return emit_dequant(spec, lowering);
     case Op::kMatvec:
     case Op::kMoeMatvec:
-      return spec.op == Op::kMoeMatvec || is_fused(spec) ? emit_fused_matvec(spec, lowering)
-                                                         : emit_matvec(spec, lowering);
+      if (spec.op == Op::kMoeMatvec || is_fused(spec)) return emit_fused_matvec(spec, lowering);
+      return has_cpu_float_matvec(spec) ? emit_cpu_float_matvec(spec, lowering)
+                                        : emit_matvec(spec, lowering);
     case Op::kMatmul:
       return emit_matmul(spec, lowering);
     case Op::kQuantize:

@@ -10,8 +10,10 @@
 #include "codegen/cpu_parts.h"
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
+#include "codegen/product_text.h"
 #include "core/error.h"
 #include "core/interleaved_layout.h"
+#include "core/prepared_layout.h"
 
 namespace ktjit::codegen {
 namespace {
@@ -47,7 +49,40 @@ constexpr std::array kCodeFacts = {
     CodeFacts{FormatId::kGgmlMxfp4, 32, 12, 24, !kMinima, 2},
     CodeFacts{FormatId::kGgmlNvfp4, 16, 12, 24, !kMinima},
     CodeFacts{FormatId::kTQ2_0, 256, 1, 2, !kMinima, 0},
+    CodeFacts{FormatId::kIQ3_S, 32, 15, 30, !kMinima, 2},
+    CodeFacts{FormatId::kIQ3_XXS, 32, 62, 124, !kMinima, 2},
+    CodeFacts{FormatId::kIQ2_S, 16, 43, 86, !kMinima, 3, 19},
+    CodeFacts{FormatId::kIQ2_XS, 16, 43, 86, !kMinima, 3, 19},
+    CodeFacts{FormatId::kIQ2_XXS, 32, 43, 86, !kMinima, 2, 18},
+    CodeFacts{FormatId::kIQ1_M, 16, 9, 18, !kMinima, 3},
+    CodeFacts{FormatId::kIQ1_S, 32, 9, 18, !kMinima, 2},
+    CodeFacts{FormatId::kTQ1_0, 256, 1, 2, !kMinima, 1},
+    CodeFacts{FormatId::kQ1_0, 128, 1, 2, !kMinima, 0, 1},
+    CodeFacts{FormatId::kQ2_0, 64, 1, 3, !kMinima, 2},
 };
+
+/// Formats whose scales are nibbles, in the first words of a row of a unit.
+struct NibbleScales {
+  FormatId format;
+  int word_of_d;
+  int mask;
+  const char* unit;
+};
+
+constexpr std::array kNibbleScales = {
+    NibbleScales{FormatId::kIQ3_S, 1, 15, "1.0f"},
+    NibbleScales{FormatId::kIQ3_XXS, 1, 15, "0.25f"},
+    NibbleScales{FormatId::kIQ2_S, 2, 15, "0.125f"},
+    NibbleScales{FormatId::kIQ2_XS, 2, 15, "0.125f"},
+    NibbleScales{FormatId::kIQ2_XXS, 1, 15, "0.125f"},
+    NibbleScales{FormatId::kIQ1_M, 2, 7, "0.125f"},
+    NibbleScales{FormatId::kIQ1_S, 1, 7, "0.125f"},
+};
+
+const NibbleScales* find_nibble_scales(FormatId format) {
+  const auto found = std::ranges::find(kNibbleScales, format, &NibbleScales::format);
+  return found == kNibbleScales.end() ? nullptr : &*found;
+}
 
 const CodeFacts& facts_of(FormatId format) {
   const auto found = std::ranges::find(kCodeFacts, format, &CodeFacts::format);
@@ -128,6 +163,7 @@ FragmentVariants variants_for(const KernelSpec& spec, const CodeFacts& facts,
           {"store_digits", products.digit_words == 1 ? "bytes" : "words"},
           {"look_up_lanes", spec.target.has_cpu_feature("ssse3") ? bits : "compare"},
           {"Head", facts.has_minima ? "minima" : "scales"},
+          {"nibble_of_scale", spec.weight == FormatId::kIQ1_S ? "halves" : "neighbours"},
           {"minimum_of", facts.has_minima ? "each" : "none"},
           {"x_at", std::string(get_format(spec.x_format).name)}};
 }
@@ -142,13 +178,11 @@ std::vector<Constant> constants_of(const KernelSpec& spec, const CodeFacts& fact
   const InterleavedLayout& layout = *find_interleaved_layout(spec.weight);
   const int parts = kInterleavedRows / products.lanes();
   const int words = layout.row_bytes() / 4;
-  // Where arithmetic is slow beside memory the second-level cache takes what comes (EPYC, Zen 4, best of 11 passes of
-  // 4096 x 4096 beside a read test: up to a third faster than 4 KB; where it is quick, as much slower).
   const bool is_slow = products.digits > 1 && facts.largest_code < 128;
+  const Prefetch prefetch = prefetch_of(spec.target, is_slow);
   std::vector<Constant> constants = {
       {"kCols", number(spec.layout.cols), "columns of w, and of each row of x"},
       {"kRun", "16", "columns of x converted at a time"},
-      {"kXColumns", number(spec.x_columns), "rows of x that a launch can use"},
       {"kXTogether", number(x_together(spec, products)), "rows of x multiplied in one pass"},
       {"kUnits", number(units_of(spec)), "units of 256 columns, of a row"},
       {"kUnitBytes", number(layout.unit_bytes()), "of 16 rows"},
@@ -156,8 +190,8 @@ std::vector<Constant> constants_of(const KernelSpec& spec, const CodeFacts& fact
       {"kParts", number(parts), "vectors of 16 rows"},
       {"kPartLines", number((words + parts - 1) / parts),
        "64 bytes asked for ahead with each part"},
-      {"kPrefetchBytes", number(is_slow ? 16384 : 4096), "how far ahead"},
-      {"kPrefetchLocality", number(is_slow ? 2 : 0), "of __builtin_prefetch"},
+      {"kPrefetchBytes", number(prefetch.bytes), "how far ahead"},
+      {"kPrefetchLocality", number(prefetch.locality), "of __builtin_prefetch"},
       {"kDigits", number(products.digits), "of each x"},
       {"kDigitBits", number(products.digit_bits), "with the sign"},
       {"kDigitWords", number(products.digit_words), "that hold a digit of four columns"},
@@ -169,11 +203,27 @@ std::vector<Constant> constants_of(const KernelSpec& spec, const CodeFacts& fact
       {"kOffset", number(facts.offset), "code of the value 0"},
       {"kHasMinima", facts.has_minima ? "true" : "false", "value = scale * code - minimum",
        "bool"}};
+  if (spec.op == Op::kMatvec)
+    constants.push_back({"kXColumns", number(spec.x_columns), "rows of x that a launch can use"});
   if (facts.codes_word != 0 || spec.weight == FormatId::kTQ2_0)
     constants.push_back({"kCodes", number(facts.codes_word), "first word of the codes"});
+  if (const NibbleScales* scales = find_nibble_scales(spec.weight)) {
+    constants.push_back({"kWordOfD", number(scales->word_of_d), "whose lower half is d"});
+    constants.push_back({"kScaleMask", number(scales->mask), "bits of a nibble that are a scale"});
+    constants.push_back({"kScaleUnit", scales->unit, "scale = unit * d * (2 n + 1)", "float"});
+  }
   if (facts.bits_word != 0)
     constants.push_back({"kBits", number(facts.bits_word), "first word of the codes' upper bits"});
   return constants;
+}
+
+Lowering lowering_of(const KernelSpec& spec, const Products& products) {
+  Lowering lowering = get_lowering(spec.weight, spec.target);
+  lowering.summary =
+      fmt::format("interleaved rows, x as {} of {} bits, {}",
+                  products.digits == 1 ? "integers" : fmt::format("{} digits", products.digits),
+                  products.digit_bits, products.summary);
+  return lowering;
 }
 
 /// The pieces of the matvec.
@@ -194,25 +244,11 @@ std::vector<std::string> fragments_of(const KernelSpec& spec) {
 EmittedKernel emit_interleaved_matvec(const KernelSpec& spec) {
   const CodeFacts& facts = facts_of(spec.weight);
   const Products products = products_of(spec, facts);
-  Lowering lowering = get_lowering(spec.weight, spec.target);
-  lowering.summary =
-      fmt::format("interleaved rows, x as {} of {} bits, {}",
-                  products.digits == 1 ? "integers" : fmt::format("{} digits", products.digits),
-                  products.digit_bits, products.summary);
+  const Lowering lowering = lowering_of(spec, products);
   TemplateValues values = header_values(spec);
   values.erase("scale_description");
   values["x_columns"] = number(spec.x_columns);
-  values["x_name"] = get_format(spec.x_format).name;
-  values["x_type"] = io_type(spec.x_format);
-  values["y_name"] = get_format(spec.y_format).name;
-  values["y_type"] = io_type(spec.y_format);
-  values["bias_description"] = "";
-  values["bias_member"] = "";
-  if (spec.bias) {
-    values["bias_description"] =
-        fmt::format("//   bias     in   {}  [rows]\n", get_format(*spec.bias).name);
-    values["bias_member"] = fmt::format("const {}* bias;\n  ", io_type(*spec.bias));
-  }
+  add_operand_values(spec, values);
   values["arch"] = cpu_description(spec.target, lowering.summary);
   values["constants"] = format_constants(constants_of(spec, facts, products));
   values["functions"] =
@@ -221,6 +257,62 @@ EmittedKernel emit_interleaved_matvec(const KernelSpec& spec) {
   LaunchShape launch;
   launch.rows_per_cta = kInterleavedRows;
   return {fill_template(get_template("cpu/interleaved_matvec.cpp.in"), values), kernel_name(spec),
+          launch, lowering};
+}
+
+EmittedKernel emit_interleaved_moe_matvec(const KernelSpec& spec) {
+  const CodeFacts& facts = facts_of(spec.weight);
+  const Products products = products_of(spec, facts);
+  const Lowering lowering = lowering_of(spec, products);
+  const bool has_gate = spec.gate != Gate::kNone;
+  TemplateValues values = header_values(spec);
+  for (const char* unused : {"weight_description", "scale_description", "cols"})
+    values.erase(unused);
+  values["tensor_descriptions"] = tensor_descriptions(spec);
+  values["x_type"] = io_type(spec.x_format);
+  values["arch"] = cpu_description(spec.target, lowering.summary);
+  values["constants"] = format_constants(constants_of(spec, facts, products));
+  std::vector<std::string> names = fragments_of(spec);
+  if (has_gate) names.push_back(gate_fragment(spec));
+  values["functions"] =
+      FragmentLibrary::of("cpu").splice(names, variants_for(spec, facts, products));
+  values["members"] = "";
+  for (const LaunchArgument& argument : launch_order(spec))
+    values["members"] += fmt::format("  {};\n", declaration(spec, argument, ""));
+
+  values["products"] = "";
+  const auto add_product = [&](const std::string& suffix) {
+    values["products"] += fmt::format(
+        "    F32Lanes total{0}[kParts];\n"
+        "    multiply_tile(arguments->w{0} + unit, arguments->digits + j * kUnits, arguments->x + "
+        "j * kCols, total{0});\n",
+        suffix);
+    std::string value = fmt::format("total{}[r / kLanes][r % kLanes]", suffix);
+    if (!spec.bias) return value;
+    const std::string bias = fmt::format("arguments->bias{}[expert * rows + row]", suffix);
+    return value + " + " +
+           (*spec.bias == FormatId::kF32
+                ? bias
+                : fmt::format("{}_to_f32({})", get_format(*spec.bias).name, bias));
+  };
+  std::string result;
+  if (has_gate) {
+    const std::string gate = add_product("_gate");
+    result = fmt::format("activate({}) * ({})", gate, add_product("_up"));
+  } else {
+    result = add_product("");
+  }
+  const auto rounded = [&](const std::string& value) {
+    return spec.y_format == FormatId::kF32
+               ? value
+               : fmt::format("f32_to_{}({})", get_format(spec.y_format).name, value);
+  };
+  values["y_value"] = rounded(result);
+  values["nan"] = rounded("__builtin_nanf(\"\")");
+  LaunchShape launch;
+  launch.rows_per_cta = kInterleavedRows;
+  launch.x_rows_per_cta = 1;
+  return {fill_template(get_template("cpu/interleaved_moe.cpp.in"), values), kernel_name(spec),
           launch, lowering};
 }
 
@@ -246,7 +338,31 @@ EmittedKernel emit_interleave(const KernelSpec& spec) {
        {"kUnitWords", number(layout.row_bytes() / 4), "of a row of a unit"},
        {"kUnitBytes", "64 * kUnitWords", ""}});
 
+  const std::string blocks = "row * kRowBytes + u * (kUnitBlocks * kBlockBytes)";
   std::string copies;
+  std::vector<std::string> names;
+  FragmentVariants variants;
+  if (layout.has_planes()) {
+    const PreparedLayout& prepared = *find_prepared_layout(spec.weight);
+    const std::string codes_at = number((prepared.head_bytes + prepared.tail_bytes + 3) / 4 * 4);
+    const std::string parts = fmt::format("lane, lane + {}", prepared.head_bytes);
+    copies =
+        "  alignas(64) unsigned char codes[256];\n"
+        "  unsigned char whole[kUnitBlocks * kBlockBytes] = {};\n";
+    copies += is_prepare ? fmt::format(
+                               "  __builtin_memcpy(whole, block, blocks * kBlockBytes);\n"
+                               "  take_row(whole, codes, {});\n"
+                               "  store_planes(codes, lane + {});\n",
+                               parts, codes_at)
+                         : fmt::format(
+                               "  load_planes(lane + {}, codes);\n"
+                               "  give_row(codes, {}, whole);\n"
+                               "  __builtin_memcpy(block, whole, blocks * kBlockBytes);\n",
+                               codes_at, parts);
+    const std::string planes = is_prepare ? "store_planes" : "load_planes";
+    variants[planes] = number(prepared.code_bits());
+    names = {fmt::format("{}_{}", is_prepare ? "take_row" : "give_row", format.name), planes};
+  }
   bool has_bits = false;
   int at = 0;
   for (const BlockField& field : layout.fields) {
@@ -265,16 +381,23 @@ EmittedKernel emit_interleave(const KernelSpec& spec) {
     }
     at += field.bytes * layout.blocks();
   }
-  values["copies"] = copies;
-  std::vector<std::string> names;
+  values["copies"] =
+      layout.has_planes()
+          ? copies
+          : fmt::format("  for (int b = 0; b < blocks; ++b) {{\n{}  }} // b: blocks of this unit\n",
+                        copies);
   if (has_bits) names = {"load", "store", is_prepare ? "bits_to_bytes" : "bytes_to_bits"};
-  values["functions"] = FragmentLibrary::of("cpu").splice(names, {});
-  values["copy_comment"] = is_prepare ? "The fields of a row's blocks, sorted."
-                                      : "A row's blocks, from their sorted fields.";
+  values["functions"] = FragmentLibrary::of("cpu").splice(names, variants);
+  if (layout.has_planes()) {
+    values["copy_comment"] = is_prepare ? "A row's scales, then its codes in planes."
+                                        : "A row's blocks, from its scales and planes of codes.";
+  } else {
+    values["copy_comment"] = is_prepare ? "The fields of a row's blocks, sorted."
+                                        : "A row's blocks, from their sorted fields.";
+  }
   values["copy_parameters"] = is_prepare ? "const unsigned char* block, unsigned char* lane"
                                          : "const unsigned char* lane, unsigned char* block";
   const std::string unit = "tile * (kUnits * (long long)kUnitBytes)";
-  const std::string blocks = "row * kRowBytes + u * (kUnitBlocks * kBlockBytes)";
   if (is_prepare) {
     values["unit_declaration"] = fmt::format("unsigned char* unit = arguments->y + {};", unit);
     values["move_row"] = fmt::format(

@@ -140,24 +140,25 @@ FloatPlan plan_of(const KernelSpec& spec) {
     if (larger.smem_bytes <= limit) plan = larger;
   }
   // Behind a kernel that still runs rings were faster on an H200 (docs/STATUS.md): of one large CTA, for FP8 of two
-  // where rows are not long.
+  // where rows are not long. Where 16-bit rows are long x leaves little room for them.
   const bool has_knobs =
       tuning.threads != 0 || tuning.stages != 0 || tuning.ctas_per_multiprocessor != 0;
   if (spec.constant_weights && !has_knobs && plan.groups() == 1 &&
       least_units >= kManyThreads / kWarpThreads) {
     constexpr std::int64_t kLongRow = 8192;
-    const bool wants_two = is_fp8(spec.weight) && spec.layout.cols <= kLongRow;
+    const bool is_long = spec.layout.cols > kLongRow;
+    const bool wants_two = is_fp8(spec.weight) && !is_long;
     FloatPlan ring = plan;
     ring.threads = wants_two ? kThreads : kManyThreads;
     ring.ctas = wants_two ? 2 : 1;
-    ring.stages = is_fp8(spec.weight) ? 2 : 3;
+    ring.stages = is_fp8(spec.weight) ? 2 : is_long ? 1 : 3;
     lay_out(spec, ring);
     while (ring.has_ring() &&
            ring.ctas * (ring.smem_bytes + kReservedBytes) > limit + kReservedBytes) {
       --ring.stages;
       lay_out(spec, ring);
     }
-    if (ring.has_ring()) plan = ring;
+    if (ring.has_ring() || (is_long && ring.smem_bytes <= limit)) plan = ring;
   }
   if (tuning.ctas_per_multiprocessor != 0) plan.ctas = tuning.ctas_per_multiprocessor;
   if (plan.ctas < 1 || plan.ctas > kMaxCtas ||

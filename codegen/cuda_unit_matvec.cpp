@@ -20,7 +20,6 @@ namespace {
 constexpr int kDigits = 4;
 constexpr int kDigitBytes = kDigits * kUnitCols;
 constexpr int kZeroBytes = 256;
-constexpr int kFactorBytes = 16;  // of which 4 are used: what comes after is read as vectors
 
 /// What is kept of the sums of x's digits over blocks.
 enum class Sums {
@@ -28,7 +27,7 @@ enum class Sums {
   kStart,  ///< what an mma's sums start from: an offset of the codes times the sum
   kHalf,   ///< 16-bit sums, multiplied by integer minima
   kF32,    ///< multiplied by f32 minima
-  kBytes,  ///< of 8 columns each, as two signed bytes: an operand of an mma
+  kBytes,  ///< as two signed bytes each: an operand of an mma with integer minima
 };
 
 /// How a format's unit is multiplied.
@@ -154,12 +153,44 @@ bool has_integer_mma(const Target& target) {
 /// The form of a format on a target.
 UnitForm form_for(const KernelSpec& spec) {
   UnitForm form = form_of(spec.weight);
-  // A lane has half of a block's columns there, so nothing to start from.
-  if (!has_integer_mma(spec.target) && form.sums == Sums::kStart) {
+  if (has_integer_mma(spec.target)) {
+    if (form.sums == Sums::kHalf) form.sums = Sums::kBytes;
+  } else if (form.sums == Sums::kStart) {
+    // A lane has half of a block's columns there, so nothing to start from.
     form.sums = Sums::kF32;
     form.minimum = "offset";
   }
   return form;
+}
+
+/// Whether codes are multiplied by their block's scale before an mma: 3 times 15 fits in a byte, and 4 times as much.
+bool folds_scales(const KernelSpec& spec) {
+  return spec.weight == FormatId::kQ2_K && has_integer_mma(spec.target);
+}
+
+/// Columns whose sum of digits has a minimum or a shift of its own.
+int minimum_cols(const UnitForm& form) { return form.minimum == "iq1_m" ? 8 : form.block_cols; }
+
+/// Variants of what integer sums become where an mma multiplies minima (sums_of_minima).
+void add_minimum_variants(const UnitForm& form, bool is_wide, FragmentVariants& variants) {
+  const bool has_own_head = form.scale == "signed_bytes" || form.scale == "q2_K";
+  variants["add_sums"] = form.minimum == "none_s32" ? "none"
+                         : form.minimum == "minima" ? "minima"
+                                                    : "offset";
+  variants["sums_of_minima"] = form.minimum == "iq1_m" ? "iq1_m" : number(form.block_cols);
+  variants["minimum_word"] = form.scale == "q2_K"             ? "own_upper"
+                             : has_own_head                   ? "own"
+                             : form.minimum == "offset_whole" ? "ones"
+                                                              : "half";
+  variants["mma_minima"] =
+      fmt::format("{}_{}", form.scale == "signed_bytes" ? "s8" : "u8", is_wide ? "k16" : "8_rows");
+  variants["OwnWord"] = has_own_head ? "head" : "none";
+}
+
+/// What each code is shifted by, in units of the integer sums: times its scale, or, of IQ1, of eighths of it.
+int shift_of(const UnitForm& form) {
+  const float offset = form.minimum.starts_with("iq1") ? -0.125f : static_cast<float>(form.offset);
+  return static_cast<int>(offset / std::strtof(form.down.data(), nullptr));
 }
 
 std::int64_t units_of(const KernelSpec& spec) { return ceil_div(spec.layout.cols, kUnitCols); }
@@ -205,10 +236,13 @@ int sum_bytes(const UnitForm& form) {
     case Sums::kF32:
       return 4 * blocks;
     case Sums::kBytes:
-      return 2 * kUnitCols / 8;
+      return 2 * kUnitCols / minimum_cols(form);
   }
   KTJIT_UNREACHABLE("a known kind of sums");
 }
+
+/// Bytes that the factor of a digit takes: 16 where what comes after is read as vectors.
+int factor_bytes(const UnitForm& form) { return form.sums == Sums::kBytes ? 4 : 16; }
 
 /// Shapes and the places in shared memory.
 struct UnitPlan {
@@ -229,6 +263,9 @@ struct UnitPlan {
   int warps() const { return threads / kWarpThreads; }
   int tile_groups() const { return warps() / tile_warps; }
   bool has_ring() const { return stages > 1; }
+  /// Whether a unit of a step always has the same place in the ring, or one of its step's.
+  bool has_fixed_places() const { return steps % stages == 0; }
+  bool has_tile_places() const { return !has_fixed_places() && stages % steps == 0; }
 };
 
 /// How many of the warps share a tile: all, unless with fewer much less of their time passes without a unit. Each
@@ -244,21 +281,25 @@ int choose_tile_warps(std::int64_t units, int warps, int x_columns) {
 }
 
 UnitPlan plan_units(const KernelSpec& spec, const UnitForm& form, const PreparedLayout& layout) {
-  constexpr int kMaxStages = 8, kLongRow = 8192;
+  constexpr int kMaxStages = 8, kLongRow = 8192, kManyUnits = 16;
   constexpr int kFirstAsyncCopy = 80;
   // Measured on an H200 (docs/STATUS.md). Behind a kernel that still runs: one CTA of many warps where rows are long
-  // or codes are wide.
+  // or codes are wide, and of two rows of x anyway. Small CTAs, whose warps have more units of a tile each, where many
+  // instructions come with few bytes, and where experts have few tiles.
   const bool has_copies = spec.target.sm >= kFirstAsyncCopy;
+  constexpr int kLargeSharedMemory = 128 * 1024;  // others have room for few warps' units
+  const bool is_roomy =
+      has_copies && get_cuda_facts(spec.target).smem_per_cta_bytes > kLargeSharedMemory;
   const int bits = layout.code_bits();
   const bool is_long = spec.layout.cols > kLongRow;
-  const bool wants_one = spec.constant_weights && spec.x_columns == 1 && (is_long || bits > 5);
-  const int default_threads = wants_one ? 512 : 256;
-  const int default_ctas = wants_one ? 1 : 2;
-  const bool is_middle = bits == 4 || bits == 5;
-  const int default_stages = !has_copies                                           ? 1
-                             : wants_one && !is_long                               ? 2
-                             : is_middle && layout.packing != CodePacking::k4Table ? 4
-                                                                                   : 3;
+  const bool wants_one = (spec.constant_weights && spec.x_columns == 1 && (is_long || bits > 5)) ||
+                         (is_roomy && spec.x_columns == 2 && units_of(spec) >= kManyUnits);
+  const bool is_busy = form.scale == "q2_K" || form.scale == "ue4m3";
+  const bool wants_small = is_roomy && spec.x_columns == 1 && !is_long &&
+                           (spec.op == Op::kMoeMatvec || (is_busy && !spec.constant_weights));
+  const int default_threads = wants_small ? 128 : wants_one ? 512 : 256;
+  const int default_ctas = wants_small ? 4 : wants_one ? 1 : 2;
+  const int default_stages = !has_copies ? 1 : wants_small ? 4 : wants_one && !is_long ? 2 : 3;
   const Tuning& tuning = spec.tuning;
   UnitPlan plan;
   plan.threads = tuning.threads == 0 ? default_threads : tuning.threads;
@@ -271,7 +312,7 @@ UnitPlan plan_units(const KernelSpec& spec, const UnitForm& form, const Prepared
     throw SpecError("stages", number(plan.stages),
                     fmt::format("1 to {} on {}", most_stages, spec.target.name()));
   plan.unit_bytes = layout.unit_bytes();
-  plan.x_unit_bytes = kDigitBytes + kDigits * (sum_bytes(form) + kFactorBytes);
+  plan.x_unit_bytes = kDigitBytes + kDigits * (sum_bytes(form) + factor_bytes(form));
   plan.halves = spec.gate == Gate::kNone ? 1 : 2;
   const auto place = [&] {
     const std::int64_t units = units_of(spec);
@@ -318,13 +359,21 @@ UnitPlan plan_units(const KernelSpec& spec, const UnitForm& form, const Prepared
   return plan;
 }
 
+/// Whether several rows of x are multiplied as terms of f16 (unit_terms): codes times scales, at most 31 * 63, are integers
+/// that f16 holds.
+bool takes_terms(const KernelSpec& spec, const UnitForm& form, const UnitPlan& plan) {
+  constexpr int kFirstWideMma = 80, kLeastColumns = 4;
+  return form.scale == "q4_K" && spec.x_columns >= kLeastColumns && !plan.has_few_digits &&
+         spec.target.sm >= kFirstWideMma;
+}
+
 std::string pair_step_text(const std::array<int, 4>& steps) {
   return fmt::format(
       "// By what sums are multiplied before a pair's are added, whose codes lie further up in "
       "their bytes.\n"
       "__device__ __forceinline__ constexpr int pair_step(int pair) {{\n"
       "  return pair == 0 ? {} : pair == 1 ? {} : pair == 2 ? {} : {};\n"
-      "}}\n\n",
+      "}}\n",
       steps[0], steps[1], steps[2], steps[3]);
 }
 
@@ -340,8 +389,9 @@ std::string first_loads(const UnitPlan& plan, bool has_mma) {
          "#pragma unroll\n"
          "  for (int i = 0; i < kStages - 1; ++i) {\n"
          "    copy_unit(ring + i * kUnitBytes, unit_at(walk, i / kSteps, i % kSteps), lane);\n"
-         "  } // i: units in flight\n"
-         "  int place = 0; // of the unit that is next\n";
+         "  } // i: units in flight\n" +
+         std::string(plan.has_fixed_places() ? ""
+                                             : "  int place = 0; // of the unit that is next\n");
 }
 
 /// Statements that have unit i of a step as `unit`, and request one that comes later.
@@ -357,37 +407,81 @@ std::string next_unit(const UnitPlan& plan, bool has_mma) {
            "would have to be kept\n"
            "ahead = load_unit(at, lane);";
   }
-  return "wait_for_copies<kStages - 2>();\n"
-         "__syncwarp(); // what other lanes copied is there, and what this one overwrites has been "
-         "read\n"
-         "if (kSteps % kStages == 0) place = i % kStages; // as it is anyway\n"
-         "const Unit unit = has_unit ? load_unit(ring + place * kUnitBytes, lane) : Unit{};\n"
-         "copy_unit(ring + (place == 0 ? kStages - 1 : place - 1) * kUnitBytes,\n"
-         "          unit_at(walk, step + (i + kStages - 1) / kSteps, (i + kStages - 1) % kSteps), "
-         "lane);\n"
-         "place = place == kStages - 1 ? 0 : place + 1;";
+  return fmt::format(
+      "wait_for_copies<kStages - 2>();\n"
+      "__syncwarp(); // what other lanes copied is there, and what this one overwrites has been "
+      "read\n"
+      "const int now = {};\n"
+      "const Unit unit = has_unit ? load_unit(ring + now * kUnitBytes, lane) : Unit{{}};\n"
+      "copy_unit(ring + {} * kUnitBytes,\n"
+      "          unit_of(walk, i + kStages - 1 < (kAhead + 1) * kSteps ? soon : later, (i + "
+      "kStages "
+      "- 1) % kSteps), lane);{}",
+      plan.has_fixed_places()  ? "i % kStages"
+      : plan.has_tile_places() ? "place + i"
+                               : "place",
+      plan.has_fixed_places()  ? "((i + kStages - 1) % kStages)"
+      : plan.has_tile_places() ? "(i > 0 ? place + i - 1 : place == 0 ? kStages - 1 : place - 1)"
+                               : "(place == 0 ? kStages - 1 : place - 1)",
+      plan.has_fixed_places() || plan.has_tile_places()
+          ? ""
+          : "\nplace = place == kStages - 1 ? 0 : place + 1;");
+}
+
+/// Statements before and after the units of a step: where those lie that are requested meanwhile, and where the next
+/// ones are in the ring.
+std::string later_units(const UnitPlan& plan, bool has_mma) {
+  if (!has_mma || !plan.has_ring()) return "";
+  return "        constexpr int kAhead = (kStages - 1) / kSteps;\n"
+         "        const unsigned char* soon = units_of(walk, step + kAhead);\n"
+         "        const unsigned char* later = units_of(walk, step + kAhead + 1);\n";
+}
+std::string next_place(const UnitPlan& plan, bool has_mma) {
+  if (!has_mma || !plan.has_ring() || !plan.has_tile_places()) return "";
+  return "        place = place == kStages - kSteps ? 0 : place + kSteps;\n";
 }
 
 /// Where a lane finds the digits that it multiplies by.
-std::string b_columns(bool has_mma) {
+std::string b_columns(bool has_mma, bool folds, int x_columns) {
   if (!has_mma) {
-    return "  const unsigned char* b_at = digits + first * kXUnitBytes + lane % 4 * 16; // of this "
+    return "  const unsigned char* b_at = digits + first * kXUnitStep + lane % 4 * 16; // of this "
            "lane's columns\n"
            "  constexpr int b_step = kXUnitBytes;\n";
+  }
+  if (folds) {
+    return fmt::format(
+        "  // Column 2 i of an mma has digit i of a row of x, column 2 i + 1 {}.\n"
+        "{}"
+        "  const unsigned char* b_at = {}digits + first * kXUnitStep + lane / 8 * 256 + lane % 4 "
+        "* 16{};\n"
+        "  const int b_step = {}kXUnitBytes{};\n",
+        x_columns == 1 ? "zeros" : "that of the next row",
+        x_columns == 1 ? "  const bool has_digits = lane / 4 % 2 == 0;\n" : "",
+        x_columns == 1 ? "has_digits ? " : "",
+        x_columns == 1 ? " : shared" : " + lane / 4 % 2 * kXUnitBytes",
+        x_columns == 1 ? "has_digits ? " : "", x_columns == 1 ? " : 0" : "");
   }
   return "  // Lanes 0 and 1 of four hold columns of one block, lanes 2 and 3 of another: columns "
          "2 i "
          "and 2 i + 1 of\n"
          "  // an mma have digit i of x for the one and for the other, and zeros elsewhere.\n"
          "  const bool has_digits = lane % 4 / 2 == lane / 4 % 2;\n"
-         "  const unsigned char* b_at = has_digits ? digits + first * kXUnitBytes + lane / 8 * 256 "
+         "  const unsigned char* b_at = has_digits ? digits + first * kXUnitStep + lane / 8 * 256 "
          "+ "
          "lane % 4 * 16 : shared;\n"
          "  const int b_step = has_digits ? kXUnitBytes : 0;\n";
 }
 
 /// Makes the digits of x, or only finds how many levels there are where shared memory doesn't hold them.
-std::string first_digits(const UnitPlan& plan, const std::string& x_row, const std::string& n) {
+std::string first_digits(const UnitPlan& plan, bool has_terms, const std::string& x_row,
+                         const std::string& n) {
+  if (has_terms) {
+    return fmt::format(
+        "  const bool has_terms = prepare_row_terms({0}, {1}, first, lane, digits);\n"
+        "  const Levels levels = has_terms ? Levels{{1, 1}} : prepare_x({0}, {1}, first, lane, "
+        "digits);\n",
+        x_row, n);
+  }
   if (!plan.has_few_digits)
     return fmt::format("  const Levels levels = prepare_x({}, {}, first, lane, digits);\n", x_row,
                        n);
@@ -395,7 +489,7 @@ std::string first_digits(const UnitPlan& plan, const std::string& x_row, const s
       "  Levels levels = {{1, 1}};\n"
       "  for (int u = first; u < kUnits; u += kTileWarps) {{\n"
       "    levels = most_levels(levels, prepare_x({}, {}, u, lane, digits - (u - first) * "
-      "kXUnitBytes));\n"
+      "kXUnitStep));\n"
       "  }} // u: units of this warp\n",
       x_row, n);
 }
@@ -477,6 +571,10 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
   const bool is_wide = spec.target.sm >= kFirstWideMma;
   const std::string_view x_name = get_format(spec.x_format).name;
   std::vector<std::string> names = {"Unit", "Walk", "prepare_x", "unit_product", "multiply_levels"};
+  const bool has_terms = takes_terms(spec, form, plan);
+  names.emplace_back("store_totals");
+  if (has_terms)
+    names.insert(names.end(), {"prepare_row_terms", "unit_terms", "store_term_totals"});
   if (plan.has_few_digits) names.emplace_back("most_levels");
   if (plan.has_ring()) names.insert(names.end(), {"wait_for_copies", "copy_unit"});
   TemplateValues values;
@@ -488,27 +586,31 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
   Lowering lowering = weights;
   const std::string code_type = is_signed ? "s8" : "u8";
   const std::string product = has_mma ? is_wide ? "mma m16n8k32" : "mma m8n8k16" : "dp4a";
-  lowering.summary = fmt::format("{} {}: 4 digits of x", product, code_type);
+  lowering.summary = has_terms ? "mma m16n8k16 f16, x in 2 terms"
+                               : fmt::format("{} {}: 4 digits of x", product, code_type);
   values["arch"] = arch_description(spec, lowering);
 
   FragmentVariants variants = variants_for(spec, weights);
   variants["multiply_levels"] = plan.has_few_digits ? "few" : "all";
   variants["Weights"] = plan.halves == 2 ? "pair" : "several";
   add_unit_variants(spec, !has_mma, variants);
-  variants["unit_product"] = has_mma ? form.product : "dp4a";
+  const bool folds = folds_scales(spec);
+  if (has_mma) add_minimum_variants(form, is_wide, variants);
+  if (folds) variants["RowScales"] = "q2_K_folded";
+  variants["unit_product"] = folds ? "folded" : has_mma ? form.product : "dp4a";
   variants["dot_4"] = code_type;
   variants["unit_minimum"] = form.minimum;
-  variants["unit_minima"] = form.sums == Sums::kBytes ? "mma" : "rows";
   variants["mma_codes"] = is_wide ? code_type + "_k32" : "k16";
   variants["mma_8_rows"] = code_type;
   variants["starts_of"] = form.sums == Sums::kStart ? "sums" : "none";
   variants["store_sums"] = form.sums == Sums::kNone    ? "none"
-                           : form.sums == Sums::kBytes ? "8"
+                           : form.sums == Sums::kBytes ? fmt::format("bytes_{}", minimum_cols(form))
                                                        : number(form.block_cols);
   variants["keep_sum"] = form.sums == Sums::kStart  ? "start"
                          : form.sums == Sums::kHalf ? "half"
                                                     : "f32";
   variants["digits_of"] = number(form.block_cols);
+  variants["mma"] = "f16_k16";
   variants["load_x"] = x_name;
   variants["load_8_x"] = spec.x_format == FormatId::kF32 ? "f32" : "16_bits";
 
@@ -529,23 +631,40 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
       {"kMatrices", number(weight_matrices(spec)), "with weights"},
       {"kHalves", number(plan.halves), "16 rows each of a tile, of one matrix or of gate and up"},
       {"kXColumns", number(spec.x_columns), "rows of x that a launch can use"},
-      {"kSets", is_long_table && has_mma ? "2" : "1", "operands whose sum is a code's number"},
-      {"kGroups", number(32 / form.block_cols), "two blocks each, in a pair of mma"},
       {"kSumBytes", number(sum_bytes(form)), "bytes of a digit's sums over blocks"},
-      {"kSumStep", fmt::format("kSumBytes + {}", kFactorBytes), "with the factor of the digit"},
-      {"kXUnits", plan.has_few_digits ? "kTileWarps" : "kUnits",
-       "units whose digits of a row of x are there at a time"},
+      {"kSumStep", fmt::format("kSumBytes + {}", factor_bytes(form)),
+       "with the factor of the digit"},
       {"kXStep", plan.has_few_digits ? "kUnits" : "kTileWarps",
        "from one unit to the next whose digits are made at once"},
       {"kXUnitBytes", number(plan.x_unit_bytes),
        "bytes of the digits and sums of 256 columns of x"},
+      {"kXUnitStep", "kXColumns * kXUnitBytes", "of all rows of x"},
       {"kGroupXBytes", number(plan.group_x_bytes), "of all columns, for the warps of a tile"},
       {"kInfinityDigits", has_mma ? "0x01010101" : "1",
        has_mma ? "for an infinity in x: 1 in each, 0 times the factor were NaN"
                : "for an infinity in x"},
       {"kZeroBytes", number(kZeroBytes), "zeros for the lanes whose columns of an mma are none"},
       {"kPartialAt", number(plan.partial_at), "bytes of shared memory before the sums of warps"}};
-  if (has_integer_minima(form)) {
+  if (!folds) {
+    constants.push_back(
+        {"kSets", is_long_table && has_mma ? "2" : "1", "operands whose sum is a code's number"});
+    constants.push_back(
+        {"kGroups", number(32 / form.block_cols), "two blocks each, in a pair of mma"});
+  }
+  if (!has_terms) {
+    constants.push_back({"kXUnits", plan.has_few_digits ? "kTileWarps" : "kUnits",
+                         "units whose digits of a row of x are there at a time"});
+  }
+  if (has_terms) {
+    constants.push_back({"kTermColumns", "2 * kXColumns", "of mma: terms of all rows of x"});
+    constants.push_back({"kTermGroups", number(spec.x_columns / 4), "eight columns of mma each"});
+    constants.push_back({"kTermSumsAt", "512 * kTermColumns", "of a unit's terms, their sums"});
+    constants.push_back(
+        {"kTermFactorsAt", "kTermSumsAt + 16 * kTermColumns", "and what takes back powers"});
+  }
+  if (has_mma && form.product == "s32" && variants["add_sums"] == "offset")
+    constants.push_back({"kShift", number(shift_of(form)), "of codes, in units of their sums"});
+  if (!has_mma && has_integer_minima(form)) {
     constants.push_back({"kBlocks", number(kUnitCols / form.block_cols),
                          "blocks of columns in a unit that have a scale"});
   }
@@ -553,16 +672,17 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
     constants.push_back({"kRingAt", number(plan.ring_at), "before the units in flight"});
     constants.push_back({"kStages", number(plan.stages), "units of a warp: in use or in flight"});
   }
-  if (form.sums == Sums::kStart || form.offset != 0)
+  const bool has_shift = has_mma && form.product == "s32";  // then that has the offset
+  if (form.sums == Sums::kStart || (form.offset != 0 && !has_shift))
     constants.push_back(
         {"kOffset", number(form.offset), "what is added to a code: minus the code of zero"});
-  if (has_mma) {
-    const bool starts_at_magic = form.product != "s32";
+  if (has_mma && !folds) {
+    const bool starts_at_magic = form.product != "s32";  // the sums of scaled ones are f32
     constants.push_back({"kStart", starts_at_magic ? "0x4b400000" : "0",
                          starts_at_magic ? "1.5 * 2^23 as f32" : "of an mma's sums"});
   }
-  constants.push_back(
-      {"kDown", std::string(form.down), "takes back what codes and levels are too large", "float"});
+  constants.push_back({"kDown", folds ? "0.25f" : std::string(form.down),
+                       "takes back what codes and levels are too large", "float"});
   add_level_constants(spec.weight, !has_mma, constants);
   values["constants"] = format_constants(constants);
   values["functions"] = fmt::format("using XType = {};\n\n{}{}", io_type(spec.x_format),
@@ -574,11 +694,32 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
   values["barrier"] = plan.tile_warps == 1 ? "__syncwarp()" : "__syncthreads()";
   values["smem_bytes"] = number(plan.smem_bytes);
   values["least_ctas"] = fmt::format(", {}", plan.ctas);
-  values["b_columns"] = b_columns(has_mma);
-  values["digit_columns"] = has_mma ? " in the columns of an integer mma" : "";
-  values["first_digits"] = first_digits(plan, values["x_row"], values["n"]);
+  values["b_columns"] = b_columns(has_mma, folds, spec.x_columns);
+  values["x_form"] =
+      has_terms ? "two terms of f16, or, where these leave too much, as four digits of base 256"
+      : has_mma ? "four digits of base 256 in the columns of an integer mma"
+                : "four digits of base 256";
+  values["first_digits"] = first_digits(plan, has_terms, values["x_row"], values["n"]);
+  values["totals_text"] =
+      fmt::format("      float total[{}] = {{}};\n", has_terms ? "kTermGroups][2" : "2][kXColumns");
+  values["is_simple"] = has_terms ? "has_terms" : "kXUnits == kUnits && levels.all == 1";
+  values["unit_product"] =
+      has_terms ? "unit_terms(unit, digits + (first + i * kTileWarps) * kXUnitStep, lane, total)"
+                : "unit_product(unit, b_at + i * kTileWarps * kXColumns * b_step, b_step,\n"
+                  "                         sums_at + i * kTileWarps * kXUnitStep, total)";
+  values["store_terms"] = has_terms ? "        store_term_totals(total, lane, own_partial);\n" : "";
+  values["store_all"] = has_terms ? "        store_totals(all, lane, own_partial);\n      }\n"
+                                  : "#pragma unroll\n"
+                                    "        for (int j = 0; j < kXColumns; ++j) {\n"
+                                    "          total[0][j] = all[0][j];\n"
+                                    "          total[1][j] = all[1][j];\n"
+                                    "        } // j: rows of x\n"
+                                    "      }\n";
+  values["store_totals"] = has_terms ? "" : "      store_totals(total, lane, own_partial);\n";
   values["first_loads"] = first_loads(plan, has_mma);
   values["next_unit"] = indented(next_unit(plan, has_mma), 10);
+  values["later_units"] = later_units(plan, has_mma);
+  values["next_place"] = next_place(plan, has_mma);
   values["unroll"] = number(plan.steps <= kMostUnrolled ? plan.steps : 1);
   values["early_wait"] = spec.constant_weights ? "" : values["wait"];
   values["late_wait"] = spec.constant_weights ? values["wait"] : "";
@@ -647,6 +788,7 @@ void add_unit_variants(const KernelSpec& spec, bool has_joined_levels, FragmentV
   variants["Unit"] = "loaded";
   variants["Head"] = number(layout.head_bytes);
   variants["Tail"] = layout.tail_bytes == 0 ? "none" : number(layout.tail_bytes);
+  variants["OwnWord"] = "none";
   variants["pair_codes"] = is_joined ? "k4Level" : packing_name(layout.packing);
   variants["OwnScales"] = form.product;
   variants["block_scale"] = form.scale;

@@ -79,7 +79,7 @@ std::string product_math(const KernelSpec& spec) {
   if (spec.layout.kind == LayoutKind::kInterleaved) {
     text += ", x as integers times a factor for each 256 columns, sums of integers, then of f32";
   } else {
-    text += spec.layout.kind == LayoutKind::kPrepared
+    text += spec.layout.kind == LayoutKind::kPrepared && is_matvec(spec.op)
                 ? ", x as integers of 31 bits times a power of two for each 256 columns, sums of "
                   "integers, then of f32"
                 : ", products and sums in f32";

@@ -56,7 +56,16 @@ LaunchGrid grid_for(const LaunchShape& shape, std::span<const std::int64_t> rows
     throw SpecError("n", fmt::format("{}", n),
                     fmt::format("1 to {} x {}", kMaxGridY, shape.x_rows_per_cta));
   }
-  grid.y = static_cast<unsigned>(x_ctas);
+  if (!shape.is_flat) {
+    grid.y = static_cast<unsigned>(x_ctas);
+    return grid;
+  }
+  if (ctas > kMaxGridX / x_ctas) {
+    throw SpecError("n", fmt::format("{}", n),
+                    fmt::format("at most {} tiles of {} x {}", kMaxGridX, shape.rows_per_cta,
+                                shape.x_rows_per_cta));
+  }
+  grid.x = static_cast<unsigned>(ctas * x_ctas);
   return grid;
 }
 

@@ -50,6 +50,8 @@ struct LaunchShape {
   unsigned smem_bytes = 0;  ///< dynamic shared memory per CTA
   /// Along the y dimension: rows of x of a matmul, slots (1) of moe_matvec; 0 elsewhere.
   std::int64_t x_rows_per_cta = 0;
+  /// CTAs along y are counted along x as well, those of one tile of rows next to each other.
+  bool is_flat = false;
   bool dependent_launch = false;  ///< KernelSpec::dependent_launch
   /// Persistent kernels: CTAs share the rows, and each multiprocessor gets at most this many; 0: as many as
   /// the rows need.

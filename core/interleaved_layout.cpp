@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/prepared_layout.h"
 #include "core/tensor_layout.h"
 
 namespace ktjit {
@@ -29,6 +30,16 @@ constexpr std::array kLayouts = {
     InterleavedLayout{FormatId::kGgmlMxfp4, {{{0, 1}, {1, 16}}}},
     InterleavedLayout{FormatId::kGgmlNvfp4, {{{0, 4}, {4, 32}}}},
     InterleavedLayout{FormatId::kTQ2_0, {{{0, 66}}}},
+    InterleavedLayout{FormatId::kIQ3_S, {}},
+    InterleavedLayout{FormatId::kIQ3_XXS, {}},
+    InterleavedLayout{FormatId::kIQ2_S, {}},
+    InterleavedLayout{FormatId::kIQ2_XS, {}},
+    InterleavedLayout{FormatId::kIQ2_XXS, {}},
+    InterleavedLayout{FormatId::kIQ1_M, {}},
+    InterleavedLayout{FormatId::kIQ1_S, {}},
+    InterleavedLayout{FormatId::kTQ1_0, {}},
+    InterleavedLayout{FormatId::kQ1_0, {}},
+    InterleavedLayout{FormatId::kQ2_0, {}},
 };
 
 }  // namespace
@@ -37,7 +48,11 @@ int InterleavedLayout::blocks() const { return kInterleavedCols / get_format(for
 
 int InterleavedLayout::row_bytes() const {
   constexpr int kWord = 4;
-  return (blocks() * get_format(format).block_bytes + kWord - 1) / kWord * kWord;
+  const auto whole_words = [](int bytes) { return (bytes + kWord - 1) / kWord * kWord; };
+  if (!has_planes()) return whole_words(blocks() * get_format(format).block_bytes);
+  const PreparedLayout& prepared = *find_prepared_layout(format);
+  return whole_words(prepared.head_bytes + prepared.tail_bytes) +
+         kInterleavedCols / 8 * prepared.code_bits();
 }
 
 std::int64_t InterleavedLayout::unit_bytes() const {

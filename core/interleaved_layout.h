@@ -3,7 +3,8 @@
 // one after another along the columns, then along the rows, padded with zeros at the last row and column. Of each row a
 // unit has the native blocks of 256 columns, their fields sorted: one field of all its blocks, then the next one's, then
 // zeros up to a whole word. Word j of the 16 rows makes 64 bytes, aligned to 64. Any unit can be made native again, byte
-// for byte.
+// for byte. Formats whose codes are numbers of codebook entries, base-3 digits or neighbours in a byte have codes by
+// themselves instead, in planes, and are larger for it (tq1_0, IQ1, IQ2, IQ3).
 #pragma once
 
 #include <array>
@@ -26,8 +27,13 @@ constexpr int kMaxBlockFields = 5;
 
 struct InterleavedLayout {
   FormatId format = FormatId::kF32;
-  std::array<BlockField, kMaxBlockFields>
-      fields;  ///< in the order of a unit; all bytes of a block, once
+  /// In the order of a unit; all bytes of a block, once. None: a row of a unit has the head and the tail that
+  /// core/prepared_layout.h describes for the format, zeros up to a whole word, and planes of codes. Four bits: of 64
+  /// columns the first 32 are the low nibbles of 32 bytes. Two: of 128 columns the first 32 are the lowest bits of 32
+  /// bytes. One, or the third after two: bit g of byte i is that of column 32 g + i.
+  std::array<BlockField, kMaxBlockFields> fields;
+
+  bool has_planes() const { return fields[0].bytes == 0; }
 
   /// Native blocks of one row of a unit.
   int blocks() const;

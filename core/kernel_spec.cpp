@@ -128,18 +128,19 @@ void validate_prepared(const KernelSpec& spec, const Format& format) {
 /// What reads and what makes the interleaved layout.
 void validate_interleaved(const KernelSpec& spec, const Format& format) {
   if (spec.layout.kind != LayoutKind::kInterleaved) return;
-  constexpr std::array kServed = {Op::kMatvec, Op::kPrepare, Op::kRestore};
+  constexpr std::array kServed = {Op::kMatvec, Op::kMoeMatvec, Op::kPrepare, Op::kRestore};
   if (std::ranges::find(kServed, spec.op) == kServed.end()) {
-    throw SpecError("layout", "interleaved",
-                    fmt::format("native with {} (matvec takes interleaved)", op_name(spec.op)));
+    throw SpecError(
+        "layout", "interleaved",
+        fmt::format("native with {} (matvec and moe_matvec take interleaved)", op_name(spec.op)));
   }
   if (!spec.target.is_cpu() || find_interleaved_layout(spec.weight) == nullptr) {
     throw SpecError("layout", fmt::format("interleaved {} on {}", format.name, spec.target.name()),
                     "native: the interleaved layout is for ggml's block formats on CPUs");
   }
-  if (is_fused(spec)) {
+  if (spec.op == Op::kMatvec && is_fused(spec)) {
     throw SpecError("layout", "interleaved",
-                    "native with a gate, a residual or several matrices on CPUs");
+                    "native with a gate, a residual or several matrices of matvec on CPUs");
   }
 }
 
@@ -211,6 +212,30 @@ bool can_request_early(const KernelSpec& spec) {
   if (spec.layout.kind == LayoutKind::kPrepared) return is_matvec(spec.op);
   return spec.op == Op::kMatvec && !is_fused(spec) &&
          std::ranges::find(kNative, spec.weight) != kNative.end();
+}
+
+bool serves_tensor_core_precision(const KernelSpec& spec) {
+  constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
+  constexpr std::int64_t kMostCols = 1 << 20;  // 32-bit offsets within a tile of x
+  if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm != kHopper ||
+      spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes ||
+      spec.layout.cols > kMostCols)
+    return false;
+  const auto spans = [&spec](int cols) {
+    return !spec.scale || spec.scale->block_cols % cols == 0;  // 0: all
+  };
+  if (spec.activation == ActivationPolicy::kAfp8) {
+    return spec.weight == FormatId::kFp8E4M3 && spec.layout.cols % kVectorBytes == 0 &&
+           spec.x_scale && spec.x_scale->block_cols == kGroup && spans(kGroup);
+  }
+  if (spec.activation != ActivationPolicy::kA16 || spec.x_format != FormatId::kBF16) return false;
+  if (spec.layout.kind == LayoutKind::kPrepared)
+    return spec.weight != FormatId::kIQ1_M && find_prepared_layout(spec.weight) != nullptr;
+  if (spec.layout.kind != LayoutKind::kNative) return false;
+  if (spec.layout.cols % kVectorBytes != 0) return false;
+  const bool is_fp8 = spec.weight == FormatId::kFp8E4M3 || spec.weight == FormatId::kFp8E5M2;
+  if (!is_fp8) return spec.weight == FormatId::kBF16;
+  return spans(kStageCols);
 }
 
 int weight_matrices(const KernelSpec& spec) { return spec.gate != Gate::kNone ? 2 : spec.matrices; }
@@ -291,6 +316,19 @@ Tuning matmul_tuning(const Target& target, std::int64_t n) {
   return tuning;
 }
 
+Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n) {
+  const Tuning tuning = matmul_tuning(spec.target, n);
+  if (!spec.tensor_core_precision || tuning.x_tile != 0 || rows <= 0 || n <= 0) return tuning;
+  constexpr int kMultiprocessors = 132, kTileRows = 128, kLarge = 256, kSmall = 128;
+  // What a tile takes, measured on an H200 (docs/STATUS.md).
+  constexpr double kLargeTime = 1.0, kSmallTime = 0.62;
+  const auto time = [&](int tile, double tile_time) {
+    const std::int64_t tiles = ((rows - 1) / kTileRows + 1) * ((n - 1) / tile + 1);
+    return static_cast<double>((tiles - 1) / kMultiprocessors + 1) * tile_time;
+  };
+  return {.x_tile = time(kSmall, kSmallTime) < time(kLarge, kLargeTime) ? kSmall : kLarge};
+}
+
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,
                      std::int64_t cols, const Target& target) {
   KernelSpec spec;
@@ -339,6 +377,13 @@ void validate(const KernelSpec& spec) {
                     fmt::format("none with {}", op_name(spec.op)));
   }
   validate_fusion(spec);
+  if (spec.tensor_core_precision && !serves_tensor_core_precision(spec)) {
+    throw SpecError("tensor_core_precision", "true",
+                    "false but for matmul on sm_90a: of bf16 activations and prepared weights, or "
+                    "native bf16, e4m3, "
+                    "e5m2 with scales of 64 columns and more; or of e4m3 weights and activations "
+                    "with scales of 128");
+  }
   if (spec.op == Op::kQuantize) {
     if (!is_io_format(spec.x_format))
       throw SpecError("x_format", get_format(spec.x_format).name, "f32, f16, bf16");
@@ -390,6 +435,7 @@ std::string to_text(const KernelSpec& spec) {
   }
   if (format.family == FormatFamily::kFp8)
     line("weights_finite", spec.weights_finite ? "yes" : "not known");
+  if (spec.tensor_core_precision) line("tensor_core_precision", "yes");
   line("y_format", get_format(spec.y_format).name);
   line("threads", spec.tuning.threads == 0 ? "default" : fmt::format("{}", spec.tuning.threads));
   line("rows_per_warp",
@@ -444,6 +490,7 @@ std::string name_of_work(const KernelSpec& spec) {
       if (spec.gate != Gate::kNone) name += fmt::format("_gate_{}", gate_name(spec.gate));
       if (spec.matrices > 1) name += fmt::format("_m{}", spec.matrices);
       if (spec.residual) name += fmt::format("_residual_{}", get_format(*spec.residual).name);
+      if (spec.tensor_core_precision) name += "_tc";
       name += fmt::format("{}_c{}", prepared, spec.layout.cols);
       return spec.op == Op::kMatvec ? name + fmt::format("_n{}", spec.x_columns) : name;
     }

@@ -55,7 +55,7 @@ struct Tuning {
   int threads = 0;  ///< CUDA: threads per CTA
   int rows_per_warp =
       0;           ///< CUDA matvec in f32 arithmetic, which it asks for: rows that share a pass
-  int x_tile = 0;  ///< CUDA matmul: rows of x of one CTA, 16, 32 or 64
+  int x_tile = 0;  ///< CUDA matmul: rows of x of one CTA: 16, 32, 64, 128, 256
   /// Persistent kernels: CTAs that a multiprocessor is given; the grid is that many times their number, or less.
   int ctas_per_multiprocessor = 0;
   int stages = 0;  ///< persistent kernels: units of weights that a warp has in flight, 1 to 8
@@ -82,6 +82,10 @@ struct KernelSpec {
   std::optional<FormatId> bias;        ///< products: y[j, r] += bias[r]; f32, f16 or bf16
   /// A scan has proved that no code of w is a NaN or infinity: shorter decodes serve. FP8 formats only.
   bool weights_finite = false;
+  /// Matmul: what the tensor cores compute fastest. With a16 each weight is rounded once to x's format, bf16, before it is
+  /// multiplied, and sums are those of f32; with afp8 sums of 128 columns are those of Hopper's FP8 tensor cores, which keep
+  /// 14 bits (as DeepSeek's and Triton's kernels do). serves_tensor_core_precision says where such kernels exist.
+  bool tensor_core_precision = false;
   /// Quantize: values beyond the largest finite code become that code; otherwise NaN or infinity, as
   /// the format has it.
   bool saturate = true;
@@ -112,6 +116,10 @@ bool is_product(Op op);
 bool is_matvec(Op op);
 /// Whether a launch multiplies more than one matrix, or does more with the product than bias and rounding.
 bool is_fused(const KernelSpec& spec);
+/// Whether there is a matmul with tensor_core_precision of the spec's weights, layout and activations for its target: sm_90a,
+/// bf16 activations and prepared weights, or native bf16, e4m3 and e5m2 in rows of whole 16-byte vectors; or e4m3
+/// weights and activations with scales of 128 columns.
+bool serves_tensor_core_precision(const KernelSpec& spec);
 /// How many matrices of weights a launch takes: 2 with a gate, else KernelSpec::matrices.
 int weight_matrices(const KernelSpec& spec);
 /// Whether kernels of such work may request weights before they wait for the kernel ahead: KernelSpec::constant_weights.
@@ -137,6 +145,9 @@ int x_columns_for(int n);
 
 /// The knobs of a matmul whose launches have about `n` rows of x: small tiles for few of them.
 Tuning matmul_tuning(const Target& target, std::int64_t n);
+/// The same where the rows of w are known as well: at tensor-core precision a large tile multiplies faster, but where it
+/// leaves multiprocessors of an H100 or H200 without work a smaller one ends earlier.
+Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n);
 
 /// A spec with default knobs: the weights' native layout, f32 activations and results, one column.
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,

@@ -46,11 +46,11 @@ constexpr std::array kCudaFacts = {
               "block-scaled mma (a), m16n8k16 f16/bf16, m16n8k32 s8/fp8", 99 * kKiB, "8.8"},
 };
 
-constexpr std::array<std::string_view, 24> kCpuFeatures = {
-    "amx-bf16", "amx-int8",   "amx-tile", "avx",     "avx2",       "avx512bf16",
-    "avx512bw", "avx512cd",   "avx512dq", "avx512f", "avx512fp16", "avx512vbmi",
-    "avx512vl", "avx512vnni", "avxvnni",  "bmi",     "bmi2",       "f16c",
-    "fma",      "lzcnt",      "popcnt",   "sse4.1",  "sse4.2",     "ssse3"};
+constexpr std::array<std::string_view, 25> kCpuFeatures = {
+    "amx-bf16", "amx-int8", "amx-tile", "avx",        "avx2",       "avx512bf16", "avx512bw",
+    "avx512cd", "avx512dq", "avx512f",  "avx512fp16", "avx512vbmi", "avx512vl",   "avx512vnni",
+    "avxvnni",  "bmi",      "bmi2",     "f16c",       "fma",        "lzcnt",      "popcnt",
+    "sse4.1",   "sse4.2",   "sse4a",    "ssse3"};
 
 const CudaFacts* find_cuda_facts(int sm) {
   const auto found = std::find_if(kCudaFacts.begin(), kCudaFacts.end(),

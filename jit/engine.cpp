@@ -429,7 +429,7 @@ std::optional<TunedKnobs> Engine::tuned_knobs(runtime::Device& device, const Ker
                                               const TuningSize& size) {
   const bool is_default =
       spec.tuning == Tuning{} ||
-      (spec.op == Op::kMatmul && spec.tuning == matmul_tuning(spec.target, size.n));
+      (spec.op == Op::kMatmul && spec.tuning == matmul_tuning(spec, size.rows, size.n));
   if (!options_.tuning || !is_default) return std::nullopt;
   return tuning_.find_knobs(device, spec, size,
                             [&](const KernelSpec& tuned) { return can_have(device, tuned); });

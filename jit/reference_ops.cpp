@@ -264,6 +264,10 @@ double product_tolerance(std::int64_t cols, FormatId y_format, double want, doub
   }
 }
 
+double tensor_core_error(const KernelSpec& spec, double abs_sum) {
+  return spec.tensor_core_precision ? (0x1p-9 + 0x1p-16) * abs_sum : 0.0;
+}
+
 bool is_right_product(std::int64_t cols, FormatId y_format, double got, double want,
                       double abs_sum) {
   if (std::isnan(want)) return std::isnan(got);

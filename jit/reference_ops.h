@@ -8,6 +8,7 @@
 #include <span>
 
 #include "core/format.h"
+#include "core/kernel_spec.h"
 
 namespace ktjit {
 
@@ -69,6 +70,11 @@ double product_tolerance(std::int64_t cols, FormatId y_format, double want, doub
 /// infinity or for what overflows y's format.
 bool is_right_product(std::int64_t cols, FormatId y_format, double got, double want,
                       double abs_sum);
+
+/// By how much KernelSpec::tensor_core_precision may change a product on top of that. a16: each weight is rounded once to
+/// bf16, by at most 2^-9 of it, and its scale may be off by 2^-17 before. afp8: 2^-9 of the magnitudes, where an H200's
+/// errors stayed far below. 0 if the spec doesn't ask for it.
+double tensor_core_error(const KernelSpec& spec, double abs_sum);
 
 /// How two arrays differ.
 struct BitDifference {

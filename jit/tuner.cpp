@@ -24,9 +24,9 @@ struct LaunchKnobs {
 /// Persistent kernels of prepared weights: shapes of which each was the fastest for some format and size on an H200,
 /// where the others cost up to 20 %, and direct loads of a few.
 std::vector<Tuning> ideas_for_units() {
-  constexpr LaunchKnobs kShapes[] = {{256, 2, 3}, {512, 1, 2}, {512, 1, 3}, {256, 2, 4},
-                                     {256, 3, 2}, {256, 1, 5}, {256, 2, 2}, {384, 1, 3},
-                                     {256, 3, 3}, {128, 4, 3}, {256, 2, 1}};
+  constexpr LaunchKnobs kShapes[] = {{128, 4, 4}, {512, 1, 2}, {256, 2, 3}, {256, 2, 4},
+                                     {256, 1, 4}, {256, 3, 2}, {128, 3, 4}, {512, 1, 3},
+                                     {256, 2, 2}, {256, 1, 6}, {128, 2, 4}};
   std::vector<Tuning> ideas;
   for (const auto& [threads, ctas, stages] : kShapes)
     ideas.push_back({.threads = threads, .ctas_per_multiprocessor = ctas, .stages = stages});
@@ -80,6 +80,13 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       }
       break;
     case Op::kMatmul:
+      if (spec.tensor_core_precision) {
+        for (const int tile : {256, 128, 64, 32, 16}) {
+          ideas.push_back({.x_tile = tile});
+          for (const int stages : {3, 4}) ideas.push_back({.x_tile = tile, .stages = stages});
+        }
+        return ideas;
+      }
       if (codegen::takes_unit_matmul(spec)) return ideas_for_matmul_by_units();
       for (const int tile : {16, 32, 64}) ideas.push_back({.x_tile = tile});
       break;
@@ -249,7 +256,7 @@ std::vector<Tuning> candidates_for(const KernelSpec& spec) {
 }
 
 Tuning default_tuning(const KernelSpec& spec, const TuningSize& size) {
-  return spec.op == Op::kMatmul && size.n > 0 ? matmul_tuning(spec.target, size.n) : Tuning{};
+  return spec.op == Op::kMatmul && size.n > 0 ? matmul_tuning(spec, size.rows, size.n) : Tuning{};
 }
 
 std::string_view outcome_name(TuneOutcome outcome) {

@@ -20,8 +20,6 @@ constexpr std::size_t kCachesOfData = 4;  // so that little of a pass's data is 
 constexpr std::size_t kOneCopy = 1;       // where times decide nothing: knobs are GPUs'
 
 void check_request(const BenchWork& work) {
-  std::string reason;
-  if (!can_bench(work.spec, &reason)) throw SpecError("kernel", kernel_name(work.spec), reason);
   if (work.rows < 1) throw SpecError("rows", fmt::format("{}", work.rows), "1 and more");
   const bool is_matvec = work.spec.op == Op::kMatvec;
   if (work.n < 1 || (is_matvec && work.n > work.spec.x_columns)) {
@@ -94,7 +92,12 @@ bool can_bench(const KernelSpec& spec, std::string* reason) {
 
 KernelBench make_tuning_bench(Engine& engine, runtime::Device& device, const KernelSpec& spec,
                               const TuningSize& size) {
-  const BenchWork work{spec, size.rows, is_product(spec.op) ? size.n : 1};
+  std::string reason;
+  if (!can_bench(spec, &reason)) throw SpecError("kernel", kernel_name(spec), reason);
+  return make_work_bench(engine, device, {spec, size.rows, is_product(spec.op) ? size.n : 1});
+}
+
+KernelBench make_work_bench(Engine& engine, runtime::Device& device, const BenchWork& work) {
   const auto bench = std::make_shared<Bench>(engine, device, work);
   return {[bench](const LoadedKernel& kernel) { return bench->measure(kernel); },
           [bench](const LoadedKernel& kernel) { return bench->check(kernel); }};

@@ -2,6 +2,7 @@
 // caches, and the time and the check of kernels on them.
 #pragma once
 
+#include "jit/bench_operands.h"
 #include "jit/tuner.h"
 
 namespace ktjit {
@@ -18,5 +19,9 @@ bool can_bench(const KernelSpec& spec, std::string* reason);
 ///         DriverError if the device's memory is short; what `engine` throws for the kernel that prepares weights.
 KernelBench make_tuning_bench(Engine& engine, runtime::Device& device, const KernelSpec& spec,
                               const TuningSize& size);
+
+/// The same for whatever `ktjit bench` measures: fused forms, several matrices and moe_matvec, too.
+/// Errors: as above, but for can_bench.
+KernelBench make_work_bench(Engine& engine, runtime::Device& device, const BenchWork& work);
 
 }  // namespace ktjit

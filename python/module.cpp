@@ -105,6 +105,7 @@ struct Description {
   int matrices;
   std::optional<std::string> layout;
   bool constant_weights;
+  bool tensor_core_precision;
 
   /// Points into this.
   ktjit_kernel_desc to_c() const {
@@ -132,6 +133,7 @@ struct Description {
     desc.matrices = matrices;
     desc.layout = c_str(layout);
     desc.constant_weights = constant_weights ? 1 : 0;
+    desc.tensor_core_precision = tensor_core_precision ? 1 : 0;
     return desc;
   }
 };
@@ -403,7 +405,8 @@ NB_MODULE(_ktjit, module) {
              int x_columns, bool weights_finite, bool saturate, int alignment,
              std::optional<std::string> target, bool dependent_launch, std::int64_t rows,
              std::optional<std::string> gate, std::optional<std::string> residual_format,
-             int matrices, std::optional<std::string> layout, bool constant_weights) {
+             int matrices, std::optional<std::string> layout, bool constant_weights,
+             bool tensor_core_precision) {
             new (self) Description{std::move(op),
                                    std::move(format),
                                    cols,
@@ -426,7 +429,8 @@ NB_MODULE(_ktjit, module) {
                                    std::move(residual_format),
                                    matrices,
                                    std::move(layout),
-                                   constant_weights};
+                                   constant_weights,
+                                   tensor_core_precision};
           },
           nb::arg("op"), nb::arg("format"), nb::arg("cols"), nb::kw_only(),
           nb::arg("scale_type") = nb::none(), nb::arg("scale_block_rows") = 0,
@@ -437,7 +441,8 @@ NB_MODULE(_ktjit, module) {
           nb::arg("alignment") = 0, nb::arg("target") = nb::none(),
           nb::arg("dependent_launch") = false, nb::arg("rows") = 0, nb::arg("gate") = nb::none(),
           nb::arg("residual_format") = nb::none(), nb::arg("matrices") = 0,
-          nb::arg("layout") = nb::none(), nb::arg("constant_weights") = false);
+          nb::arg("layout") = nb::none(), nb::arg("constant_weights") = false,
+          nb::arg("tensor_core_precision") = false);
 
   nb::class_<Kernel>(module, "Kernel")
       .def("launch", &Kernel::launch, nb::arg("rows"), nb::arg("n") = 1, nb::kw_only(),
@@ -484,6 +489,15 @@ NB_MODULE(_ktjit, module) {
         return bytes;
       },
       nb::arg("format"), nb::arg("rows"), nb::arg("cols"));
+  module.def(
+      "prepared_bytes_for",
+      [](const std::string& target, const std::string& format, std::int64_t rows,
+         std::int64_t cols) {
+        std::uint64_t bytes = 0;
+        check(ktjit_prepared_bytes_for(target.c_str(), format.c_str(), rows, cols, &bytes));
+        return bytes;
+      },
+      nb::arg("target"), nb::arg("format"), nb::arg("rows"), nb::arg("cols"));
   module.def("emit", &make_kernel<ktjit_kernel_emit>, nb::arg("context"), nb::arg("description"));
   module.def("build", &make_kernel<ktjit_kernel_build>, nb::arg("context"), nb::arg("description"));
 }

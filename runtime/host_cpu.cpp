@@ -71,6 +71,7 @@ constexpr std::array kFeatures = {
     Feature{"popcnt", 1, 0, kEcx, 23, 0},
     Feature{"sse4.1", 1, 0, kEcx, 19, 0},
     Feature{"sse4.2", 1, 0, kEcx, 20, 0},
+    Feature{"sse4a", 0x80000001u, 0, kEcx, 6, 0},
     Feature{"ssse3", 1, 0, kEcx, 9, 0},
 };
 

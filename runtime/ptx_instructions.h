@@ -15,19 +15,27 @@ namespace ktjit::runtime {
 /// What an instruction of Kind::kMemory does. The device checks the addresses and moves the bytes.
 enum class PtxMemoryAction {
   kNone,
-  kLoad,            ///< results: the registers. Operands: address
-  kStore,           ///< operands: address, then the registers
-  kLoadMatrix,      ///< ldmatrix: results: one register a matrix. Operands: address of one row
-  kCopyAsync,       ///< cp.async: operands: destination in shared memory, source in global memory,
-                    ///< bytes to write, and, in the form with four, bytes to read (the rest is 0)
-  kCommitCopies,    ///< cp.async.commit_group
-  kWaitForCopies,   ///< cp.async.wait_group: all but the newest (operand 0) groups are done
-  kWaitForAll,      ///< cp.async.wait_all
-  kOrderGrids,      ///< griddepcontrol: nothing to do where one launch follows another
-  kToSharedAddress  ///< cvta.to.shared: operand 0 is a generic address of shared memory
+  kLoad,           ///< results: the registers. Operands: address
+  kStore,          ///< operands: address, then the registers
+  kLoadMatrix,     ///< ldmatrix: results: one register a matrix. Operands: address of one row
+  kCopyAsync,      ///< cp.async: operands: destination in shared memory, source in global memory,
+                   ///< bytes to write, and, in the form with four, bytes to read (the rest is 0)
+  kCommitCopies,   ///< cp.async.commit_group
+  kWaitForCopies,  ///< cp.async.wait_group: all but the newest (operand 0) groups are done
+  kWaitForAll,     ///< cp.async.wait_all
+  kNoEffect,       ///< nothing to do where launches follow one another, and writes are seen at once
+  kInitBarrier,    ///< mbarrier.init: operands: address, arrivals of a phase
+  kArrive,         ///< mbarrier.arrive: operands: address. Result: the phase's state
+  kArriveAfterCopies,  ///< cp.async.mbarrier.arrive.noinc: as kArrive, when the thread's copies have ended
+  kWaitForPhase,      ///< mbarrier.try_wait.parity: operands: address, parity. Result: always true
+  kWarpgroupProduct,  ///< wgmma: see warpgroup_product
+  kToSharedAddress    ///< cvta.to.shared: operand 0 is a generic address of shared memory
 };
 
 enum class PtxStateSpace { kNone, kGlobal, kShared, kGeneric };
+
+/// What wgmma multiplies.
+enum class PtxElement { kF16, kBf16, kE4m3 };
 
 /// REQUIRES of the program: an address is aligned to the bytes that one thread moves there:
 /// bytes_per_register * registers; 16 for a row of ldmatrix; the bytes to write for cp.async.
@@ -38,6 +46,8 @@ struct PtxMemory {
   int registers = 0;           ///< kLoad, kStore: values moved; kLoadMatrix: matrices of 8 x 8 b16
   bool transposed = false;     ///< kLoadMatrix: see ldmatrix_register
   bool only_16_bytes = false;  ///< kCopyAsync: .cg; the others also copy 4 or 8 bytes
+  int cols = 0;                ///< kWarpgroupProduct: of b and d
+  PtxElement element = PtxElement::kF16;  ///< kWarpgroupProduct: of a and b
 };
 
 /// How a 64-bit slot holds a number. All but kBits also say which bit patterns are NaNs.
@@ -61,7 +71,7 @@ struct PtxInstruction {
 
   std::string_view opcode;
   /// A letter for each slot, as constraints of inline assembly: h 16 bits, r 32, f f32, l 64, n
-  /// immediate; b is an 8-bit register, which has no constraint and is declared in the text.
+  /// immediate; b is an 8-bit register and p a predicate, which have no constraint and are declared in the text.
   std::string_view result_registers = {};
   std::string_view operand_registers = {};
   int results = static_cast<int>(result_registers.size());
@@ -81,15 +91,20 @@ struct PtxInstruction {
   PtxMemory memory = {};
   int min_sm = 60;            ///< the first target that has it, of those ktjit knows
   bool needs_suffix = false;  ///< only targets with the suffix "a" or "f" have it
+  int last_sm = 1000;         ///< the last target that has it
   /// Why no H200 proves the model ("sm_100a and sm_120a only"); empty: the conformance test does.
   std::string_view unproved = {};
+  /// Why a kernel of this one instruction can't prove it ("several threads meet there"): the kernels that use it do, on
+  /// GPUs. Empty: the conformance test does.
+  std::string_view proved_in_kernels = {};
   /// Products of floats, whose order of additions is open: a GPU's results differ from the model's
   /// by at most this times the sum of the magnitudes of all addends (c and the products). 0: not at
   /// all.
   double sum_error = 0;
 
   bool exists_on(const Target& target) const {
-    return target.is_cuda() && target.sm >= min_sm && (!needs_suffix || !target.suffix.empty());
+    return target.is_cuda() && target.sm >= min_sm && target.sm <= last_sm &&
+           (!needs_suffix || !target.suffix.empty());
   }
 };
 
@@ -105,5 +120,17 @@ const PtxInstruction* find_ptx_instruction(std::string_view opcode, int results,
 /// 4, the first in the low half; of that column, if transposed. `rows` are the 8 rows of 16 bytes
 /// whose addresses lanes 8 m .. 8 m + 7 gave for matrix m.
 std::uint32_t ldmatrix_register(const std::byte* const rows[8], int lane, bool transposed);
+
+/// Where wgmma finds a half of the 32 bytes that one takes of a row of b^T in shared memory: 16 bytes at the offset that
+/// this gives. `descriptor`: K-major, 128-byte swizzle (PTX ISA, "Matrix descriptor").
+std::uint64_t matrix_place(std::uint64_t descriptor, int row, int half);
+/// Whether the descriptor is of that kind.
+bool is_simulated_descriptor(std::uint64_t descriptor);
+
+/// One warp's part of wgmma with a in registers: d += a b for its 16 rows, `cols` columns of b and d, 32 bytes of a row of
+/// a. Operands of a lane: d, 4 registers of a, the descriptor of b, scale-d (0: d = a b), and two or three immediates.
+/// `shared`: where offsets count from. Sums as of mma (runtime/ptx_mma.cpp).
+void warpgroup_product(const PtxMemory& memory, std::uint64_t* const results[32],
+                       const std::uint64_t* const operands[32], const std::byte* shared);
 
 }  // namespace ktjit::runtime

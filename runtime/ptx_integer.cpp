@@ -69,7 +69,17 @@ constexpr PtxInstruction on_words(std::string_view opcode, std::string_view oper
           .min_sm = min_sm};
 }
 
+/// The first operand if the last one, a predicate, is true.
+void selp(std::uint64_t* results, const std::uint64_t* operands) {
+  results[0] = operands[2] != 0 ? low32(operands[0]) : low32(operands[1]);
+}
+
 const PtxInstruction kIntegers[] = {
+    {.opcode = "selp.u32",
+     .result_registers = "r",
+     .operand_registers = "rrp",
+     .run = selp,
+     .proved_in_kernels = "a predicate is no operand of inline assembly"},
     on_words("prmt.b32", "rrr", prmt, 60),
     on_words("lop3.b32", "rrrn", lop3, 60),
     on_words("dp4a.s32.s32", "rrr", dp4a<S8, S8>, 61),

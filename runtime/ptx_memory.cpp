@@ -22,10 +22,12 @@ class MemoryTable {
     add_loads_and_stores();
     add_load_matrix();
     add_async_copies();
-    add("griddepcontrol.wait", "", "", {.action = Action::kOrderGrids}).min_sm = 90;
-    add("griddepcontrol.launch_dependents", "", "", {.action = Action::kOrderGrids}).min_sm = 90;
+    add("griddepcontrol.wait", "", "", {.action = Action::kNoEffect}).min_sm = 90;
+    add("griddepcontrol.launch_dependents", "", "", {.action = Action::kNoEffect}).min_sm = 90;
     add("cvta.to.shared.u64", "l", "l",
         {.action = Action::kToSharedAddress, .space = Space::kGeneric});
+    add_barriers();
+    add_warpgroup_products();
   }
   std::span<const PtxInstruction> rows() const { return rows_; }
 
@@ -123,6 +125,58 @@ class MemoryTable {
     add("cp.async.commit_group", "", "", {.action = Action::kCommitCopies}).min_sm = 80;
     add("cp.async.wait_group", "", "n", {.action = Action::kWaitForCopies}).min_sm = 80;
     add("cp.async.wait_all", "", "", {.action = Action::kWaitForAll}).min_sm = 80;
+  }
+
+  void add_barriers() {
+    constexpr std::string_view kMeeting = "several threads meet there";
+    const auto add_barrier = [&](std::string opcode, std::string results, std::string operands,
+                                 Action action, int min_sm) {
+      PtxInstruction& row = add(std::move(opcode), std::move(results), std::move(operands),
+                                {.action = action, .space = Space::kShared});
+      row.min_sm = min_sm;
+      row.proved_in_kernels = kMeeting;
+    };
+    add_barrier("mbarrier.init.shared::cta.b64", "", "rr", Action::kInitBarrier, 80);
+    add_barrier("mbarrier.arrive.shared::cta.b64", "l", "r", Action::kArrive, 80);
+    add_barrier("mbarrier.try_wait.parity.shared::cta.b64", "p", "rr", Action::kWaitForPhase, 90);
+    add_barrier("cp.async.mbarrier.arrive.noinc.shared::cta.b64", "", "r",
+                Action::kArriveAfterCopies, 80);
+    add("fence.proxy.async.shared::cta", "", "", {.action = Action::kNoEffect}).min_sm = 90;
+  }
+
+  void add_warpgroup_products() {
+    const auto add_hopper = [&](std::string opcode, std::string results, std::string operands,
+                                PtxMemory memory) {
+      PtxInstruction& row = add(std::move(opcode), std::move(results), std::move(operands), memory);
+      row.min_sm = row.last_sm = 90;
+      row.needs_suffix = true;
+      row.proved_in_kernels = "a warpgroup executes it";
+    };
+    for (const std::string change : {"inc", "dec"})
+      add_hopper("setmaxnreg." + change + ".sync.aligned.u32", "", "n",
+                 {.action = Action::kNoEffect});
+    for (const std::string name : {"fence", "commit_group"})
+      add_hopper("wgmma." + name + ".sync.aligned", "", "", {.action = Action::kNoEffect});
+    add_hopper("wgmma.wait_group.sync.aligned", "", "n", {.action = Action::kNoEffect});
+    struct Type {
+      PtxElement element;
+      std::string shape, name, immediates;
+    };
+    const Type types[] = {{PtxElement::kF16, "k16", "f16.f16", "nnn"},
+                          {PtxElement::kBf16, "k16", "bf16.bf16", "nnn"},
+                          {PtxElement::kE4m3, "k32", "e4m3.e4m3", "nn"}};
+    for (int cols = 8; cols <= 256; cols += 8) {
+      for (const Type& type : types) {
+        const std::string sums(static_cast<std::size_t>(cols) / 2, 'f');
+        add_hopper("wgmma.mma_async.sync.aligned.m64n" + std::to_string(cols) + type.shape +
+                       ".f32." + type.name,
+                   sums, sums + "rrrrlp" + type.immediates,
+                   {.action = Action::kWarpgroupProduct,
+                    .space = Space::kShared,
+                    .cols = cols,
+                    .element = type.element});
+      }
+    }
   }
 
   std::deque<std::string> texts_;  // a deque: the rows point into it

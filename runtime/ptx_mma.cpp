@@ -5,7 +5,9 @@
 // products are exact and summed in double, c first, then in the order of k; the sum is rounded once
 // to f32. A GPU may cut each addend at 2^-23 (f16, bf16) of the largest one and round, also in
 // several steps; sum_error bounds that, see below.
+#include <cstring>
 #include <type_traits>
+#include <vector>
 
 #include "runtime/ptx_numbers.h"
 #include "runtime/ptx_tables.h"
@@ -136,8 +138,97 @@ const PtxInstruction kProducts[] = {
     product<16, 32, U8, U8>("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32", 80),
 };
 
+/// PTX ISA, "movmatrix": a lane has elements 2 place and 2 place + 1 of row group, and gets those of column group.
+void transpose(std::uint64_t* const results[kLanes], const std::uint64_t* const operands[kLanes]) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const int group = lane / 4, place = lane % 4;
+    std::uint32_t pair = 0;
+    for (int i = 0; i < 2; ++i)
+      pair |= element<16>(operands[4 * (2 * place + i) + group / 2][0], group % 2) << (16 * i);
+    results[lane][0] = pair;
+  }
+}
+
+template <class Element>
+void add_products(int cols, std::uint64_t* const results[kLanes],
+                  const std::uint64_t* const operands[kLanes], const std::byte* shared) {
+  constexpr int kRows = 16, kRegistersA = 4, kBytes = Element::kBits / 8, kOfWord = 4 / kBytes;
+  constexpr int kDepth = 32 / kBytes;
+  const int sums = cols / 2;
+  double a[kRows][kDepth];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < kRegistersA; ++i) {
+      for (int e = 0; e < kOfWord; ++e) {
+        a[lane / 4 + 8 * (i % 2)][kOfWord * (lane % 4 + i / 2 * 4) + e] =
+            Element::value(element<Element::kBits>(operands[lane][sums + i], e));
+      }
+    }
+  }
+  const std::uint64_t descriptor = operands[0][sums + kRegistersA];
+  const bool adds = operands[0][sums + kRegistersA + 1] != 0;
+  for (int col = 0; col < cols; ++col) {
+    double b[kDepth];
+    for (int k = 0; k < kDepth; ++k) {
+      std::uint32_t code = 0;
+      std::memcpy(&code, shared + matrix_place(descriptor, col, k * kBytes / 16) + k * kBytes % 16,
+                  kBytes);
+      b[k] = Element::value(code);
+    }
+    for (int row = 0; row < kRows; ++row) {
+      const int lane = row % 8 * 4 + col % 8 / 2, slot = col / 8 * 4 + row / 8 * 2 + col % 2;
+      double sum = adds ? sum_of(operands[lane][slot], double{}) : 0.0;
+      for (int k = 0; k < kDepth; ++k) sum += a[row][k] * b[k];
+      results[lane][slot] = slot_of(sum);
+    }
+  }
+}
+
+const std::vector<PtxInstruction>& warp_instructions() {
+  static const std::vector<PtxInstruction> all = [] {
+    std::vector<PtxInstruction> rows(std::begin(kProducts), std::end(kProducts));
+    rows.push_back({.opcode = "movmatrix.sync.aligned.m8n8.trans.b16",
+                    .result_registers = "r",
+                    .operand_registers = "r",
+                    .kind = PtxInstruction::Kind::kWarp,
+                    .run_warp = transpose,
+                    .min_sm = 75,
+                    .proved_in_kernels = "no product, as others of a warp are"});
+    return rows;
+  }();
+  return all;
+}
+
 }  // namespace
 
-std::span<const PtxInstruction> mma_instructions() { return kProducts; }
+std::span<const PtxInstruction> mma_instructions() { return warp_instructions(); }
 
 }  // namespace ktjit::runtime::ptx
+
+namespace ktjit::runtime {
+
+std::uint64_t matrix_place(std::uint64_t descriptor, int row, int half) {
+  constexpr std::uint64_t kField = 0x3fff, kRowBytes = 128, kHalfBytes = 16;
+  const std::uint64_t start = (descriptor & kField) << 4, step = (descriptor >> 32 & kField) << 4;
+  const auto r = static_cast<std::uint64_t>(row);
+  const std::uint64_t at =
+      start + r / 8 * step + r % 8 * kRowBytes + static_cast<std::uint64_t>(half) * kHalfBytes;
+  return at ^ (at >> 3 & 0x70);
+}
+
+bool is_simulated_descriptor(std::uint64_t descriptor) {
+  return descriptor >> 62 == 1 && (descriptor >> 49 & 7) == 0;
+}
+
+void warpgroup_product(const PtxMemory& memory, std::uint64_t* const results[32],
+                       const std::uint64_t* const operands[32], const std::byte* shared) {
+  switch (memory.element) {
+    case PtxElement::kF16:
+      return ptx::add_products<ptx::F16>(memory.cols, results, operands, shared);
+    case PtxElement::kBf16:
+      return ptx::add_products<ptx::Bf16>(memory.cols, results, operands, shared);
+    case PtxElement::kE4m3:
+      return ptx::add_products<ptx::E4m3>(memory.cols, results, operands, shared);
+  }
+}
+
+}  // namespace ktjit::runtime

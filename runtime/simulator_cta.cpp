@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <fmt/format.h>
+#include <unordered_map>
 
 #include "core/error.h"
 
@@ -17,7 +18,7 @@ constexpr std::uint32_t kWarpThreads = 32;
 constexpr std::uint32_t kBarriers = 16;  // of one CTA (PTX ISA, bar)
 constexpr std::uint32_t kAllLanes = 0xffffffffu;
 
-enum class State { kReady, kAtBarrier, kAtWarpOp, kEnded };
+enum class State { kReady, kAtBarrier, kAtWarpOp, kAtPhase, kEnded };
 
 /// cp.async, issued and not yet done.
 struct PendingCopy {
@@ -37,6 +38,9 @@ struct Thread {
   // At a barrier.
   std::uint32_t barrier = 0;
   std::uint32_t result = 0;
+  // At a barrier in shared memory.
+  std::uint64_t phase_barrier = 0;
+  std::uint64_t parity = 0;
   // At an operation of its warp.
   WarpOp op = WarpOp::kSync;
   std::uint32_t mask = 0;
@@ -53,6 +57,13 @@ struct Barrier {
   std::uint64_t meeting = 0;
   std::uint32_t true_predicates = 0;
   std::uint32_t first_thread = 0;
+};
+
+/// An mbarrier object, which shared memory only holds the place of.
+struct PhaseBarrier {
+  std::uint64_t arrivals = 0;  ///< of a phase
+  std::uint64_t missing = 0;   ///< of this one
+  std::uint64_t phase = 0;
 };
 
 int line_of(Site site) { return static_cast<int>(site & 0xffffffffu); }
@@ -309,8 +320,59 @@ class CtaRunner::Cta {
         thread.copies.clear();
         while (!thread.groups.empty()) finish_oldest_group(thread, site);
         return;
-      case PtxMemoryAction::kOrderGrids:
+      case PtxMemoryAction::kNoEffect:
         return;
+      case PtxMemoryAction::kInitBarrier: {
+        const std::uint64_t address = address_of(PtxStateSpace::kShared, operands[0]);
+        check(thread, address, kPhaseBarrierBytes, kWrite << 32 | kPhaseBarrierBytes, 0, site);
+        if (operands[1] == 0)
+          stop(thread, site, fmt::format("{} for 0 arrivals", instruction.opcode));
+        phase_barriers_[address] = {operands[1], operands[1], 0};
+        return;
+      }
+      case PtxMemoryAction::kArriveAfterCopies:
+        thread.groups.push_back(std::move(thread.copies));
+        thread.copies.clear();
+        while (!thread.groups.empty()) finish_oldest_group(thread, site);
+        arrive(find_phase_barrier(thread, instruction, operands[0], site), operands[0]);
+        return;
+      case PtxMemoryAction::kArrive: {
+        PhaseBarrier& barrier = find_phase_barrier(thread, instruction, operands[0], site);
+        results[0] = barrier.phase;
+        arrive(barrier, operands[0]);
+        return;
+      }
+      case PtxMemoryAction::kWaitForPhase: {
+        const PhaseBarrier& barrier = find_phase_barrier(thread, instruction, operands[0], site);
+        results[0] = 1;
+        if (barrier.phase % 2 != operands[1] % 2) return;  // that phase has ended
+        thread.phase_barrier = operands[0];
+        thread.parity = operands[1] % 2;
+        thread.site = site;
+        thread.state = State::kAtPhase;
+        thread.fiber.suspend();
+        return;
+      }
+      case PtxMemoryAction::kWarpgroupProduct: {
+        const auto cols = static_cast<std::size_t>(memory.cols);
+        const std::uint64_t descriptor = operands[cols / 2 + 4];
+        if (!is_simulated_descriptor(descriptor)) {
+          stop(thread, site,
+               fmt::format("{} with descriptor {:#x}: only K-major matrices with a 128-byte "
+                           "swizzle are simulated",
+                           instruction.opcode, descriptor));
+        }
+        if (thread.view.lane == 0) {
+          for (int row = 0; row < memory.cols; ++row) {
+            for (int half = 0; half < 2; ++half)
+              check(thread, address_of(PtxStateSpace::kShared, matrix_place(descriptor, row, half)),
+                    16, kRead << 32 | 16, 0, site);
+          }
+        }
+        wait_for_warp(thread, WarpOp::kInstruction, kAllLanes, &instruction, operands, results,
+                      site);
+        return;
+      }
       case PtxMemoryAction::kToSharedAddress:
         if (!shared_range().holds(operands[0], 0)) {
           stop(thread, site,
@@ -341,6 +403,7 @@ class CtaRunner::Cta {
     ready_.clear();
     next_.clear();
     barriers_.fill({});
+    phase_barriers_.clear();
     // Contents that no one wrote differ from what anyone would expect there.
     shared_bytes_ = launch.module->static_shared_bytes + launch.dynamic_shared_bytes;
     if (shared_storage_.size() < shared_bytes_ + kSharedAlignment)
@@ -546,6 +609,32 @@ class CtaRunner::Cta {
                      count_bytes(nearest->bytes)));
   }
 
+  static constexpr std::uint64_t kPhaseBarrierBytes = 8;
+
+  PhaseBarrier& find_phase_barrier(Thread& thread, const Instruction& instruction,
+                                   std::uint64_t operand, Site site) {
+    const auto found = phase_barriers_.find(address_of(PtxStateSpace::kShared, operand));
+    if (found == phase_barriers_.end()) {
+      stop(thread, site,
+           fmt::format("{} at byte {} of shared memory, where no thread has made a barrier",
+                       instruction.opcode, operand));
+    }
+    return found->second;
+  }
+
+  void arrive(PhaseBarrier& barrier, std::uint64_t operand) {
+    if (--barrier.missing > 0) return;
+    const std::uint64_t ended = barrier.phase % 2;
+    ++barrier.phase;
+    barrier.missing = barrier.arrivals;
+    for (std::uint32_t i = 0; i < launch_->threads; ++i) {
+      Thread& thread = *threads_[i];
+      if (thread.state == State::kAtPhase && thread.phase_barrier == operand &&
+          thread.parity == ended)
+        make_ready(thread);
+    }
+  }
+
   void begin_copy(Thread& thread, const Instruction& instruction, const std::uint64_t* operands,
                   Site site) {
     PendingCopy copy;
@@ -671,6 +760,17 @@ class CtaRunner::Cta {
       model.run_warp(results.data(), operands.data());
       return;
     }
+    if (model.memory.action == PtxMemoryAction::kWarpgroupProduct) {
+      const std::size_t at = static_cast<std::size_t>(model.memory.cols) / 2 + 4;
+      for (const std::uint64_t* own : operands) {
+        if (own[at] == operands[0][at]) continue;
+        record(last, last.site,
+               fmt::format("{} whose lanes have different descriptors", model.opcode));
+        last.fiber.suspend();
+      }
+      warpgroup_product(model.memory, results.data(), operands.data(), shared());
+      return;
+    }
     constexpr int kRows = 8;
     for (int matrix = 0; matrix < model.memory.registers; ++matrix) {
       std::array<const std::byte*, kRows> rows{};
@@ -704,13 +804,16 @@ class CtaRunner::Cta {
         return "waits at the barrier in " + place_of(thread.site);
       case State::kAtWarpOp:
         return fmt::format("waits at {} in {}", name_of(thread), place_of(thread.site));
+      case State::kAtPhase:
+        return fmt::format("waits for phase {} of the barrier at byte {} of shared memory in {}",
+                           thread.parity, thread.phase_barrier, place_of(thread.site));
       case State::kReady:
         break;
     }
     return "runs";
   }
 
-  /// Names the first thread that waits for its warp in vain, else the first at a barrier.
+  /// Names the first thread that waits for its warp in vain, else the first at a barrier, or at one in shared memory.
   void report_stuck() {
     const Thread* first = nullptr;
     for (std::uint32_t i = 0; i < launch_->threads; ++i) {
@@ -718,7 +821,7 @@ class CtaRunner::Cta {
       if (thread.state == State::kAtWarpOp) return report_missing_lanes(thread);
       if (thread.state == State::kAtBarrier && first == nullptr) first = &thread;
     }
-    KTJIT_CHECK(first != nullptr);
+    if (first == nullptr) return report_missing_arrivals();
     std::uint32_t missing = 0;
     const Thread* example = nullptr;
     for (std::uint32_t i = 0; i < launch_->threads; ++i) {
@@ -731,6 +834,20 @@ class CtaRunner::Cta {
            fmt::format("barrier not reached by all: {} of {} threads of the block are missing; "
                        "thread {} {}",
                        missing, launch_->threads, thread_name(*example), doing(*example)));
+  }
+
+  void report_missing_arrivals() {
+    for (std::uint32_t i = 0; i < launch_->threads; ++i) {
+      const Thread& thread = *threads_[i];
+      if (thread.state != State::kAtPhase) continue;
+      const PhaseBarrier& barrier =
+          phase_barriers_.at(address_of(PtxStateSpace::kShared, thread.phase_barrier));
+      record(thread, thread.site,
+             fmt::format("{}, which never ends: {} of {} arrivals are missing", doing(thread),
+                         barrier.missing, barrier.arrivals));
+      return;
+    }
+    KTJIT_UNREACHABLE("a thread that waits");
   }
 
   void report_missing_lanes(const Thread& thread) {
@@ -758,6 +875,7 @@ class CtaRunner::Cta {
   std::vector<std::uint32_t> next_;   ///< of the next one
   std::uint32_t ended_ = 0;
   std::array<Barrier, kBarriers> barriers_{};
+  std::unordered_map<std::uint64_t, PhaseBarrier> phase_barriers_;  ///< by address
   std::vector<std::byte> shared_storage_;
   std::uint64_t shared_bytes_ = 0;
   std::vector<std::uint8_t> written_;  ///< one for each byte of shared memory

@@ -290,9 +290,13 @@ class Calls {
     }
     const bool has_result = statement.has_result();
     std::vector<llvm::Value*> operands;
-    for (std::size_t i = has_result ? 1 : 0; i < statement.operands.size(); ++i) {
+    // wgmma adds to its result.
+    const std::size_t first = has_result && !opcode.starts_with("wgmma.") ? 1 : 0;
+    for (std::size_t i = first; i < statement.operands.size(); ++i) {
       for (const PtxOperand& operand : statement.operands[i].registers) {
         llvm::Value* value = read(builder, operand, registers);
+        const bool is_sum = opcode.starts_with("wgmma.") && i == 0;
+        if (value == nullptr && is_sum) value = module_.number(0);  // that wgmma starts
         if (value == nullptr) {
           fail(call, "'" + opcode + "' reads a register that is not written");
           return false;

@@ -34,6 +34,7 @@ class Spec(NamedTuple):
     matrices: int = 0
     layout: Optional[str] = None
     constant_weights: bool = False
+    tensor_core_precision: bool = False
 
     def description(self):
         fields = self._asdict()
@@ -142,6 +143,13 @@ def device(name=""):
         if name not in _devices:
             _devices[name] = _ktjit.Device(_get_context(), name)
         return _devices[name]
+
+
+def target_of(device_name):
+    """The target that GPU kernels for the device are made for, "sm_90a"; "cpu" for the CPU."""
+    if device_name != "cpu" and _target is not None:
+        return _target
+    return device(device_name).target
 
 
 def load(device_name, stream, spec):

@@ -10,6 +10,7 @@ scales of any block size are taken, and rows of b need not be a multiple of the 
 originals assert is an ktjit.ArgumentError here, which is an AssertionError.
 """
 
+from . import _kernels
 from ._arrays import backend_of, ceil_div, default_dtype, require
 from ._calls import (
     Launch,
@@ -195,18 +196,18 @@ def _plan_weight_dequant(x, s, block_size, dtype):
     return Plan(backend, x, launches, (rows, cols), y_format, wanted)
 
 
-def _fp8_gemm(sink, a, a_s, b, b_s, *, block_size=None, dtype=None):
+def _fp8_gemm(sink, a, a_s, b, b_s, *, block_size=None, dtype=None, precise=False):
     try:
         key = (
             "fp8_gemm", type(a), a.shape, a.dtype, a.device, type(a_s), a_s.shape, a_s.dtype,
             a_s.device, type(b), b.shape, b.dtype, b.device, type(b_s), b_s.shape, b_s.dtype,
-            b_s.device, block_size, dtype, default_dtype(),
+            b_s.device, block_size, dtype, default_dtype(), precise,
         )  # fmt: skip
         plan = find_plan(key)
     except AttributeError:
         key = plan = None
     if plan is None:
-        plan = _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype)
+        plan = _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype, precise)
         if key is not None:
             keep_plan(key, plan)
     is_contiguous = plan.backend.is_contiguous
@@ -221,18 +222,23 @@ def _fp8_gemm(sink, a, a_s, b, b_s, *, block_size=None, dtype=None):
 
 
 @preparable(_fp8_gemm)
-def fp8_gemm(a, a_s, b, b_s, *, block_size=None, dtype=None):
-    """c = (a * a_s) (b * b_s)^T, both of FP8 with block scales, sums of float32 quality.
+def fp8_gemm(a, a_s, b, b_s, *, block_size=None, dtype=None, precise=False):
+    """c = (a * a_s) (b * b_s)^T, both of FP8 with block scales.
+
+    Sums have float32 quality, but on Hopper, where those of e4m3 and blocks of 128 are its FP8 tensor cores': sums of 128
+    columns keep 14 bits, as those of Triton's kernels. `precise`: float32 quality there too.
 
     a [..., k] e4m3, a_s [..., ceil(k / block)] float32, as act_quant makes them; b [n, k] e4m3 or
     e5m2, b_s [ceil(n / block), ceil(k / block)]; result [..., n] of `dtype`, or the default type.
     The block is `block_size`, or 128 where the scales' shapes allow it, else what they ask for.
     Errors: ArgumentError unless all are contiguous and their shapes agree.
     """
-    return _fp8_gemm(None, a, a_s, b, b_s, block_size=block_size, dtype=dtype)
+    return _fp8_gemm(
+        None, a, a_s, b, b_s, block_size=block_size, dtype=dtype, precise=precise
+    )
 
 
-def _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype):
+def _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype, precise):
     backend = backend_of(a, "a")
     for name, array in (("a", a), ("a_s", a_s), ("b", b), ("b_s", b_s)):
         require(backend_of(array, name) is backend, "the arguments must be of one kind")
@@ -250,6 +256,7 @@ def _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype):
     block = _gemm_block(block_size, a, a_s, b, b_s)
     y_format, wanted = _result_formats(backend, dtype)
     m = _count(a) // k if k else 0
+    has_fp8_sums = not precise and _has_fp8_sums(backend, a, b, block)
     spec = Spec(
         "matmul",
         _weight_format(backend, b, "b"),
@@ -258,13 +265,22 @@ def _plan_fp8_gemm(a, a_s, b, b_s, block_size, dtype):
         scale_block_rows=block,
         scale_block_cols=block,
         activation="afp8",
-        x_columns=_FEW_ROWS if m <= _FEW_ROWS else 0,
+        x_columns=m if m <= _FEW_ROWS or has_fp8_sums else 0,
         x_format=_E4M3,
         x_scale_group=block,
         y_format=y_format,
+        rows=n if has_fp8_sums else 0,
+        tensor_core_precision=has_fp8_sums,
     )
     launches = [Launch(spec, n, m)] if m and n else []
     return Plan(backend, a, launches, tuple(a.shape[:-1]) + (n,), y_format, wanted)
+
+
+def _has_fp8_sums(backend, a, b, block):
+    """Whether Hopper's FP8 tensor cores take the product: ktjit_kernel_desc's tensor_core_precision."""
+    formats = (_weight_format(backend, a, "a"), _weight_format(backend, b, "b"))
+    fits = formats == (_E4M3, _E4M3) and block == 128 and b.shape[1] % 16 == 0
+    return fits and _kernels.target_of(backend.device(a)) == "sm_90a"
 
 
 def _gemm_block(block_size, a, a_s, b, b_s):

@@ -145,13 +145,15 @@ def _plan_products(backend, data, format, rows, cols, x, dtype, layout=None):
 
 
 class PreparedWeights:
-    """A tensor [rows, cols] that was rearranged once, on a GPU (sm_61, or sm_70 and up), so that matvec reads it faster.
+    """A tensor [rows, cols] that was rearranged once, for a GPU (sm_61, or sm_70 and up) or a CPU, so that matvec reads it
+    faster.
 
     `data` is as for matvec. Bytes on a CUDA device are prepared there, on torch's current stream. Others are copied to
-    `device` ("cuda:0", or "sim", the simulator; None: the first GPU), and so is x for each product, which waits for
-    its result: for tests and tools. The native bytes are not kept: `restore` gives them again, for what else reads
+    `device` ("cpu", "cuda:0", or "sim", the simulator; None: the first GPU, else the CPU), and so is x for each product,
+    which waits for its result. The native bytes are not kept: `restore` gives them again, for what else reads
     them. `nbytes` is the size, as in the file or a few percent more: rows are padded to a multiple of 16, columns of 256.
-    Errors: SpecError for formats without this layout, other GPUs and CPUs; ArgumentError unless `data` has
+    On a CPU tq1_0, IQ1, IQ2 and IQ3 are up to 1.6 times as large (docs/CPU.md).
+    Errors: SpecError for formats without this layout and other GPUs; ArgumentError unless `data` has
     the bytes of the tensor.
     """
 
@@ -163,12 +165,10 @@ class PreparedWeights:
         self._is_copied = home == "cpu"  # arrays lie in host memory
         if self._is_copied:
             self.device = _kernels.device("" if device is None else device).name
-            if self.device == "cpu":  # its `prepare` writes what GPUs read
-                raise SpecError(f"PreparedWeights of {format} on cpu: only a GPU or sim reads them")
         else:
             require(device in (None, home), f"data is on {home}, not on {device}")
             self.device = home
-        launch = Launch(Spec("prepare", format, cols), rows)
+        launch = Launch(Spec("prepare", format, cols, layout="prepared"), rows)
         stream = 0
         if not self._is_copied:
             get_stream, index = backend.stream_getter(data)
@@ -197,6 +197,8 @@ class PreparedWeights:
 
     def dequant(self, *, dtype=None):
         """The tensor [rows, cols] as float32, the bits that ktjit.gguf.dequant gives; or float16, bfloat16."""
+        if self.device == "cpu":
+            return dequant(self.restore(), self.format, self.rows, self.cols, dtype=dtype)
         y_format = _result_format(self._backend, dtype)
         spec = Spec("dequant", self.format, self.cols, y_format=y_format, layout="prepared")
         return self._run(None, self._plan(spec, (self.rows, self.cols), y_format), None)
@@ -259,8 +261,10 @@ class PreparedWeights:
 preparable(PreparedWeights._matvec)(PreparedWeights.matvec)
 
 
-def prepared_bytes(format, rows, cols):
+def prepared_bytes(format, rows, cols, *, device="cuda"):
     """The size that PreparedWeights of a tensor [rows, cols] have, in bytes. Errors: SpecError, as there."""
+    if device == "cpu":
+        return _ktjit.prepared_bytes_for("cpu", format, rows, cols)
     return _ktjit.prepared_bytes(format, rows, cols)
 
 

@@ -357,6 +357,14 @@ static void test_prepared_descriptions(ktjit_context* context, ktjit_device* dev
   CHECK_FAILS(ktjit_prepared_bytes("Q8_0", 0, 256, &bytes), KTJIT_ERROR_SPEC, "rows");
   CHECK_FAILS(ktjit_prepared_bytes("Q8_0", INT64_MAX, 256, &bytes), KTJIT_ERROR_SPEC, "rows");
   CHECK_FAILS(ktjit_prepared_bytes("Q8_0", 16, 256, NULL), KTJIT_ERROR_SPEC, "bytes");
+  CHECK(ktjit_prepared_bytes_for("sm_86", "iq1_s", 16, 256, &bytes) == KTJIT_OK);
+  CHECK(bytes == 16 * 70);
+  CHECK(ktjit_prepared_bytes_for("cpu:x86-64-v3", "iq1_s", 16, 256, &bytes) == KTJIT_OK);
+  CHECK(bytes == 16 * 72);  // 6 bytes of scales and two of zeros
+  CHECK_FAILS(ktjit_prepared_bytes_for("cpu", "nvfp4", 16, 256, &bytes), KTJIT_ERROR_SPEC,
+              "interleaved");
+  CHECK_FAILS(ktjit_prepared_bytes_for("tpu", "q8_0", 16, 256, &bytes), KTJIT_ERROR_SPEC, "target");
+  CHECK_FAILS(ktjit_prepared_bytes_for(NULL, "q8_0", 16, 256, &bytes), KTJIT_ERROR_SPEC, "target");
   ktjit_kernel_desc desc = prepared_desc("matvec", "packed");
   CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC,
               "native, prepared");
@@ -375,7 +383,10 @@ static void test_prepared_descriptions(ktjit_context* context, ktjit_device* dev
   ktjit_kernel_destroy(kernel);
 }
 
-static void test_prepared_weights(ktjit_device* device) {
+// With layout "prepared" of all ops, as for CPUs, or of those that default to it left out, as for GPUs. No dequant reads
+// what CPUs prepare.
+static void test_prepared_weights(ktjit_device* device, int is_named) {
+  const char* layout = is_named ? "prepared" : NULL;
   static unsigned char w[kPreparedBlocks * 34], restored[sizeof(w)];
   static float x[kPreparedCols], y[kPreparedRows], decoded[kPreparedRows * kPreparedCols];
   for (int block = 0; block < kPreparedBlocks; ++block) {
@@ -386,13 +397,15 @@ static void test_prepared_weights(ktjit_device* device) {
   }
   for (int i = 0; i < kPreparedCols; ++i) x[i] = (float)(i % 7) - 3.0f;
 
-  ktjit_kernel* prepare = load_prepared(device, "prepare", NULL);
-  ktjit_kernel* restore = load_prepared(device, "restore", NULL);
+  ktjit_kernel* prepare = load_prepared(device, "prepare", layout);
+  ktjit_kernel* restore = load_prepared(device, "restore", layout);
   ktjit_kernel* matvec = load_prepared(device, "matvec", "prepared");
-  ktjit_kernel* dequant = load_prepared(device, "dequant", "prepared");
+  ktjit_kernel* dequant = is_named ? load_prepared(device, "dequant", NULL)
+                                   : load_prepared(device, "dequant", "prepared");
   REQUIRE(prepare != NULL && restore != NULL && matvec != NULL && dequant != NULL);
   uint64_t prepared_bytes = 0;
-  CHECK(ktjit_prepared_bytes("Q8_0", kPreparedRows, kPreparedCols, &prepared_bytes) == KTJIT_OK);
+  CHECK(ktjit_prepared_bytes_for(ktjit_device_target(device), "Q8_0", kPreparedRows, kPreparedCols,
+                                 &prepared_bytes) == KTJIT_OK);
   ktjit_arguments bytes = ktjit_arguments_init();
   CHECK(ktjit_kernel_argument_bytes(prepare, kPreparedRows, 0, &bytes) == KTJIT_OK);
   CHECK(bytes.w == sizeof(w) && bytes.y == prepared_bytes && bytes.x == 0);
@@ -424,7 +437,7 @@ static void test_prepared_weights(ktjit_device* device) {
   CHECK(ktjit_download(device, NULL, back.y, restored, sizeof(restored)) == KTJIT_OK);
 
   ktjit_arguments values = ktjit_arguments_init();
-  values.w = prepared;
+  values.w = is_named ? back.y : prepared;
   values.y = to_device(device, decoded, sizeof(decoded));
   CHECK(ktjit_kernel_launch(dequant, NULL, kPreparedRows, 0, &values) == KTJIT_OK);
   CHECK(ktjit_download(device, NULL, values.y, decoded, sizeof(decoded)) == KTJIT_OK);
@@ -451,22 +464,23 @@ static void test_prepared_weights(ktjit_device* device) {
     ktjit_kernel_destroy(kernels[i]);
 }
 
-// On the GPU; on the simulator where the test is of the CPU, whose kernels read native weights alone.
+// On the GPU; on the simulator, and on the CPU, where the test is of the CPU.
 static void test_prepared(ktjit_context* context, ktjit_device* device) {
   if (!is_cpu) {
     test_prepared_descriptions(context, device);
     const int sm = atoi(ktjit_device_target(device) + strlen("sm_"));
-    if (sm == 61 || sm >= 70) test_prepared_weights(device);
+    if (sm == 61 || sm >= 70) test_prepared_weights(device, 0);
     return;
   }
   ktjit_kernel* kernel = NULL;
-  const ktjit_kernel_desc desc = prepared_desc("matvec", "prepared");
-  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "sm_70");
+  const ktjit_kernel_desc desc = prepared_desc("dequant", "prepared");
+  CHECK_FAILS(ktjit_kernel_load(device, &desc, NULL, &kernel), KTJIT_ERROR_SPEC, "native");
+  test_prepared_weights(device, 1);
   ktjit_device* simulator = NULL;
   CHECK(ktjit_device_open(context, "sim", &simulator) == KTJIT_OK);
   REQUIRE(simulator != NULL);
   test_prepared_descriptions(context, simulator);
-  test_prepared_weights(simulator);
+  test_prepared_weights(simulator, 0);
   ktjit_device_destroy(simulator);
 }
 

@@ -144,6 +144,23 @@ TEST_CASE("bench measures several targets, with knobs") {
   }
 }
 
+TEST_CASE("bench --tune measures with the fastest knobs, and records them") {
+  CliFixture cli;
+  if (!cli.has_worker("bench in the simulator")) return;
+  const std::vector<std::string> command = {
+      "bench", "--op",      "moe_matvec", "--format",  "q4_0", "--shape",  "9x64", "--n",
+      "2",     "--experts", "3",          "--gate",    "silu", "--device", "sim",  "--target",
+      "sm_86", "--layout",  "native",     "--samples", "1",    "--data",   "1K",   "--json"};
+  std::vector<std::string> tuned = command;
+  tuned.emplace_back("--tune");
+  const auto report = cli.run_json(tuned);
+  REQUIRE(report.at("results").size() == 1);
+  CHECK(report.at("results").at(0).at("ok") == true);
+  CHECK_THAT(cli.run({"cache", "list"}).out, Contains("tuning"));
+  tuned.insert(tuned.end(), {"--tuning", "threads=64"});
+  CHECK_THAT(cli.run(tuned).err, Contains("--tune and --tuning do not go together"));
+}
+
 TEST_CASE("bench prepares weights where the target reads them so, and checks what comes out") {
   CliFixture cli;
   if (!cli.has_worker("bench in the simulator")) return;

@@ -382,7 +382,7 @@ std::vector<std::byte> expected_memory(const PtxInstruction& entry, int copy_byt
       case PtxMemoryAction::kCommitCopies:
       case PtxMemoryAction::kWaitForCopies:
       case PtxMemoryAction::kWaitForAll:
-      case PtxMemoryAction::kOrderGrids:
+      case PtxMemoryAction::kNoEffect:
         std::copy_n(from, kPtxLaneBytes, to);
         break;
       case PtxMemoryAction::kToSharedAddress: {
@@ -390,6 +390,11 @@ std::vector<std::byte> expected_memory(const PtxInstruction& entry, int copy_byt
         std::memcpy(to, &distance, sizeof distance);
         break;
       }
+      case PtxMemoryAction::kInitBarrier:
+      case PtxMemoryAction::kArrive:
+      case PtxMemoryAction::kArriveAfterCopies:
+      case PtxMemoryAction::kWaitForPhase:
+      case PtxMemoryAction::kWarpgroupProduct:
       case PtxMemoryAction::kNone:
         break;
     }

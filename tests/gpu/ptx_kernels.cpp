@@ -292,13 +292,18 @@ std::string make_memory_kernel(const PtxInstruction& entry, int copy_bytes) {
       text += kOwnAddress + async_copy("cp.async.ca.shared.global", 0, 16, false) +
               plain_statement("cp.async.wait_all") + copy_bytes_text("to", "mine", 16);
       break;
-    case PtxMemoryAction::kOrderGrids:  // between load and store, which it must not disturb
+    case PtxMemoryAction::kNoEffect:  // between load and store, which it must not disturb
       text += copy_bytes_text("mine", "from", 16) + plain_statement(entry.opcode) +
               copy_bytes_text("to", "mine", 16);
       break;
     case PtxMemoryAction::kToSharedAddress:
       text += kSharedDistanceText;
       break;
+    case PtxMemoryAction::kInitBarrier:
+    case PtxMemoryAction::kArrive:
+    case PtxMemoryAction::kArriveAfterCopies:
+    case PtxMemoryAction::kWaitForPhase:
+    case PtxMemoryAction::kWarpgroupProduct:
     case PtxMemoryAction::kNone:
       throw std::logic_error(fmt::format("{} doesn't move memory", entry.opcode));
   }

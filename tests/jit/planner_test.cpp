@@ -127,8 +127,8 @@ TEST_CASE(
   CHECK(on_cpu.has_prepared());
   CHECK(layout_of(on_cpu, FormatId::kQ4_K, 512) == LayoutKind::kInterleaved);
   CHECK(layout_of(on_cpu, FormatId::kF32, 512) == LayoutKind::kNative);
-  CHECK(layout_of(on_cpu, FormatId::kIQ3_S, 256) == LayoutKind::kNative);
-  CHECK(on_cpu.extra_bytes_of_prepared() == q4_k);  // the same 12 rows of zeros
+  CHECK(layout_of(on_cpu, FormatId::kIQ3_S, 256) == LayoutKind::kInterleaved);
+  CHECK(on_cpu.extra_bytes_of_prepared() > q4_k);  // the same 12 rows of zeros, and iq3_s recoded
   for (const KernelSpec& spec : on_cpu.all_kernels()) CHECK_NOTHROW(validate(spec));
 }
 

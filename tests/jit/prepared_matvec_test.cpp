@@ -1,4 +1,5 @@
 // Matvec of prepared weights in the simulator, the weights prepared by their kernel, against the plain reference.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -6,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "core/error.h"
@@ -69,12 +71,12 @@ HostWeights random_weights(FormatId format) {
   return result;
 }
 
-/// Prepares the weights and multiplies them by x.
+/// Prepares the weights and multiplies them by n rows of x.
 std::vector<float> multiply(Simulator& simulator, FormatId format, std::string_view target,
-                            const HostWeights& weights, const std::vector<float>& x) {
+                            const HostWeights& weights, const std::vector<float>& x, int n = 1) {
   Engine& engine = simulator.toolchain.engine();
   runtime::Device& device = *simulator.device;
-  const BenchWork work = prepared_work(format, weights.rows, weights.cols, 1, target);
+  const BenchWork work = prepared_work(format, weights.rows, weights.cols, n, target);
   const auto rows = static_cast<std::uint64_t>(weights.rows);
   const auto stream = device.make_stream();
   const auto native = device.allocate(weights.codes.size());
@@ -82,7 +84,8 @@ std::vector<float> multiply(Simulator& simulator, FormatId format, std::string_v
   const auto prepared =
       device.allocate(static_cast<std::size_t>(prepared_bytes(format, weights.rows, weights.cols)));
   const auto x_buffer = device.allocate(x.size() * sizeof(float));
-  const auto y = device.allocate(rows * sizeof(float));
+  const auto results = rows * static_cast<std::uint64_t>(n);
+  const auto y = device.allocate(results * sizeof(float));
   device.upload(*stream, weights.codes, *native, 0);
   device.upload(*stream, weights.scales, *scales, 0);
   device.upload(*stream, std::as_bytes(std::span(x)), *x_buffer, 0);
@@ -91,9 +94,9 @@ std::vector<float> multiply(Simulator& simulator, FormatId format, std::string_v
   prepare.insert(prepare.end(), {prepared->address(), rows});
   engine.load(device, *prepare_spec_of(work.spec)).launch(*stream, weights.rows, prepare);
   const std::uint64_t arguments[] = {prepared->address(), x_buffer->address(), y->address(), rows,
-                                     1};
+                                     static_cast<std::uint64_t>(n)};
   engine.load(device, work.spec).launch(*stream, weights.rows, arguments);
-  std::vector<float> got(rows);
+  std::vector<float> got(results);
   device.download(*stream, *y, 0, std::as_writable_bytes(std::span(got)));
   stream->synchronize();
   return got;
@@ -105,20 +108,25 @@ bool is_right(std::int64_t cols, double value, double want, double magnitude) {
   return std::isnan(want) ? std::isnan(value) : value == want;
 }
 
-/// Multiplies the weights by x, prepared and in the simulator, and compares with the reference.
+/// Multiplies the weights by n rows of x, prepared and in the simulator, and compares with the reference.
 void check_product(FormatId format, std::string_view target, const HostWeights& weights,
-                   const std::vector<float>& x) {
+                   const std::vector<float>& x, int n = 1) {
   Simulator simulator;
-  const std::vector<float> got = multiply(simulator, format, target, weights, x);
+  const std::vector<float> got = multiply(simulator, format, target, weights, x, n);
   const ScaledTensorView view = {
       format, kRows, kCols, weights.codes, fixed_scale_grid(format), weights.scales};
-  for (std::int64_t row = 0; row < kRows; ++row) {
-    double want = 0, magnitude = 0;
-    matvec_reference(view, x, 1, row, 1, {&want, 1}, {&magnitude, 1});
-    const double value = got[static_cast<std::size_t>(row)];
-    INFO(get_format(format).name << " on " << target << ", row " << row << ": " << value
-                                 << ", expected " << want << ", magnitudes " << magnitude);
-    CHECK(is_right(kCols, value, want, magnitude));
+  for (std::int64_t j = 0; j < n; ++j) {
+    const std::span<const float> own =
+        std::span(x).subspan(static_cast<std::size_t>(j * kCols), kCols);
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      double want = 0, magnitude = 0;
+      matvec_reference(view, own, 1, row, 1, {&want, 1}, {&magnitude, 1});
+      const double value = got[static_cast<std::size_t>(j * kRows + row)];
+      INFO(get_format(format).name << " on " << target << ", row " << row << ", row " << j
+                                   << " of x: " << value << ", expected " << want << ", magnitudes "
+                                   << magnitude);
+      CHECK(is_right(kCols, value, want, magnitude));
+    }
   }
 }
 
@@ -196,6 +204,38 @@ TEST_CASE("prepared matvec with infinities and NaN in x is what IEEE's arithmeti
   x[700] = kInfinity;
   for (const char* target : {"sm_61", "sm_75"})
     check_product(FormatId::kQ8_0, target, with_zeros_in(700), x);  // 0 times infinity
+}
+
+TEST_CASE("prepared matvec of several rows of x, some of which two f16 don't hold") {
+  constexpr int kXRows = 4;
+  const auto with = [](auto change) {  // row by row; the others are plain
+    std::vector<float> x;
+    for (int j = 0; j < kXRows; ++j) {
+      std::vector<float> row = small_x();
+      std::rotate(row.begin(), row.begin() + 100 * j, row.end());
+      change(j, row);
+      x.insert(x.end(), row.begin(), row.end());
+    }
+    return x;
+  };
+  const std::vector<float> special = with([](int j, std::vector<float>& row) {
+    if (j == 1) row[300] = kInfinity;
+    if (j == 2) row[301] = std::numeric_limits<float>::quiet_NaN();
+    if (j == 3) std::fill(row.begin(), row.begin() + 256, 0.0f);
+  });
+  const std::vector<float> wide = with([](int j, std::vector<float>& row) {
+    std::mt19937 random(7);
+    if (j == 1)
+      for (float& value : row) value = std::ldexp(value, static_cast<int>(random() % 121) - 60);
+    if (j == 2)
+      for (float& value : row) value = std::ldexp(value, 110);
+    if (j == 3) row[600] = 0x1p+60f;  // the others leave no bit in two f16
+  });
+  for (const FormatId format : {FormatId::kQ4_K, FormatId::kQ5_K}) {
+    const HostWeights weights = random_weights(format);
+    check_product(format, "sm_86", weights, special, kXRows);
+    check_product(format, "sm_86", weights, wide, kXRows);
+  }
 }
 
 TEST_CASE("prepared matvec of the blocks whose values ggml computed") {

@@ -295,12 +295,12 @@ extern "C" __global__ void k(const int* x, int* y, int at) {
 TEST_CASE("the simulator refuses PTX that it has no model of, by name") {
   const std::string source = R"(
 extern "C" __global__ void k(int* y) {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  asm volatile("tcgen05.wait::ld.sync.aligned;" ::: "memory");
   y[0] = 1;
 }
 )";
   CHECK_THROWS_WITH(Bench(source, "sm_90a"),
-                    Contains("wgmma.fence.sync.aligned (line 3)") && Contains("not modelled"));
+                    Contains("tcgen05.wait::ld.sync.aligned (line 3)") && Contains("not modelled"));
 }
 
 TEST_CASE("the simulator moves data by ldmatrix and cp.async, and sees a missing wait") {

@@ -1,7 +1,9 @@
 // A compiler whose kernels are wrong by a thousandth: what checks of results must find.
 #pragma once
 
+#include <array>
 #include <string>
+#include <string_view>
 
 #include "jit/compiler.h"
 #include "jit/llvm_compiler.h"
@@ -21,18 +23,20 @@ class SlightlyWrongCompiler : public Compiler {
   }
   Artifact compile(const CompileRequest& request) override {
     CompileRequest wrong = request;
-    for (const char* right :
-         {", F32Run) * d;", ", chain[j]);", ", tile[r][j]);", "store_y(y_row + at, weight)"}) {
-      const std::string find = right;
-      if (const std::size_t at = wrong.source.find(find); at != std::string::npos) {
-        const std::string changed = find == "store_y(y_row + at, weight)"
-                                        ? "store_y(y_row + at, weight * 1.001f)"
-                                    : find == ", chain[j]);"   ? ", chain[j] * 1.001f);"
-                                    : find == ", tile[r][j]);" ? ", tile[r][j] * 1.001f);"
-                                                               : ", F32Run) * d * 1.001f;";
-        wrong.source.replace(at, find.size(), changed);
-        break;
-      }
+    struct Change {
+      std::string_view right, wrong;
+    };
+    constexpr std::array kChanges = {
+        Change{", F32Run) * d;", ", F32Run) * d * 1.001f;"},
+        Change{", chain[j]);", ", chain[j] * 1.001f);"},
+        Change{", tile[r][j]);", ", tile[r][j] * 1.001f);"},
+        Change{" * x[j]->factor;", " * x[j]->factor * 1.001f;"},
+        Change{"store_y(y_row + at, weight)", "store_y(y_row + at, weight * 1.001f)"}};
+    for (const Change& change : kChanges) {
+      const std::size_t at = wrong.source.find(change.right);
+      if (at == std::string::npos) continue;
+      wrong.source.replace(at, change.right.size(), change.wrong);
+      break;
     }
     return llvm_.compile(wrong);
   }

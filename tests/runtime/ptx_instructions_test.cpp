@@ -126,8 +126,8 @@ TEST_CASE("table of PTX instructions is coherent") {
     CHECK(find_ptx_instruction(entry.opcode)->opcode == entry.opcode);
     CHECK(entry.results == static_cast<int>(entry.result_registers.size()));
     CHECK(entry.operands == static_cast<int>(entry.operand_registers.size()));
-    CHECK(entry.result_registers.find_first_not_of("bhrfl") == std::string_view::npos);
-    CHECK(entry.operand_registers.find_first_not_of("bhrfln") == std::string_view::npos);
+    CHECK(entry.result_registers.find_first_not_of("bhrflp") == std::string_view::npos);
+    CHECK(entry.operand_registers.find_first_not_of("bhrflpn") == std::string_view::npos);
     CHECK((entry.run != nullptr) == (entry.kind == PtxInstruction::Kind::kThread));
     CHECK((entry.run_warp != nullptr) == (entry.kind == PtxInstruction::Kind::kWarp));
     CHECK((entry.memory.action != PtxMemoryAction::kNone) ==
@@ -139,7 +139,7 @@ TEST_CASE("table of PTX instructions is coherent") {
   CHECK(forms.size() > 150);
   CHECK(find_ptx_instruction("prmt") == nullptr);
   CHECK(find_ptx_instruction("mov.b32", 1, 3) == nullptr);
-  CHECK(find_ptx_instruction("wgmma.fence.sync.aligned") == nullptr);
+  CHECK(find_ptx_instruction("tcgen05.wait::ld.sync.aligned") == nullptr);
 }
 
 TEST_CASE("results fill no more bits than their registers") {
@@ -633,11 +633,82 @@ std::uint64_t whole_number(const std::string& type, int value) {
 
 }  // namespace
 
+TEST_CASE("movmatrix exchanges rows and columns") {
+  const PtxInstruction* entry = find_ptx_instruction("movmatrix.sync.aligned.m8n8.trans.b16");
+  REQUIRE(entry != nullptr);
+  // Element (row, col) is 8 row + col; lane 4 row + place has columns 2 place and the next.
+  std::uint64_t operands[32][1], results[32][1];
+  const std::uint64_t* operand_rows[32];
+  std::uint64_t* result_rows[32];
+  for (std::uint64_t lane = 0; lane < 32; ++lane) {
+    operands[lane][0] = 2 * lane | (2 * lane + 1) << 16;
+    operand_rows[lane] = operands[lane];
+    result_rows[lane] = results[lane];
+  }
+  entry->run_warp(result_rows, operand_rows);
+  for (std::uint64_t lane = 0; lane < 32; ++lane) {
+    const std::uint64_t row = lane / 4, col = lane % 4 * 2;
+    CHECK(results[lane][0] == ((8 * col + row) | (8 * (col + 1) + row) << 16));
+  }
+}
+
+TEST_CASE("wgmma multiplies by rows of swizzled shared memory as the PTX ISA says") {
+  // Rows of b^T of 128 bytes; 16-byte places exchanged by the row, as cute's Swizzle<3, 4, 3>.
+  constexpr std::uint64_t kDescriptor = 0x4000004000010000ull;
+  CHECK(is_simulated_descriptor(kDescriptor));
+  CHECK_FALSE(is_simulated_descriptor(kDescriptor & 0x3fffffffffffffffull));
+  CHECK(matrix_place(kDescriptor, 0, 0) == 0);
+  CHECK(matrix_place(kDescriptor, 0, 1) == 16);
+  CHECK(matrix_place(kDescriptor, 3, 0) == 3 * 128 + 3 * 16);
+  CHECK(matrix_place(kDescriptor, 9, 1) == 1024 + 128);            // place 1 xor row 1
+  CHECK(matrix_place(kDescriptor + 2, 5, 0) == 5 * 128 + 7 * 16);  // 32 bytes on: place 2 xor row 5
+  const PtxInstruction* entry =
+      find_ptx_instruction("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16");
+  REQUIRE(entry != nullptr);
+  // a: row r has r + 1 in column r, else 0; b^T: row 0 has k in column k, row n 16 n in each.
+  std::vector<std::byte> shared(1024);
+  const auto bf16 = [](int value) {
+    return static_cast<std::uint16_t>(bits(static_cast<float>(value)) >> 16);
+  };
+  for (int n = 0; n < 8; ++n) {
+    for (int k = 0; k < 16; ++k) {
+      const std::uint16_t code = bf16(n == 0 ? k : 16 * n);
+      std::memcpy(shared.data() + matrix_place(kDescriptor, n, k / 8) + 2 * (k % 8), &code, 2);
+    }
+  }
+  std::uint64_t operands[32][14] = {}, results[32][4] = {};
+  const std::uint64_t* operand_rows[32];
+  std::uint64_t* result_rows[32];
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      operands[lane][i] = bits(1000.0f);  // d before
+      for (int e = 0; e < 2; ++e) {
+        const int row = lane / 4 + 8 * (i % 2), col = 2 * (lane % 4) + 8 * (i / 2) + e;
+        if (row == col) operands[lane][4 + i] |= std::uint64_t{bf16(row + 1)} << (16 * e);
+      }
+    }
+    operands[lane][8] = kDescriptor;
+    operand_rows[lane] = operands[lane];
+    result_rows[lane] = results[lane];
+  }
+  for (const std::uint64_t adds : {1u, 0u}) {
+    for (auto& own : operands) own[9] = adds;
+    warpgroup_product(entry->memory, result_rows, operand_rows, shared.data());
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int i = 0; i < 4; ++i) {
+        const int row = lane / 4 + i / 2 * 8, n = 2 * (lane % 4) + i % 2;
+        const int want = (row + 1) * (n == 0 ? row : 16 * n) + (adds != 0 ? 1000 : 0);
+        CHECK(results[lane][i] == bits(static_cast<float>(want)));
+      }
+    }
+  }
+}
+
 TEST_CASE("mma multiplies matrices laid out over the lanes as the PTX ISA says") {
   std::mt19937 random(5);
   int shapes = 0;
   for (const PtxInstruction& entry : all_ptx_instructions()) {
-    if (entry.kind != PtxInstruction::Kind::kWarp) continue;
+    if (!entry.opcode.starts_with("mma.")) continue;
     INFO(entry.opcode);
     ++shapes;
     const Shape shape = shape_of(entry.opcode);

@@ -2,6 +2,7 @@
 #include "tests/support/kernel_cases.h"
 
 #include <fmt/format.h>
+#include <tuple>
 
 #include "codegen/lowering.h"
 
@@ -75,6 +76,20 @@ std::vector<KernelCase> kernel_cases() {
       spec = make_spec(op, "q5_0", 480, avx2);
       spec.layout.kind = LayoutKind::kInterleaved;
       add(cases, "c480_interleaved", spec);
+      spec = make_spec(op, "q1_0", 640, avx2);  // codes in planes
+      spec.layout.kind = LayoutKind::kInterleaved;
+      add(cases, "c640_interleaved", spec);
+    }
+    spec = make_spec(Op::kMoeMatvec, "q5_0", 480, avx2);
+    spec.layout.kind = LayoutKind::kInterleaved;
+    spec.gate = Gate::kSilu;
+    spec.bias = FormatId::kBF16;
+    spec.y_format = FormatId::kF16;
+    add(cases, "c480_bias_silu_interleaved", spec);
+    for (const char* format : {"iq2_s", "iq1_m"}) {
+      spec = make_spec(Op::kMatvec, format, 512, avx2);
+      spec.layout.kind = LayoutKind::kInterleaved;
+      add(cases, "interleaved", spec);
     }
   }
   // Every format on one GPU and on the CPU.
@@ -147,6 +162,14 @@ std::vector<KernelCase> kernel_cases() {
       add(cases, "", spec);
     }
   }
+  // Prepared weights: scales that are folded into codes, minima by an mma of either width, x as digits and as terms.
+  for (const auto& [format, target, x_columns] :
+       {std::tuple{"q2_K", sm_86, 1}, {"q6_K", sm_75, 1}, {"q4_K", sm_90a, 4}}) {
+    KernelSpec spec = make_spec(Op::kMatvec, format, 1024, target);
+    spec.layout.kind = LayoutKind::kPrepared;
+    spec.x_columns = x_columns;
+    add(cases, "prepared", spec);
+  }
   // Activation formats, several columns, and columns that are no whole number of runs.
   for (const Target& target : {sm_86, avx2, baseline}) {
     for (FormatId x_format : {FormatId::kF16, FormatId::kBF16}) {
@@ -183,6 +206,23 @@ std::vector<KernelCase> kernel_cases() {
   units = make_spec(Op::kMatmul, "q6_K", 2048, sm_90a);
   units.tuning = matmul_tuning(units.target, 1);
   add(cases, "c2048_few", units);
+  // At tensor-core precision: units, rows, FP8 activations; a large and a small tile, cut columns.
+  units = make_spec(Op::kMatmul, "q4_K", 512, sm_90a);
+  units.tensor_core_precision = true;
+  units.layout.kind = LayoutKind::kPrepared;
+  units.x_format = units.y_format = FormatId::kBF16;
+  add(cases, "prepared_tc", units);
+  KernelSpec rows = make_spec(Op::kMatmul, "fp8_e4m3", 656, sm_90a);
+  rows.tensor_core_precision = true;
+  rows.scale = ScaleGrid{128, 128, ScaleType::kF32};
+  rows.x_format = FormatId::kBF16;
+  rows.tuning = matmul_tuning(rows.target, 32);
+  add(cases, "c656_few_tc", rows);
+  rows.activation = ActivationPolicy::kAfp8;
+  rows.x_format = FormatId::kFp8E4M3;
+  rows.x_scale = ScaleGrid{1, 128, ScaleType::kF32};
+  rows.tuning = {};
+  add(cases, "c656_group128_tc", rows);
   add(cases, "", make_spec(Op::kMatmul, "bf16", 512, baseline));
   for (const Target& target : {sm_61, sm_75, sm_86, sm_90a, avx2}) {
     KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 512, target);

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/dequant.cpp.in.
-//   kernel   dequant_fp8_e5m2_s32x32_f32_y_f16_c77, emitter version 5
+//   kernel   dequant_fp8_e5m2_s32x32_f32_y_f16_c77, emitter version 6
 //   w        in   fp8_e5m2  [rows, 77]  row-major
 //   scale    in   f32  [ceil(rows / 32), 3]  row-major, one per 32 x 32 block of w
 //   y        out  f16  [rows, 77]  row-major
@@ -33,13 +33,14 @@ typedef unsigned short U16Run __attribute__((vector_size(2 * kRun)));
 typedef unsigned char U8Run __attribute__((vector_size(kRun)));
 typedef signed char S8Run __attribute__((vector_size(kRun)));
 
-// Exact e5m2 (OCP OFP8 1.0). The 7 magnitude bits, moved to bit 21, read as an f32 that is 2^-112 too small,
-// subnormals too. Exponent 31 is infinity or NaN.
+typedef _Float16 F16Run __attribute__((vector_size(2 * kRun)));
+static inline F32Run f16_run_to_f32(U16Run bits) {
+  return __builtin_convertvector(__builtin_bit_cast(F16Run, bits), F32Run);
+}
+
+// Exact e5m2 (OCP OFP8 1.0): f16 whose low byte is zero.
 static inline F32Run e5m2_run_to_f32(U8Run codes) {
-  const S32Run at_top = (S32Run)(__builtin_convertvector(codes, U32Run) << 24);
-  const U32Run scaled = (U32Run)(at_top >> 3) & 0x8fe00000u;
-  const U32Run special = (U32Run)((scaled & 0x0f800000u) == 0x0f800000u) & 0x7f800000u;
-  return (F32Run)((U32Run)((F32Run)scaled * 0x1p+112f) | special);
+  return f16_run_to_f32(__builtin_convertvector(codes, U16Run) << 8);
 }
 
 static inline F32Run decode_run(const unsigned char* row, long long col) {

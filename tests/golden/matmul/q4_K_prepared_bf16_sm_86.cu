@@ -1,9 +1,9 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/unit_matmul.cu.in.
-//   kernel   matmul_q4_K_x_bf16_y_bf16_prepared_c512, emitter version 5
+//   kernel   matmul_q4_K_x_bf16_y_bf16_prepared_c512, emitter version 6
 //   w        in   q4_K  [rows, 512]  prepared
 //   x        in   bf16  [n, 512]  row-major
 //   y        out  bf16  [n, rows]  row-major
-//   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), x as integers of 31 bits times a power of two for each 256 columns, sums of integers, then of f32, then rounded once to bf16, to nearest even
+//   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32, then rounded once to bf16, to nearest even
 //   arch     sm_86, no instruction decodes q4_K blocks: codes to bf16x2 integers; mma m16n8k16 bf16
 //   tiles    128 rows of w, 128 of x, 3 stages; warps 4 x 2 x 1 along rows, x, columns; codes to bf16x2 integers; mma m16n8k16 bf16
 //   launch   grid (ceil(rows / 128), ceil(n / 128), 1), block (256, 1, 1), 98304 bytes of dynamic shared memory

@@ -1,20 +1,38 @@
-// ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec.cpp.in.
-//   kernel   matvec_f16_x_bf16_c77_n1, emitter version 5
+// ktjit generated kernel. Do not edit: change the spec, or templates/cpu/float_matvec.cpp.in.
+//   kernel   matvec_f16_x_bf16_c77_n1, emitter version 6
 //   w        in   f16  [rows, 77]  row-major
 //   x        in   bf16  [n, 77]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
-//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): native
-//   launch   ranges of rows, in parallel
+//   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): 16 columns a vector, in f32, x in their order
+//   launch   matvec_f16_x_bf16_c77_n1_begin once, then ranges of rows, in parallel
 
-constexpr int kCols = 77;                      // columns of w, and of each row of x
-constexpr int kRowBytes = 154;                 // bytes of one row of w
-constexpr int kRun = 16;                       // consecutive elements decoded at a time
-constexpr int kMainCols = kCols / kRun * kRun; // columns in whole runs
-constexpr int kTail = kCols - kMainCols;       // columns after them
-constexpr int kElemBytes = 2;                  // bytes of one element of w
-constexpr int kChains = 2;                     // sums that take turns for each row of x
-constexpr int kXColumns = 1;                   // rows of x that a launch can use
+constexpr int kCols = 77;             // columns of w, and of each row of x
+constexpr int kRowBytes = 154;        // bytes of one row of w
+constexpr int kXColumns = 1;          // rows of x that a launch can use
+constexpr int kLanes = 8;             // of 32 bits, in a vector
+constexpr int kParts = 2;             // vectors of f32 that a vector of weights becomes
+constexpr int kRunCols = 16;          // columns decoded together
+constexpr int kRunBytes = 32;         // bytes of them
+constexpr int kWholeRuns = 4;         // of a row
+constexpr int kRuns = 5;              // of a row, the last one cut
+constexpr int kChains = 2;            // sums that take turns
+constexpr int kPrefetchBytes = 16384; // how far ahead
+constexpr int kPrefetchLocality = 2;  // of __builtin_prefetch
+constexpr float kWeightScale = 1.0f;  // value / decoded value
+constexpr int kGroupRuns = kRuns;     // that share a scale
+
+typedef unsigned short XType;
+
+typedef float F32Lanes __attribute__((vector_size(4 * kLanes)));
+typedef int S32Lanes __attribute__((vector_size(4 * kLanes)));
+typedef unsigned U32Lanes __attribute__((vector_size(4 * kLanes)));
+typedef short S16Lanes __attribute__((vector_size(4 * kLanes)));
+typedef unsigned short U16Lanes __attribute__((vector_size(4 * kLanes)));
+typedef char CharLanes __attribute__((vector_size(4 * kLanes)));
+typedef unsigned char U8Lanes __attribute__((vector_size(4 * kLanes)));
+
+typedef _Float16 HalfLanes __attribute__((vector_size(2 * kLanes)));
 
 // Any alignment.
 template <typename T>
@@ -24,84 +42,125 @@ static inline T load(const void* at) {
   return value;
 }
 
-// kRun elements side by side; the compiler cuts them to the registers that this CPU has.
-typedef float F32Run __attribute__((vector_size(4 * kRun)));
-typedef unsigned U32Run __attribute__((vector_size(4 * kRun)));
-typedef int S32Run __attribute__((vector_size(4 * kRun)));
-typedef unsigned short U16Run __attribute__((vector_size(2 * kRun)));
-typedef unsigned char U8Run __attribute__((vector_size(kRun)));
-typedef signed char S8Run __attribute__((vector_size(kRun)));
-
-typedef _Float16 F16Run __attribute__((vector_size(2 * kRun)));
-static inline F32Run f16_run_to_f32(U16Run bits) {
-  return __builtin_convertvector(__builtin_bit_cast(F16Run, bits), F32Run);
-}
-
-static inline F32Run decode_run(const unsigned char* row, long long col) {
-  return f16_run_to_f32(load<U16Run>(row + 2 * col));
-}
-
-static inline F32Run multiply_add(F32Run a, F32Run b, F32Run c) { return __builtin_elementwise_fma(a, b, c); }
-
-static inline float sum_of(F32Run value) {
-  float part[kRun];
-  __builtin_memcpy(part, &value, sizeof(part));
+static inline int column_of(int part, int lane) { return kLanes * part + lane; }
+static inline void decode_run(const unsigned char* at, F32Lanes* weight) {
 #pragma unroll
-  for (int width = kRun / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) part[i] += part[i + width];
-  } // width: sums left
-  return part[0];
+  for (int part = 0; part < 2; ++part)
+    weight[part] = __builtin_convertvector(load<HalfLanes>(at + 2 * kLanes * part), F32Lanes);
 }
 
-static inline F32Run bf16_run_to_f32(U16Run bits) { return (F32Run)(__builtin_convertvector(bits, U32Run) << 16); }
+static inline F32Lanes multiply_add(F32Lanes a, F32Lanes b, F32Lanes c) { return __builtin_elementwise_fma(a, b, c); }
 
-static inline F32Run load_x(const unsigned short* at) { return bf16_run_to_f32(load<U16Run>(at)); }
+static inline float bf16_to_f32(unsigned short bits) { return __builtin_bit_cast(float, (unsigned)bits << 16); }
+
+static inline float x_at(const unsigned short* at) { return bf16_to_f32(*at); }
+
+// A row of x as f32, its columns in the order in which a run of weights is decoded, zeros after the last.
+struct XRow {
+  float value[kRuns][kParts][kLanes];
+  float factor; // what sums of products are multiplied by
+};
 
 struct Arguments {
   const unsigned char* w;
-  const unsigned short* x;
+  const XType* x;
   float* y;
   long long rows;
   long long n;
+  XRow* ordered; // [n]: scratch that the device adds to the caller's arguments
 };
+
+extern "C" __attribute__((visibility("default"))) long long
+matvec_f16_x_bf16_c77_n1_scratch_bytes(const Arguments* arguments) { return arguments->n * (long long)sizeof(XRow); }
+
+extern "C" __attribute__((visibility("default"))) void
+matvec_f16_x_bf16_c77_n1_begin(const Arguments* arguments) {
+  for (long long j = 0; j < arguments->n; ++j) {
+    const XType* x = arguments->x + j * kCols;
+    XRow* row = arguments->ordered + j;
+    float largest = 0.0f;
+    for (int c = 0; c < kCols; ++c) {
+      const float magnitude = __builtin_fabsf(x_at(x + c));
+      largest = magnitude > largest ? magnitude : largest;
+    } // c: columns
+    // Decoded weights are too small by kWeightScale: made up for where neither subnormals nor infinities come of it.
+    const bool is_small = largest < 0x1p+64f;
+    const float x_scale = is_small ? kWeightScale : 1.0f;
+    row->factor = is_small ? 1.0f : kWeightScale;
+    for (int run = 0; run < kRuns; ++run) {
+      for (int part = 0; part < kParts; ++part) {
+        for (int lane = 0; lane < kLanes; ++lane) {
+          const int col = run * kRunCols + column_of(part, lane);
+          row->value[run][part][lane] = col < kCols ? x_at(x + col) * x_scale : 0.0f;
+        } // lane: columns of this part
+      } // part: vectors of this run
+    } // run: columns decoded together
+  } // j: rows of x
+}
+
+// Adds products of the run of weights at `at` to the sums of each row of x.
+static inline void multiply_run(const unsigned char* at, int run, const XRow* const* x, F32Lanes (*sum)[kParts]) {
+  F32Lanes weight[kParts];
+  decode_run(at, weight);
+#pragma unroll
+  for (int j = 0; j < kXColumns; ++j) {
+#pragma unroll
+    for (int part = 0; part < kParts; ++part)
+      sum[j][part] = multiply_add(weight[part], load<F32Lanes>(x[j]->value[run][part]), sum[j][part]);
+  } // j: rows of x
+}
+
+static inline float sum_of_lanes(F32Lanes value) {
+  float total = 0.0f;
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) value[i] += value[i + width];
+  } // width: sums left
+  total += value[0];
+  return total;
+}
 
 extern "C" __attribute__((visibility("default"))) void
 matvec_f16_x_bf16_c77_n1(const Arguments* arguments, long long row_begin, long long row_end) {
   const long long rows = arguments->rows;
   const long long n = arguments->n;
-  const unsigned short* x_row[kXColumns];
-  for (int j = 0; j < kXColumns; ++j) x_row[j] = arguments->x + (j < n ? j : n - 1) * kCols;
+  const XRow* x[kXColumns];
+  for (int j = 0; j < kXColumns; ++j) x[j] = arguments->ordered + (j < n ? j : n - 1);
 
   for (long long row = row_begin; row < row_end; ++row) {
     const unsigned char* w_row = arguments->w + row * kRowBytes;
-    F32Run sum[kChains][kXColumns] = {};
-#pragma unroll 2
-    for (int at = 0; at + kRun <= kCols; at += kRun) {
-      const F32Run weight = decode_run(w_row, at);
-      F32Run* chain = sum[at / kRun % kChains];
+    F32Lanes total[kXColumns] = {};
+    for (int first = 0; first < kRuns; first += kGroupRuns) {
+      F32Lanes sum[kChains][kXColumns][kParts] = {};
+      const int last = first + kGroupRuns < kWholeRuns ? first + kGroupRuns : kWholeRuns;
+      int run = first;
+      for (; run + kChains <= last; run += kChains) {
 #pragma unroll
+        for (int chain = 0; chain < kChains; ++chain) {
+          const unsigned char* at = w_row + (run + chain) * kRunBytes;
+          __builtin_prefetch(at + kPrefetchBytes, 0, kPrefetchLocality);
+          multiply_run(at, run + chain, x, sum[chain]);
+        } // chain: sums that take turns
+      } // run: columns decoded together
+      for (; run < last; ++run) {
+        const unsigned char* at = w_row + run * kRunBytes;
+        multiply_run(at, run, x, sum[0]);
+      } // run: columns decoded together
+      if (kWholeRuns < kRuns && first + kGroupRuns >= kRuns) {
+        alignas(64) unsigned char rest[kRunBytes] = {};
+        __builtin_memcpy(rest, w_row + kWholeRuns * kRunBytes, kRowBytes - kWholeRuns * kRunBytes);
+        multiply_run(rest, kWholeRuns, x, sum[0]);
+      }
       for (int j = 0; j < kXColumns; ++j) {
-        chain[j] = multiply_add(weight, load_x(x_row[j] + at), chain[j]);
+        F32Lanes all = {};
+        for (int chain = 0; chain < kChains; ++chain) {
+          for (int part = 0; part < kParts; ++part) all += sum[chain][j][part];
+        } // chain: sums that take turns
+        total[j] += all;
       } // j: rows of x
-    } // at: runs of this row
-    float total[kXColumns];
-    for (int j = 0; j < kXColumns; ++j) {
-      F32Run all_chains = sum[0][j];
-      for (int chain = 1; chain < kChains; ++chain) all_chains += sum[chain][j];
-      total[j] = sum_of(all_chains);
-    } // j: rows of x
-    unsigned char w_tail[kRun * kElemBytes] = {};
-    __builtin_memcpy(w_tail, w_row + kMainCols * kElemBytes, kTail * kElemBytes);
-    {
-      const F32Run weight = decode_run(w_tail, 0);
-      for (int j = 0; j < kXColumns; ++j) {
-        unsigned short x_tail[kRun] = {};
-        __builtin_memcpy(x_tail, x_row[j] + kMainCols, kTail * sizeof(x_tail[0]));
-        total[j] += sum_of(weight * load_x(x_tail));
-      } // j: rows of x
-    }
-    for (int j = 0; j < kXColumns; ++j) {
-      if (j < n) arguments->y[j * rows + row] = total[j];
+    } // first: runs that share a scale
+    for (int j = 0; j < kXColumns && j < n; ++j) {
+      const float result = sum_of_lanes(total[j]) * x[j]->factor;
+      arguments->y[j * rows + row] = result;
     } // j: rows of x
   } // row: rows of this call
 }

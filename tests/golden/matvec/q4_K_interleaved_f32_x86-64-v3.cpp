@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleaved_matvec.cpp.in.
-//   kernel   matvec_q4_K_x_f32_interleaved_c512_n1, emitter version 5
+//   kernel   matvec_q4_K_x_f32_interleaved_c512_n1, emitter version 6
 //   w        in   q4_K  [rows, 512]  interleaved
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major
@@ -9,7 +9,6 @@
 
 constexpr int kCols = 512;            // columns of w, and of each row of x
 constexpr int kRun = 16;              // columns of x converted at a time
-constexpr int kXColumns = 1;          // rows of x that a launch can use
 constexpr int kXTogether = 1;         // rows of x multiplied in one pass
 constexpr int kUnits = 2;             // units of 256 columns, of a row
 constexpr int kUnitBytes = 2304;      // of 16 rows
@@ -27,6 +26,7 @@ constexpr int kGroupWords = 8;        // of four columns
 constexpr int kRunWords = 8;          // of four columns, whose products a Partial holds
 constexpr int kOffset = 0;            // code of the value 0
 constexpr bool kHasMinima = true;     // value = scale * code - minimum
+constexpr int kXColumns = 1;          // rows of x that a launch can use
 constexpr int kCodes = 4;             // first word of the codes
 
 typedef float XType;

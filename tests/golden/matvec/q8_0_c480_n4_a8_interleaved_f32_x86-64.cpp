@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleaved_matvec.cpp.in.
-//   kernel   matvec_q8_0_a8_x_f32_interleaved_c480_n4, emitter version 5
+//   kernel   matvec_q8_0_a8_x_f32_interleaved_c480_n4, emitter version 6
 //   w        in   q8_0  [rows, 480]  interleaved
 //   x        in   f32  [n, 480]  row-major, 1 <= n <= 4
 //   y        out  f32  [n, rows]  row-major
@@ -7,27 +7,27 @@
 //   cpu      cpu:x86-64 (baseline): interleaved rows, x as integers of 15 bits, pmaddwd, 4 rows
 //   launch   matvec_q8_0_a8_x_f32_interleaved_c480_n4_begin once, then ranges of tiles of 16 rows, in parallel
 
-constexpr int kCols = 480;           // columns of w, and of each row of x
-constexpr int kRun = 16;             // columns of x converted at a time
-constexpr int kXColumns = 4;         // rows of x that a launch can use
-constexpr int kXTogether = 4;        // rows of x multiplied in one pass
-constexpr int kUnits = 2;            // units of 256 columns, of a row
-constexpr int kUnitBytes = 4352;     // of 16 rows
-constexpr int kLanes = 4;            // rows in a vector
-constexpr int kParts = 4;            // vectors of 16 rows
-constexpr int kPartLines = 17;       // 64 bytes asked for ahead with each part
-constexpr int kPrefetchBytes = 4096; // how far ahead
-constexpr int kPrefetchLocality = 0; // of __builtin_prefetch
-constexpr int kDigits = 1;           // of each x
-constexpr int kDigitBits = 15;       // with the sign
-constexpr int kDigitWords = 2;       // that hold a digit of four columns
-constexpr int kXBits = 15;           // of an x
-constexpr int kGroups = 8;           // of a unit, whose columns share a scale
-constexpr int kGroupWords = 8;       // of four columns
-constexpr int kRunWords = 8;         // of four columns, whose products a Partial holds
-constexpr int kOffset = 128;         // code of the value 0
-constexpr bool kHasMinima = false;   // value = scale * code - minimum
-constexpr int kCodes = 4;            // first word of the codes
+constexpr int kCols = 480;            // columns of w, and of each row of x
+constexpr int kRun = 16;              // columns of x converted at a time
+constexpr int kXTogether = 4;         // rows of x multiplied in one pass
+constexpr int kUnits = 2;             // units of 256 columns, of a row
+constexpr int kUnitBytes = 4352;      // of 16 rows
+constexpr int kLanes = 4;             // rows in a vector
+constexpr int kParts = 4;             // vectors of 16 rows
+constexpr int kPartLines = 17;        // 64 bytes asked for ahead with each part
+constexpr int kPrefetchBytes = 16384; // how far ahead
+constexpr int kPrefetchLocality = 2;  // of __builtin_prefetch
+constexpr int kDigits = 1;            // of each x
+constexpr int kDigitBits = 15;        // with the sign
+constexpr int kDigitWords = 2;        // that hold a digit of four columns
+constexpr int kXBits = 15;            // of an x
+constexpr int kGroups = 8;            // of a unit, whose columns share a scale
+constexpr int kGroupWords = 8;        // of four columns
+constexpr int kRunWords = 8;          // of four columns, whose products a Partial holds
+constexpr int kOffset = 128;          // code of the value 0
+constexpr bool kHasMinima = false;    // value = scale * code - minimum
+constexpr int kXColumns = 4;          // rows of x that a launch can use
+constexpr int kCodes = 4;             // first word of the codes
 
 typedef float XType;
 
@@ -160,11 +160,11 @@ struct Head {
 };
 static inline F32Lanes scale_of(const Head& head, int s) { return head.scale[s]; }
 
-// Eight blocks of 32 columns: their d, two in each of the words 0 to 3.
+// The d of each block, two in each of the first words.
 static inline Head open_unit(const unsigned char* part) {
   Head head;
 #pragma unroll
-  for (int b = 0; b < 8; ++b) head.scale[b] = lanes_of_f16(word(part, b / 2) >> 16 * (b % 2));
+  for (int b = 0; b < kGroups; ++b) head.scale[b] = lanes_of_f16(word(part, b / 2) >> 16 * (b % 2));
   return head;
 }
 

@@ -1,12 +1,12 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/read_test.cpp.in.
-//   kernel   read_test, emitter version 5
+//   kernel   read_test, emitter version 6
 //   w        in   bytes  [rows, 65536]
 //   y        out  u32  [rows]  the exclusive or of the row's words
 //   math     reads every byte once, to measure what the memory gives
 //   launch   ranges of rows, in parallel
 
 constexpr int kRowBytes = 65536;  // bytes of one row of w
-constexpr int kPrefetchBytes = 4096; // how far ahead of the loads
+constexpr int kPrefetchBytes = 16384; // how far ahead of the loads
 
 typedef unsigned U32x16 __attribute__((vector_size(64), aligned(16)));
 
@@ -23,7 +23,7 @@ read_test(const Arguments* arguments, long long row_begin, long long row_end) {
     U32x16 mixed = {};
 #pragma unroll 4
     for (int at = 0; at < kRowBytes; at += 64) {
-      __builtin_prefetch(from + at + kPrefetchBytes, 0, 0);
+      __builtin_prefetch(from + at + kPrefetchBytes, 0, 2);
       mixed ^= *(const U32x16*)(from + at);
     } // at: bytes of this row
     unsigned word = 0;

@@ -47,7 +47,7 @@ class SuiteFiles(unittest.TestCase):
         self.assertEqual(bars["dequant", "fp8_e4m3", "7168x18432", "sm_86", 1], 3970)
         self.assertEqual(bars["matvec", "q6_K", "128256x4096", "native", 1], 4200)
         self.assertEqual(bars["matvec", "iq2_s", "128256x4096", "native", 1], {"times_llama_cpp": 2})
-        self.assertIn(("moe_matvec", "q4_K", "196608x2048", "native", 1), bars)
+        self.assertIn(("moe_matvec", "q4_K", "768x2048", "native", 8), bars)
 
     def test_every_bar_in_llama_cpp_s_figures_has_one(self):
         table = bench_suite.LlamaCpp(BENCH / "llama_cpp_h200.json")

@@ -76,10 +76,11 @@ class Torch(unittest.TestCase):
         bound = (512 / 16 + 16) * 2.0**-24 * (left.abs() @ right.abs().T)
         for dtype, unit in ((torch.float32, 0), (torch.bfloat16, 2.0**-8), (torch.float16, 2.0**-11)):
             torch.set_default_dtype(dtype)
-            c = ktjit.fp8.fp8_gemm(a, a_s, b, b_s)
-            self.assertEqual((c.dtype, tuple(c.shape)), (dtype, (2, 9, 200)))
-            error = (c.double().reshape(18, 200) - exact).abs() - bound - unit * exact.abs()
-            self.assertLessEqual(error.max().item(), 0)
+            for precise, slack in ((True, 0), (False, 2.0**-9)):  # of the magnitudes, on Hopper
+                c = ktjit.fp8.fp8_gemm(a, a_s, b, b_s, precise=precise)
+                self.assertEqual((c.dtype, tuple(c.shape)), (dtype, (2, 9, 200)))
+                error = (c.double().reshape(18, 200) - exact).abs() - bound - unit * exact.abs()
+                self.assertLessEqual((error - slack * (left.abs() @ right.abs().T)).max().item(), 0)
 
     def test_gguf(self):
         scales = np.full((4, 2, 1), 0.5, np.float16)
