@@ -320,15 +320,6 @@ std::string add_minima() {
          "    }\n";
 }
 
-std::string code_shift_text(const std::array<int, 4>& shifts) {
-  return fmt::format(
-      "// Bits by which codes of pair 0 to 3 lie further up in their bytes.\n"
-      "__device__ __forceinline__ constexpr int code_shift(int pair) {{\n"
-      "  return pair == 0 ? {} : pair == 1 ? {} : pair == 2 ? {} : {};\n"
-      "}}\n",
-      shifts[0], shifts[1], shifts[2], shifts[3]);
-}
-
 /// Two small integers as bits of f16 or bf16.
 std::string pair_of(int value, const std::string& type) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));

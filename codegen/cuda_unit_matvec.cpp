@@ -781,6 +781,15 @@ UnitDecode unit_decode(FormatId format) {
   return decode;
 }
 
+std::string code_shift_text(const std::array<int, 4>& shifts) {
+  return fmt::format(
+      "// Bits by which codes of pair 0 to 3 lie further up in their bytes.\n"
+      "__device__ __forceinline__ constexpr int code_shift(int pair) {{\n"
+      "  return pair == 0 ? {} : pair == 1 ? {} : pair == 2 ? {} : {};\n"
+      "}}\n",
+      shifts[0], shifts[1], shifts[2], shifts[3]);
+}
+
 void add_unit_variants(const KernelSpec& spec, bool has_joined_levels, FragmentVariants& variants) {
   const UnitForm& form = form_of(spec.weight);
   const PreparedLayout& layout = *find_prepared_layout(spec.weight);

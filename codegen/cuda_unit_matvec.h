@@ -36,6 +36,9 @@ struct UnitDecode {
 /// REQUIRES: the format has a prepared layout.
 UnitDecode unit_decode(FormatId format);
 
+/// The function code_shift of the piece plain_codes, from UnitDecode::code_shifts.
+std::string code_shift_text(const std::array<int, 4>& shifts);
+
 /// Variants of the pieces that read units of the spec's format. `has_joined_levels`: codes that choose from 16 levels
 /// become one operand, not two.
 void add_unit_variants(const KernelSpec& spec, bool has_joined_levels, FragmentVariants& variants);

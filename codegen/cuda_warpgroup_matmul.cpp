@@ -182,7 +182,7 @@ std::string multiply_fp8(const KernelSpec& spec) {
   const bool has_scale = spec.scale.has_value();
   const bool same_rows = !has_scale || spec.scale->block_rows % kUnitRows == 0;  // 0: all rows
   const std::string w_scale =
-      has_scale ? fmt::format("scale_of_stage[pair][{}] * ", same_rows ? "0" : "i / 2") : "";
+      has_scale ? fmt::format("scale_of_row[{}] * ", same_rows ? "0" : "i / 2") : "";
   return fmt::format(
       "const float* const own_x_scales = (const float*)(shared + kXScalesAt) + stage % kStages * "
       "kTileX + 2 * q;\n"
@@ -339,13 +339,26 @@ constexpr std::string_view kTakeWords =
     "group));\n"
     "} // r: rows\n";
 
+/// Statements that load the scales of a stage's rows, which are used when its products are there.
+std::string load_stage_scales(const ScaleGrid& grid, int cols_of_stage) {
+  return fmt::format(
+      "float scale_of_row[2];\n"
+      "#pragma unroll\n"
+      "for (int r = 0; r < 2; ++r) {{\n"
+      "  const long long row = min_of((long long)row_tile * 16 + group + 8 * r, rows - 1);\n"
+      "  const int col = {} * (kUnitStages * u + pair);\n"
+      "  scale_of_row[r] = load_scale(scale, {});\n"
+      "}} // r: rows\n",
+      cols_of_stage, scale_index(grid, "row", "col"));
+}
+
 /// Statements that load the scales of a unit's rows: one for each stage and row of this lane.
 std::string load_scales(const ScaleGrid& grid, int cols_of_stage) {
   return fmt::format(
       "float scale_of_stage[kUnitStages][2];\n"
       "#pragma unroll\n"
       "for (int r = 0; r < 2; ++r) {{\n"
-      "  const long long row = min_of(first_row + group + 8 * r, rows - 1);\n"
+      "  const long long row = min_of((long long)row_tile * 16 + group + 8 * r, rows - 1);\n"
       "#pragma unroll\n"
       "  for (int pair = 0; pair < kUnitStages; ++pair) {{\n"
       "    const int col = (int)min_of(256 * u + {} * pair, kCols - 1);\n"
@@ -353,15 +366,6 @@ std::string load_scales(const ScaleGrid& grid, int cols_of_stage) {
       "  }} // pair: a stage's columns\n"
       "}} // r: rows\n",
       cols_of_stage, scale_index(grid, "row", "col"));
-}
-
-std::string code_shift_text(const std::array<int, 4>& shifts) {
-  return fmt::format(
-      "// Bits by which codes of pair 0 to 3 lie further up in their bytes.\n"
-      "__device__ __forceinline__ constexpr int code_shift(int pair) {{\n"
-      "  return pair == 0 ? {} : pair == 1 ? {} : pair == 2 ? {} : {};\n"
-      "}}\n",
-      shifts[0], shifts[1], shifts[2], shifts[3]);
 }
 
 std::string bf16_pair_of(int value) {
@@ -501,8 +505,12 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
       decode = decode_fp8(spec.scale.has_value());
     }
     if (spec.scale) {
-      load = load_scales(*spec.scale, cols_of_stage);
-      constants.push_back({"kCols", number(spec.layout.cols), "columns of w"});
+      if (is_fp8) {
+        decode = load_stage_scales(*spec.scale, cols_of_stage) + decode;
+      } else {
+        load = load_scales(*spec.scale, cols_of_stage);
+        constants.push_back({"kCols", number(spec.layout.cols), "columns of w"});
+      }
       names.push_back(fmt::format("load_scale_{}", scale_type_name(spec.scale->type)));
       for (const Constant& constant : shared_constants(spec, kRun)) {
         if (constant.name.starts_with("kScale")) constants.push_back(constant);
@@ -543,6 +551,7 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   values["rows_per_cta"] = number(shape.rows_per_cta);
   values["x_rows_per_cta"] = number(shape.x_rows_per_cta);
   values["smem_bytes"] = number(plan.smem_bytes);
+  values["stage_unroll"] = is_fp8 ? " 1" : "";  // its sums leave few registers
   values["copy_unroll"] = cuts_stage ? " 4" : "";  // more registers than threads that copy have
   values["copy_of"] = cuts_stage ? "_of" : "";
   values["x_bytes"] = cuts_stage ? ", 128 * s + 16 * own_place < kXRowBytes ? 16 : 0" : "";

@@ -31,7 +31,6 @@ constexpr int kBarriersAt = 200704;  // before the barriers
 constexpr int kFewRegisters = 40;    // of a thread that copies
 constexpr int kManyRegisters = 232;  // of one that multiplies
 constexpr long long kRowBytes = 656; // bytes of a row of w
-constexpr int kCols = 656;           // columns of w
 constexpr int kScaleBlockRows = 128; // rows that share one scale
 constexpr int kScaleBlockCols = 128; // columns that share one scale
 constexpr int kScaleCols = 6;        // scales in one row of scales
@@ -262,17 +261,17 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
   __syncthreads();
 
   const int lane = threadIdx.x % 32;
-  const long long x_tiles = (n + kTileX - 1) / kTileX;
-  const long long all_tiles = (rows + kTiles * 16 - 1) / (kTiles * 16) * x_tiles;
+  const int x_tiles = (int)((n + kTileX - 1) / kTileX);
+  const int all_tiles = (int)((rows + kTiles * 16 - 1) / (kTiles * 16)) * x_tiles; // a grid has no more
   int stage = 0;     // of this thread, counted through all tiles, as units are
   int unit_step = 0;
   if (threadIdx.x < kCopyThreads) {
     keep_few_registers();
     const int own_row = threadIdx.x / 8;
     const int own_place = threadIdx.x % 8; // of 16 bytes
-    for (long long tile = blockIdx.x; tile < all_tiles; tile += gridDim.x) {
-      const long long first_row = tile / x_tiles * (kTiles * 16);
-      const long long first_x = tile % x_tiles * kTileX;
+    for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x) {
+      const long long first_row = (long long)(tile / x_tiles) * (kTiles * 16);
+      const long long first_x = (long long)(tile % x_tiles) * kTileX;
       const int last_x = (int)min_of(kTileX, n - first_x) - 1;
       const unsigned char* const own_x = x + first_x * kXRowBytes + 16 * own_place;
 #pragma unroll 1
@@ -314,32 +313,28 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
   const int tile_of_cta = threadIdx.x / 32 - kCopyThreads / 32; // 16 rows: this warp's
   const int group = lane / 4;
   const int q = lane % 4;
-  for (long long tile = blockIdx.x; tile < all_tiles; tile += gridDim.x) {
-    const long long first_row = tile / x_tiles * (kTiles * 16) + tile_of_cta * 16;
-    const long long first_x = tile % x_tiles * kTileX;
+  for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x) {
+    const int row_tile = tile / x_tiles * kTiles + tile_of_cta;
     float total[kTileX / 2];
 #pragma unroll
     for (int i = 0; i < kTileX / 2; ++i) total[i] = 0.0f;
 #pragma unroll 1
     for (int u = 0; u < kUnits; ++u, ++unit_step) {
-      float scale_of_stage[kUnitStages][2];
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const long long row = min_of(first_row + group + 8 * r, rows - 1);
-#pragma unroll
-        for (int pair = 0; pair < kUnitStages; ++pair) {
-          const int col = (int)min_of(256 * u + 128 * pair, kCols - 1);
-          scale_of_stage[pair][r] = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
-        } // pair: a stage's columns
-      } // r: rows
       const int slot = unit_step % kUnitSlots;
       wait_for_barrier(unit_filled + 8 * slot, unit_step / kUnitSlots % 2);
       const unsigned char* const own_unit = unit_ring + (slot * kTiles + tile_of_cta) * kUnitBytes;
 
-#pragma unroll
+#pragma unroll 1
       for (int pair = 0; pair < kUnitStages; ++pair) {
         if (kSteps % kUnitStages != 0 && kUnitStages * u + pair >= kSteps) break;
         unsigned a[4][4];
+        float scale_of_row[2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const long long row = min_of((long long)row_tile * 16 + group + 8 * r, rows - 1);
+          const int col = 128 * (kUnitStages * u + pair);
+          scale_of_row[r] = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
+        } // r: rows
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           const unsigned char* own = own_unit + 1024 * (2 * pair + r) + 128 * group + 4 * q;
@@ -369,7 +364,7 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
             const Words2 x_scales = *(const Words2*)(own_x_scales + part * kPartX + 8 * j);
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-              const float scale_of_sum = scale_of_stage[pair][0] * __uint_as_float(x_scales.word[i % 2]);
+              const float scale_of_sum = scale_of_row[0] * __uint_as_float(x_scales.word[i % 2]);
               total[part * (kPartX / 2) + 4 * j + i] += scale_of_sum * sum[4 * j + i];
             } // i: two rows of w and of x
           } // j: eight rows of x
@@ -379,6 +374,6 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
         ++stage;
       } // pair: a stage's columns
     } // u: units
-    store_tile(total, y, first_row, first_x, rows, n, group, q);
+    store_tile(total, y, (long long)row_tile * 16, (long long)(tile % x_tiles) * kTileX, rows, n, group, q);
   } // tile: of y
 }

@@ -429,17 +429,17 @@ matmul_q4_K_x_bf16_y_bf16_tc_prepared_c512(
   __syncthreads();
 
   const int lane = threadIdx.x % 32;
-  const long long x_tiles = (n + kTileX - 1) / kTileX;
-  const long long all_tiles = (rows + kTiles * 16 - 1) / (kTiles * 16) * x_tiles;
+  const int x_tiles = (int)((n + kTileX - 1) / kTileX);
+  const int all_tiles = (int)((rows + kTiles * 16 - 1) / (kTiles * 16)) * x_tiles; // a grid has no more
   int stage = 0;     // of this thread, counted through all tiles, as units are
   int unit_step = 0;
   if (threadIdx.x < kCopyThreads) {
     keep_few_registers();
     const int own_row = threadIdx.x / 8;
     const int own_place = threadIdx.x % 8; // of 16 bytes
-    for (long long tile = blockIdx.x; tile < all_tiles; tile += gridDim.x) {
-      const long long first_row = tile / x_tiles * (kTiles * 16);
-      const long long first_x = tile % x_tiles * kTileX;
+    for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x) {
+      const long long first_row = (long long)(tile / x_tiles) * (kTiles * 16);
+      const long long first_x = (long long)(tile % x_tiles) * kTileX;
       const int last_x = (int)min_of(kTileX, n - first_x) - 1;
       const unsigned char* const own_x = x + first_x * kXRowBytes + 16 * own_place;
 #pragma unroll 1
@@ -478,9 +478,8 @@ matmul_q4_K_x_bf16_y_bf16_tc_prepared_c512(
   const int q = lane % 4;
   Words2* const table = (Words2*)(shared + kTablesAt) + tile_of_cta * (kBlocks * 16);
   const Words2* const own_table = table + group;
-  for (long long tile = blockIdx.x; tile < all_tiles; tile += gridDim.x) {
-    const long long first_row = tile / x_tiles * (kTiles * 16) + tile_of_cta * 16;
-    const long long first_x = tile % x_tiles * kTileX;
+  for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x) {
+    const int row_tile = tile / x_tiles * kTiles + tile_of_cta;
     float total[kTileX / 2];
 #pragma unroll
     for (int i = 0; i < kTileX / 2; ++i) total[i] = 0.0f;
@@ -543,6 +542,6 @@ matmul_q4_K_x_bf16_y_bf16_tc_prepared_c512(
     keep_sums(total);
     __syncwarp();
     if (lane == 0) arrive_at_barrier(x_emptied + 8 * ((stage + kStages - 1) % kStages));
-    store_tile(total, y, first_row, first_x, rows, n, group, q);
+    store_tile(total, y, (long long)row_tile * 16, (long long)(tile % x_tiles) * kTileX, rows, n, group, q);
   } // tile: of y
 }
