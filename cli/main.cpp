@@ -105,5 +105,6 @@ int run_guarded(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // writes then fail with EPIPE, which output.h handles
+  std::signal(SIGXFSZ, SIG_IGN);  // writes beyond `ulimit -f` then fail as those to a full disk do
   return ktjit::cli::run_guarded({argv + 1, argv + argc});
 }

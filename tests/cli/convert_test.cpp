@@ -104,8 +104,7 @@ TEST_CASE(
   const std::string sample = cli.make_sample();
   const std::vector<std::string> convert = {"convert",  sample, cli.path("out"), "--to", "fp8_e4m3",
                                             "--device", "cpu"};
-  // Without the signal a write beyond the limit fails, as one to a full disk does.
-  std::string command = "trap '' XFSZ; ulimit -f 64; exec '" KTJIT_CLI_PATH "'";
+  std::string command = "ulimit -f 64; exec '" KTJIT_CLI_PATH "'";
   for (const std::string& argument : convert) command += " '" + argument + "'";
   auto environment = ktjit::test::current_environment();
   for (const auto& [name, value] : cli.environment) environment[name] = value;
