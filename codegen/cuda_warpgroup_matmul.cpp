@@ -551,7 +551,7 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   values["rows_per_cta"] = number(shape.rows_per_cta);
   values["x_rows_per_cta"] = number(shape.x_rows_per_cta);
   values["smem_bytes"] = number(plan.smem_bytes);
-  values["stage_unroll"] = is_fp8 ? " 1" : "";  // its sums leave few registers
+  values["stage_unroll"] = is_fp8 ? " 1" : "";     // its sums leave few registers
   values["copy_unroll"] = cuts_stage ? " 4" : "";  // more registers than threads that copy have
   values["copy_of"] = cuts_stage ? "_of" : "";
   values["x_bytes"] = cuts_stage ? ", 128 * s + 16 * own_place < kXRowBytes ? 16 : 0" : "";

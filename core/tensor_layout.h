@@ -8,8 +8,8 @@
 namespace ktjit {
 
 enum class LayoutKind {
-  kNative,  ///< as in the file: rows one after another, each a run of whole blocks, no padding
-  kPrepared,  ///< rearranged once by Op::kPrepare for matvec on GPUs: see core/prepared_layout.h
+  kNative,       ///< as in the file: rows one after another, each a run of whole blocks, no padding
+  kPrepared,     ///< rearranged once by Op::kPrepare for matvec on GPUs: see core/prepared_layout.h
   kInterleaved,  ///< rearranged once by Op::kPrepare for matvec on CPUs: see core/interleaved_layout.h
 };
 

@@ -239,7 +239,8 @@ class ProductOperands final : public BenchLaunches {
       const double y = got[static_cast<std::size_t>(j * rows + row)];
       const auto [sum, magnitude] = product(copy, matrix, row, j);
       if (spec.gate == Gate::kNone) {
-        const double slack = rounding_of_x(copy, matrix, row, j) + tensor_core_error(spec, magnitude);
+        const double slack =
+            rounding_of_x(copy, matrix, row, j) + tensor_core_error(spec, magnitude);
         const bool has_slack = slack > 0 && std::isfinite(slack) && std::isfinite(sum);
         const double nearest = has_slack ? std::clamp(y, sum - slack, sum + slack) : sum;
         meter.add(y, sum, is_right_product(spec.layout.cols, spec.y_format, y, nearest, magnitude),

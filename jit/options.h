@@ -28,7 +28,7 @@ struct Options {
   /// cache_dir. kNoCacheCap: no limit.
   std::optional<std::uint64_t> cache_max_bytes;
   bool sealed = false;  ///< KTJIT_SEALED=on: nothing is compiled, a missing kernel is an error
-  bool tuning = true;  ///< KTJIT_TUNING=off: measured knobs (docs/TUNING.md) are not used
+  bool tuning = true;   ///< KTJIT_TUNING=off: measured knobs (docs/TUNING.md) are not used
   std::filesystem::path nvrtc;               ///< KTJIT_NVRTC: libnvrtc or its folder
   std::filesystem::path cuda_home;           ///< CUDA_HOME, else CUDA_PATH
   std::filesystem::path python_environment;  ///< VIRTUAL_ENV, else CONDA_PREFIX
