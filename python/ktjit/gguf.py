@@ -18,7 +18,7 @@ from ._calls import (
     keep_plan,
     preparable,
 )
-from ._errors import ArgumentError, SpecError
+from ._errors import ArgumentError
 from ._kernels import Spec
 
 __all__ = ["PreparedWeights", "dequant", "matvec", "prepared_bytes"]

@@ -1,9 +1,9 @@
 // Matmul at tensor-core precision on a real GPU: the works that the simulator's test has, and large ones.
 #include <catch2/catch.hpp>
-#include <cstdio>
 #include <vector>
 
 #include "jit/toolchain.h"
+#include "tests/support/checked_bench.h"
 #include "tests/support/tensor_core_works.h"
 
 namespace ktjit {
@@ -17,20 +17,10 @@ void check(const std::vector<BenchWork>& works) {
   Toolchain toolchain(options, [](std::string_view) {});
   const auto device = toolchain.open_device("cuda");
   if (device->native_target().name() != "sm_90a") {
-    std::printf("%zu products are for sm_90a: not run\n", works.size());
+    WARN(works.size() << " products are for sm_90a: not run");
     return;
   }
-  BenchSettings settings;
-  settings.data_bytes = 1;
-  settings.samples = 1;
-  const BenchReport report = run_bench(toolchain.engine(), *device, works, settings);
-  REQUIRE(report.results.size() == works.size());
-  for (const BenchResult& result : report.results) {
-    INFO(result.kernel << ", n = " << result.work.n << ": " << result.not_run << " "
-                       << result.first.problem << " " << result.last.problem);
-    CHECK(result.ok());
-    CHECK(result.first.rows_checked > 0);
-  }
+  test::check_works(toolchain.engine(), *device, works);
 }
 
 }  // namespace

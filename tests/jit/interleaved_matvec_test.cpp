@@ -20,6 +20,7 @@
 #include "jit/bench_weights.h"
 #include "jit/reference_ops.h"
 #include "jit/toolchain.h"
+#include "tests/support/checked_bench.h"
 #include "tests/support/kernel_inputs.h"
 
 namespace ktjit {
@@ -176,17 +177,7 @@ std::vector<float> random_x(std::int64_t count) {
 }
 
 void check_all(CpuBench& bench, const std::vector<BenchWork>& works) {
-  BenchSettings settings;
-  settings.data_bytes = 1;
-  settings.samples = 1;
-  const BenchReport report = run_bench(bench.toolchain.engine(), *bench.device, works, settings);
-  REQUIRE(report.results.size() == works.size());
-  for (const BenchResult& result : report.results) {
-    INFO(result.kernel << " on " << result.work.spec.target.name() << ": " << result.not_run << " "
-                       << result.first.problem << " " << result.last.problem);
-    CHECK(result.ok());
-    CHECK(result.first.rows_checked > 0);
-  }
+  test::check_works(bench.toolchain.engine(), *bench.device, works);
 }
 
 /// Replaces the one instruction of the text for AVX-512 VNNI that plainer CPUs lack by its definition.

@@ -16,6 +16,7 @@
 #include "jit/bench_weights.h"
 #include "jit/reference_ops.h"
 #include "tests/jit/simulator_machine.h"
+#include "tests/support/checked_bench.h"
 #include "tests/support/golden_data.h"
 
 namespace ktjit {
@@ -35,18 +36,7 @@ BenchWork prepared_work(FormatId format, std::int64_t rows, std::int64_t cols, i
 
 void check(const std::vector<BenchWork>& works) {
   Simulator simulator;
-  BenchSettings settings;
-  settings.data_bytes = 1;
-  settings.samples = 1;
-  const BenchReport report =
-      run_bench(simulator.toolchain.engine(), *simulator.device, works, settings);
-  REQUIRE(report.results.size() == works.size());
-  for (const BenchResult& result : report.results) {
-    INFO(result.kernel << " on " << result.work.spec.target.name() << ": " << result.not_run << " "
-                       << result.first.problem << " " << result.last.problem);
-    CHECK(result.ok());
-    CHECK(result.first.rows_checked > 0);
-  }
+  test::check_works(simulator.toolchain.engine(), *simulator.device, works);
 }
 
 constexpr std::int64_t kRows = 19, kCols = 2560;  // ten units for eight warps

@@ -13,6 +13,7 @@
 #include "jit/bench_weights.h"
 #include "jit/reference_ops.h"
 #include "tests/jit/simulator_machine.h"
+#include "tests/support/checked_bench.h"
 
 namespace ktjit {
 namespace {
@@ -34,19 +35,7 @@ BenchWork matmul_work(FormatId format, std::int64_t rows, std::int64_t cols, int
 
 void check(const std::vector<BenchWork>& works) {
   Simulator simulator;
-  BenchSettings settings;
-  settings.data_bytes = 1;
-  settings.samples = 1;
-  const BenchReport report =
-      run_bench(simulator.toolchain.engine(), *simulator.device, works, settings);
-  REQUIRE(report.results.size() == works.size());
-  for (const BenchResult& result : report.results) {
-    INFO(result.kernel << " on " << result.work.spec.target.name() << ", n = " << result.work.n
-                       << ": " << result.not_run << " " << result.first.problem << " "
-                       << result.last.problem);
-    CHECK(result.ok());
-    CHECK(result.first.rows_checked > 0);
-  }
+  test::check_works(simulator.toolchain.engine(), *simulator.device, works);
 }
 
 /// Weights, and their scales where those lie beside them.

@@ -6,6 +6,7 @@
 #include "codegen/emitter.h"
 #include "core/error.h"
 #include "tests/jit/simulator_machine.h"
+#include "tests/support/checked_bench.h"
 #include "tests/support/tensor_core_works.h"
 
 namespace ktjit {
@@ -18,18 +19,7 @@ using test::Simulator;
 
 void check(const std::vector<BenchWork>& works) {
   Simulator simulator;
-  BenchSettings settings;
-  settings.data_bytes = 1;
-  settings.samples = 1;
-  const BenchReport report =
-      run_bench(simulator.toolchain.engine(), *simulator.device, works, settings);
-  REQUIRE(report.results.size() == works.size());
-  for (const BenchResult& result : report.results) {
-    INFO(result.kernel << ", n = " << result.work.n << ": " << result.not_run << " "
-                       << result.first.problem << " " << result.last.problem);
-    CHECK(result.ok());
-    CHECK(result.first.rows_checked > 0);
-  }
+  test::check_works(simulator.toolchain.engine(), *simulator.device, works);
 }
 
 }  // namespace
