@@ -48,7 +48,7 @@ LaunchGrid grid_for(const LaunchShape& shape, std::span<const std::int64_t> rows
   const std::int64_t ctas = all_row_ctas * shape.column_tiles;
   LaunchGrid grid{
       static_cast<unsigned>(ctas),  1, shape.threads, shape.smem_bytes, shape.dependent_launch,
-      shape.ctas_per_multiprocessor};
+      shape.ctas_per_multiprocessor, shape.tensor_maps};
   if (shape.x_rows_per_cta == 0) return grid;
   constexpr std::int64_t kMaxGridY = 65535;
   const std::int64_t x_ctas = n <= 0 ? 0 : (n - 1) / shape.x_rows_per_cta + 1;

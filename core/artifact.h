@@ -2,6 +2,7 @@
 // compilers, cache and devices.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -40,6 +41,25 @@ struct Artifact {
   double compile_ms = 0.0;  ///< time spent in the compiler
 };
 
+/// A matrix that a kernel copies through a tensor map (CUDA, sm_90 and up): boxes of 128 bytes of some rows, whose 16-byte
+/// places are exchanged in shared memory (128-byte swizzle), with zeros past the last row and the last column.
+struct TensorMapShape {
+  int address_argument = 0;    ///< of the launch; the address is a multiple of 16
+  int rows_argument = 0;       ///< of the launch: how many rows there are
+  std::int64_t row_bytes = 0;  ///< a multiple of 16; rows lie one after another
+  unsigned box_rows = 0;       ///< 1 to 256
+};
+
+/// Parameters of a kernel after its arguments, made by the device for each launch.
+struct TensorMapShapes {
+  static constexpr std::size_t kMost = 2;
+  std::array<TensorMapShape, kMost> shapes{};
+  std::size_t count = 0;
+
+  const TensorMapShape* begin() const { return shapes.data(); }
+  const TensorMapShape* end() const { return begin() + count; }
+};
+
 /// How many CTAs (CPU: tiles of rows) a launch needs. Depends on the spec only; rows come at run
 /// time.
 struct LaunchShape {
@@ -56,6 +76,7 @@ struct LaunchShape {
   /// Persistent kernels: CTAs share the rows, and each multiprocessor gets at most this many; 0: as many as
   /// the rows need.
   unsigned ctas_per_multiprocessor = 0;
+  TensorMapShapes tensor_maps{};
 };
 
 struct LaunchGrid {
@@ -67,6 +88,7 @@ struct LaunchGrid {
   bool is_dependent = false;
   /// Not 0: a smaller x serves too, and devices launch at most this many CTAs for each multiprocessor.
   unsigned ctas_per_multiprocessor = 0;
+  TensorMapShapes tensor_maps{};
 
   /// x on a device of so many multiprocessors.
   unsigned limited_x(unsigned multiprocessors) const;

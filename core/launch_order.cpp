@@ -126,6 +126,15 @@ LaunchOrder launch_order(const KernelSpec& spec) {
   return order;
 }
 
+int argument_index(const KernelSpec& spec, ArgumentRole role) {
+  int at = 0;
+  for (const LaunchArgument& argument : launch_order(spec)) {
+    if (argument.role == role) return at;
+    ++at;
+  }
+  KTJIT_UNREACHABLE("a role that the launch has");
+}
+
 std::string argument_name(const KernelSpec& spec, const LaunchArgument& argument) {
   const std::string_view name = role_name(argument.role);
   if (!is_per_matrix(spec, argument.role) || weight_matrices(spec) == 1) return std::string(name);

@@ -66,6 +66,9 @@ class LaunchOrder {
 /// w_gate, scale_gate, w_up, scale_up, x, bias_gate, bias_up, y, rows, n.
 LaunchOrder launch_order(const KernelSpec& spec);
 
+/// Where in that order the argument of the first matrix with this role is. REQUIRES: there is one.
+int argument_index(const KernelSpec& spec, ArgumentRole role);
+
 /// "w", "scale_up", "y2", "slots_per_x": the name in emitted text and in messages.
 std::string argument_name(const KernelSpec& spec, const LaunchArgument& argument);
 

@@ -14,6 +14,7 @@ constexpr std::string_view kPrelude = R"cuda(
 #define __constant__ __attribute__((constant))
 #define __forceinline__ __inline__ __attribute__((always_inline))
 #define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
+#define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define warpSize 32
 

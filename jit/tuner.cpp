@@ -81,7 +81,9 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       break;
     case Op::kMatmul:
       if (spec.tensor_core_precision) {
+        const bool has_fp8_x = spec.activation == ActivationPolicy::kAfp8;
         for (const int tile : {256, 128, 64, 32, 16}) {
+          if (has_fp8_x && (tile == 256 || tile == 16)) continue;
           ideas.push_back({.x_tile = tile});
           for (const int stages : {3, 4}) ideas.push_back({.x_tile = tile, .stages = stages});
         }

@@ -15,6 +15,11 @@ constexpr std::size_t kMaxArguments = 32;
 // Specifications".
 constexpr int kDefaultSmemBytes = 48 * 1024;
 
+/// CUtensorMap.
+struct alignas(64) TensorMap {
+  std::byte bytes[128];
+};
+
 }  // namespace
 
 CudaKernel::CudaKernel(std::shared_ptr<const CudaContext> context, const Artifact& cubin)
@@ -67,6 +72,12 @@ void CudaKernel::launch(Stream& stream, const LaunchGrid& grid,
   }
   const CuStream on = to_cuda_stream(stream).handle();
   const CurrentContext current(*context_);
+  std::array<TensorMap, TensorMapShapes::kMost> maps;  // likewise
+  KTJIT_CHECK(arguments.size() + grid.tensor_maps.count <= kMaxArguments);
+  for (std::size_t i = 0; i < grid.tensor_maps.count; ++i) {
+    encode(grid.tensor_maps.shapes[i], arguments, &maps[i]);
+    pointers[arguments.size() + i] = &maps[i];
+  }
   const int code = grid.is_dependent ? launch_dependent(on, grid, pointers.data())
                                      : context_->api().launch_kernel(
                                            function_, x_of(grid), grid.y, 1, grid.threads, 1, 1,
@@ -85,6 +96,28 @@ int CudaKernel::launch_dependent(CuStream stream, const LaunchGrid& grid, void**
   const CuLaunchConfig config{x_of(grid), grid.y,          1,      grid.threads, 1,
                               1,          grid.smem_bytes, stream, &may_overlap, 1};
   return context_->api().launch_kernel_ex(&config, function_, arguments, nullptr);
+}
+
+void CudaKernel::encode(const TensorMapShape& shape, std::span<const std::uint64_t> arguments,
+                        void* map) const {
+  const std::uint64_t address = arguments[static_cast<std::size_t>(shape.address_argument)];
+  const std::uint64_t rows = arguments[static_cast<std::size_t>(shape.rows_argument)];
+  const auto row_bytes = static_cast<std::uint64_t>(shape.row_bytes);
+  constexpr std::uint32_t kBoxBytes = 128;
+  const std::uint64_t sizes[] = {row_bytes, rows};
+  const std::uint32_t box[] = {kBoxBytes, shape.box_rows}, steps[] = {1, 1};
+  const auto encode_tiled = context_->api().tensor_map_encode_tiled;
+  const int code = encode_tiled == nullptr
+                       ? cu::kErrorNotSupported
+                       : encode_tiled(map, cu::kTensorMapUint8, 2, reinterpret_cast<void*>(address),
+                                      sizes, &row_bytes, box, steps, cu::kTensorMapNoInterleave,
+                                      cu::kTensorMapSwizzle128, cu::kTensorMapL2Promotion256,
+                                      cu::kTensorMapFillZeros);
+  if (code != cu::kSuccess) [[unlikely]] {
+    context_->fail(code, "cuTensorMapEncodeTiled",
+                   fmt::format("making a tensor map of {} rows of {} bytes at {:#x} for {}", rows,
+                               row_bytes, address, entry_name_));
+  }
 }
 
 void CudaKernel::fail_launch(int code, const LaunchGrid& grid) const {

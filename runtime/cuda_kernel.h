@@ -27,6 +27,8 @@ class CudaKernel final : public Kernel {
   void allow_dynamic_smem(int static_smem_bytes) const;
   unsigned x_of(const LaunchGrid& grid) const;
   int launch_dependent(CuStream stream, const LaunchGrid& grid, void** arguments) const;
+  void encode(const TensorMapShape& shape, std::span<const std::uint64_t> arguments,
+              void* map) const;
   [[noreturn]] void fail_launch(int code, const LaunchGrid& grid) const;
 
   std::shared_ptr<const CudaContext> context_;

@@ -52,7 +52,7 @@ class Kernel {
 
   /// Queues one launch: allocates nothing, waits for nothing, compiles nothing.
   /// Every argument is 8 bytes: a Buffer's address or an integer, in the order of the kernel's
-  /// parameters. Errors: DriverError if the launch is refused.
+  /// parameters; the grid's tensor maps are made here. Errors: DriverError if the launch is refused.
   virtual void launch(Stream& stream, const LaunchGrid& grid,
                       std::span<const std::uint64_t> arguments) const = 0;
   /// What the loader knows about the kernel (registers, local memory); empty fields elsewhere.

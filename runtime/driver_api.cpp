@@ -117,6 +117,8 @@ const char* find_functions(void* library, DriverApi& api) {
   find("cuLaunchKernel", api.launch_kernel);
   api.launch_kernel_ex = reinterpret_cast<decltype(api.launch_kernel_ex)>(
       ::dlsym(library, "cuLaunchKernelEx"));  // may be missing
+  api.tensor_map_encode_tiled = reinterpret_cast<decltype(api.tensor_map_encode_tiled)>(
+      ::dlsym(library, "cuTensorMapEncodeTiled"));  // may be missing
   find("cuLinkCreate_v2", api.link_create);
   find("cuLinkAddData_v2", api.link_add_data);
   find("cuLinkComplete", api.link_complete);

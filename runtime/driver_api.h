@@ -41,7 +41,11 @@ inline constexpr int kErrorDeinitialized = 4;
 inline constexpr int kErrorNoDevice = 100;
 inline constexpr int kErrorInvalidPtx = 218;
 inline constexpr int kErrorUnsupportedPtxVersion = 222;
+inline constexpr int kErrorNotSupported = 801;
 inline constexpr int kErrorStreamCaptureUnsupported = 900;
+// cuTensorMapEncodeTiled: elements of one byte, as they lie, rows of 128 bytes swizzled, 256-byte requests, zeros outside.
+inline constexpr int kTensorMapUint8 = 0, kTensorMapNoInterleave = 0, kTensorMapSwizzle128 = 3,
+                     kTensorMapL2Promotion256 = 3, kTensorMapFillZeros = 0;
 // CUdevice_attribute
 inline constexpr int kDeviceClockRateKhz = 13;
 inline constexpr int kDeviceMultiprocessorCount = 16;
@@ -147,6 +151,12 @@ struct DriverApi {
   /// Null where the driver is older than CUDA 11.8.
   int (*launch_kernel_ex)(const CuLaunchConfig*, CuFunction, void** arguments,
                           void** extra) = nullptr;
+
+  /// Null where the driver is older than CUDA 12.0. `map`: 128 bytes, aligned to 64.
+  int (*tensor_map_encode_tiled)(void* map, int element_type, unsigned dimensions, void* address,
+                                 const std::uint64_t* sizes, const std::uint64_t* byte_strides,
+                                 const std::uint32_t* box, const std::uint32_t* element_strides,
+                                 int interleave, int swizzle, int l2_promotion, int fill) = nullptr;
 
   int (*link_create)(unsigned options, int* option, void** value, CuLink*) = nullptr;
   int (*link_add_data)(CuLink, int type, void* data, std::size_t bytes, const char* name,

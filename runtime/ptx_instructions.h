@@ -27,6 +27,9 @@ enum class PtxMemoryAction {
   kInitBarrier,    ///< mbarrier.init: operands: address, arrivals of a phase
   kArrive,         ///< mbarrier.arrive: operands: address. Result: the phase's state
   kArriveAfterCopies,  ///< cp.async.mbarrier.arrive.noinc: as kArrive, when the thread's copies have ended
+  kExpectBytes,  ///< mbarrier.arrive.expect_tx: operands: address, bytes that the phase waits for. As kArrive
+  kCopyBox,  ///< cp.async.bulk.tensor.2d: operands: destination in shared memory, tensor map, its column (bytes),
+             ///< its row, barrier that counts the bytes
   kWaitForPhase,      ///< mbarrier.try_wait.parity: operands: address, parity. Result: always true
   kWarpgroupProduct,  ///< wgmma: see warpgroup_product
   kToSharedAddress    ///< cvta.to.shared: operand 0 is a generic address of shared memory

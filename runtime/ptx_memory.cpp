@@ -141,6 +141,9 @@ class MemoryTable {
     add_barrier("mbarrier.try_wait.parity.shared::cta.b64", "p", "rr", Action::kWaitForPhase, 90);
     add_barrier("cp.async.mbarrier.arrive.noinc.shared::cta.b64", "", "r",
                 Action::kArriveAfterCopies, 80);
+    add_barrier("mbarrier.arrive.expect_tx.shared::cta.b64", "l", "rr", Action::kExpectBytes, 90);
+    add_barrier("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes", "",
+                "rlrrr", Action::kCopyBox, 90);
     add("fence.proxy.async.shared::cta", "", "", {.action = Action::kNoEffect}).min_sm = 90;
   }
 

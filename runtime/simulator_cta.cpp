@@ -64,6 +64,7 @@ struct PhaseBarrier {
   std::uint64_t arrivals = 0;  ///< of a phase
   std::uint64_t missing = 0;   ///< of this one
   std::uint64_t phase = 0;
+  std::int64_t missing_bytes = 0;  ///< of copies; below 0 if they ended before they were expected
 };
 
 int line_of(Site site) { return static_cast<int>(site & 0xffffffffu); }
@@ -327,7 +328,7 @@ class CtaRunner::Cta {
         check(thread, address, kPhaseBarrierBytes, kWrite << 32 | kPhaseBarrierBytes, 0, site);
         if (operands[1] == 0)
           stop(thread, site, fmt::format("{} for 0 arrivals", instruction.opcode));
-        phase_barriers_[address] = {operands[1], operands[1], 0};
+        phase_barriers_[address] = {.arrivals = operands[1], .missing = operands[1]};
         return;
       }
       case PtxMemoryAction::kArriveAfterCopies:
@@ -342,6 +343,16 @@ class CtaRunner::Cta {
         arrive(barrier, operands[0]);
         return;
       }
+      case PtxMemoryAction::kExpectBytes: {
+        PhaseBarrier& barrier = find_phase_barrier(thread, instruction, operands[0], site);
+        results[0] = barrier.phase;
+        barrier.missing_bytes += static_cast<std::int64_t>(operands[1]);
+        arrive(barrier, operands[0]);
+        return;
+      }
+      case PtxMemoryAction::kCopyBox:
+        copy_box(thread, instruction, operands, site);
+        return;
       case PtxMemoryAction::kWaitForPhase: {
         const PhaseBarrier& barrier = find_phase_barrier(thread, instruction, operands[0], site);
         results[0] = 1;
@@ -623,7 +634,12 @@ class CtaRunner::Cta {
   }
 
   void arrive(PhaseBarrier& barrier, std::uint64_t operand) {
-    if (--barrier.missing > 0) return;
+    --barrier.missing;
+    end_phase_if_complete(barrier, operand);
+  }
+
+  void end_phase_if_complete(PhaseBarrier& barrier, std::uint64_t operand) {
+    if (barrier.missing > 0 || barrier.missing_bytes != 0) return;
     const std::uint64_t ended = barrier.phase % 2;
     ++barrier.phase;
     barrier.missing = barrier.arrivals;
@@ -633,6 +649,47 @@ class CtaRunner::Cta {
           thread.parity == ended)
         make_ready(thread);
     }
+  }
+
+  /// At once, as if the copy had ended when it was begun. The box's rows of 128 bytes lie one after another, their 16-byte
+  /// places exchanged as matrix_place has them.
+  void copy_box(Thread& thread, const Instruction& instruction, const std::uint64_t* operands,
+                Site site) {
+    constexpr std::uint64_t kBoxBytes = 128, kPlace = 16, kAlignment = 1024;
+    const auto map = std::ranges::find_if(launch_->tensor_maps, [&](const TensorMap& known) {
+      return reinterpret_cast<std::uint64_t>(&known) == operands[1];
+    });
+    if (map == launch_->tensor_maps.end())
+      stop(thread, site, fmt::format("{} of what is no tensor map", instruction.opcode));
+    PhaseBarrier& barrier = find_phase_barrier(thread, instruction, operands[4], site);
+    const std::uint64_t to = address_of(PtxStateSpace::kShared, operands[0]);
+    const std::uint64_t bytes = kBoxBytes * map->box_rows;
+    if (operands[0] % kAlignment != 0)
+      stop(thread, site,
+           fmt::format("{} to byte {} of shared memory, expected a multiple of {}",
+                       instruction.opcode, operands[0], kAlignment));
+    check(thread, to, bytes, kWrite << 32 | kPlace, 0, site);
+    const auto column = static_cast<std::int32_t>(operands[2]),
+               first_row = static_cast<std::int32_t>(operands[3]);
+    for (std::uint64_t i = 0; i < bytes / kPlace; ++i) {
+      const std::int64_t row = first_row + static_cast<std::int64_t>(i * kPlace / kBoxBytes);
+      const std::int64_t at = column + static_cast<std::int64_t>(i * kPlace % kBoxBytes);
+      const std::uint64_t place = i * kPlace;
+      auto* const target = reinterpret_cast<std::byte*>(to + (place ^ (place >> 3 & 0x70)));
+      const bool is_inside = row >= 0 && row < static_cast<std::int64_t>(map->rows) && at >= 0 &&
+                             at < static_cast<std::int64_t>(map->row_bytes);
+      if (!is_inside) {
+        std::memset(target, 0, kPlace);
+        continue;
+      }
+      const std::uint64_t from = map->address + static_cast<std::uint64_t>(row) * map->row_bytes +
+                                 static_cast<std::uint64_t>(at);
+      check(thread, from, kPlace, kRead << 32 | kPlace, 0, site);
+      std::memcpy(target, reinterpret_cast<const void*>(from), kPlace);
+    }
+    touch_shared(thread, to, bytes, kWrite, site);
+    barrier.missing_bytes -= static_cast<std::int64_t>(bytes);
+    end_phase_if_complete(barrier, operands[4]);
   }
 
   void begin_copy(Thread& thread, const Instruction& instruction, const std::uint64_t* operands,
@@ -843,8 +900,8 @@ class CtaRunner::Cta {
       const PhaseBarrier& barrier =
           phase_barriers_.at(address_of(PtxStateSpace::kShared, thread.phase_barrier));
       record(thread, thread.site,
-             fmt::format("{}, which never ends: {} of {} arrivals are missing", doing(thread),
-                         barrier.missing, barrier.arrivals));
+             fmt::format("{}, which never ends: {} of {} arrivals and {} bytes are missing",
+                         doing(thread), barrier.missing, barrier.arrivals, barrier.missing_bytes));
       return;
     }
     KTJIT_UNREACHABLE("a thread that waits");

@@ -18,6 +18,14 @@
 namespace ktjit::runtime::simulator {
 
 /// One launch, the same for all of its CTAs.
+/// A tensor map of this device.
+struct TensorMap {
+  std::uint64_t address = 0;  ///< of the matrix
+  std::uint64_t rows = 0;
+  std::uint64_t row_bytes = 0;
+  std::uint32_t box_rows = 0;
+};
+
 struct Launch {
   KernelEntry entry = nullptr;
   const Module* module = nullptr;
@@ -25,6 +33,7 @@ struct Launch {
   std::vector<std::uint64_t> arguments;
   std::vector<MemoryRange> parameters;  ///< the buffer each argument points into; empty for others
   std::vector<MemoryRange> buffers;     ///< all, by address
+  std::vector<TensorMap> tensor_maps;   ///< whose addresses are arguments
   std::uint32_t grid[3] = {1, 1, 1};
   std::uint32_t threads = 1;
   std::uint32_t dynamic_shared_bytes = 0;

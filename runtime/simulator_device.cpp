@@ -159,11 +159,11 @@ class SimulatorKernel : public Kernel {
   simulator::Launch make_launch(const LaunchGrid& grid,
                                 std::span<const std::uint64_t> arguments) const {
     const std::string doing = fmt::format("launching kernel {}", name_);
-    if (arguments.size() != kernel_->parameters) {
-      throw DriverError(
-          "launch", EINVAL,
-          fmt::format("{} arguments, expected {}", arguments.size(), kernel_->parameters), kName,
-          doing);
+    const std::size_t given = arguments.size() + grid.tensor_maps.count;
+    if (given != kernel_->parameters) {
+      throw DriverError("launch", EINVAL,
+                        fmt::format("{} arguments, expected {}", given, kernel_->parameters), kName,
+                        doing);
     }
     if (grid.threads < 1 || grid.threads > kMaxThreads) {
       throw DriverError(
@@ -176,8 +176,23 @@ class SimulatorKernel : public Kernel {
     launch.module = module_;
     launch.memory = device_->memory.get();
     launch.arguments.assign(arguments.begin(), arguments.end());
+    for (const TensorMapShape& shape : grid.tensor_maps) {
+      launch.tensor_maps.push_back({arguments[static_cast<std::size_t>(shape.address_argument)],
+                                    arguments[static_cast<std::size_t>(shape.rows_argument)],
+                                    static_cast<std::uint64_t>(shape.row_bytes), shape.box_rows});
+      constexpr std::uint64_t kAlignment = 16;  // of cuTensorMapEncodeTiled
+      if (launch.tensor_maps.back().address % kAlignment != 0) {
+        throw DriverError("launch", EINVAL,
+                          fmt::format("a tensor map of {:#x}, expected a multiple of {}",
+                                      launch.tensor_maps.back().address, kAlignment),
+                          kName, doing);
+      }
+    }
+    // Only now, since they don't move any more.
+    for (const simulator::TensorMap& map : launch.tensor_maps)
+      launch.arguments.push_back(reinterpret_cast<std::uint64_t>(&map));
     launch.buffers = device_->memory->live();
-    launch.parameters.resize(arguments.size());
+    launch.parameters.resize(launch.arguments.size());
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       if (kernel_->is_pointer[i] == 0) continue;
       if (const auto range = device_->memory->find(arguments[i])) launch.parameters[i] = *range;

@@ -112,9 +112,11 @@ class Parser {
     if (statement.opcode.front() == '.') return fail("this directive is not simulated", text);
     if (!rest.empty()) {
       for (std::string_view piece : split(rest, ',')) {
-        PtxOperands operands;
-        if (!parse_operands(piece, operands)) return false;
-        statement.operands.push_back(std::move(operands));
+        for (std::string_view part : split_tensor_address(piece)) {
+          PtxOperands operands;
+          if (!parse_operands(part, operands)) return false;
+          statement.operands.push_back(std::move(operands));
+        }
       }
     }
     result_.statements.push_back(std::move(statement));
@@ -146,12 +148,17 @@ class Parser {
     return true;
   }
 
+  /// "[map, {x, y}]" as "map" and "{x, y}": the address of a tensor map is no address of what is read.
+  static std::vector<std::string_view> split_tensor_address(std::string_view text) {
+    if (text.size() < 2 || text.front() != '[' || text.back() != ']') return {text};
+    const std::string_view inside = text.substr(1, text.size() - 2);
+    return inside.find(',') == std::string_view::npos ? std::vector{text} : split(inside, ',');
+  }
+
   bool parse_operands(std::string_view text, PtxOperands& operands) {
     if (text.size() >= 2 && text.front() == '[' && text.back() == ']') {
       operands.is_address = true;
       std::string_view address = trim(text.substr(1, text.size() - 2));
-      if (address.find(',') != std::string_view::npos)
-        return fail("addresses of tensor maps are not simulated", text);
       const auto plus = address.find('+');
       if (plus != std::string_view::npos) {
         std::uint64_t offset = 0;

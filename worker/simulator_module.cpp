@@ -115,8 +115,10 @@ void SimulatorModule::take_kernel(llvm::Function& original) {
   llvm::IRBuilder<> builder(&entry, entry.begin());
   for (llvm::Argument& argument : original.args()) {
     llvm::Type* wanted = argument.getType();
-    const bool pointer_like = wanted->isPointerTy() && !argument.hasByValAttr();
-    if (!pointer_like && !wanted->isIntegerTy() && !wanted->isFloatTy() && !wanted->isDoubleTy()) {
+    // A struct by value is a pointer to it here; its slot holds the address of one.
+    const bool is_struct = argument.hasByValAttr();
+    const bool pointer_like = wanted->isPointerTy() && !is_struct;
+    if (!pointer_like && !is_struct && !wanted->isIntegerTy() && !wanted->isFloatTy() && !wanted->isDoubleTy()) {
       fail("kernel " + name + " takes an argument that is no number and no pointer");
       return;
     }

@@ -41,7 +41,7 @@ TEST_CASE("a conversion on a GPU writes the codes and scales of the reference") 
       if (tensor.is_copy || tensor.format != to) continue;
       CAPTURE(name, tensor.source, tensor.from);
       const OwnedTensor expected = convert_tensor(input.get_tensor(tensor.source), to);
-      const model::TensorInfo& found = written.get_tensor(tensor.source);
+      const model::TensorInfo& found = written.get_tensor(tensor.name);
       CHECK(std::ranges::equal(found.data, expected.codes));
       CHECK(std::ranges::equal(found.scale_data, expected.scales));
       ++converted;

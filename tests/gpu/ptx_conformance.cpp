@@ -393,6 +393,8 @@ std::vector<std::byte> expected_memory(const PtxInstruction& entry, int copy_byt
       case PtxMemoryAction::kInitBarrier:
       case PtxMemoryAction::kArrive:
       case PtxMemoryAction::kArriveAfterCopies:
+      case PtxMemoryAction::kExpectBytes:
+      case PtxMemoryAction::kCopyBox:
       case PtxMemoryAction::kWaitForPhase:
       case PtxMemoryAction::kWarpgroupProduct:
       case PtxMemoryAction::kNone:

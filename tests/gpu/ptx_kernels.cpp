@@ -302,6 +302,8 @@ std::string make_memory_kernel(const PtxInstruction& entry, int copy_bytes) {
     case PtxMemoryAction::kInitBarrier:
     case PtxMemoryAction::kArrive:
     case PtxMemoryAction::kArriveAfterCopies:
+    case PtxMemoryAction::kExpectBytes:
+    case PtxMemoryAction::kCopyBox:
     case PtxMemoryAction::kWaitForPhase:
     case PtxMemoryAction::kWarpgroupProduct:
     case PtxMemoryAction::kNone:

@@ -63,6 +63,8 @@ TEST_CASE("tensor-core precision is refused where no kernel has it") {
   CHECK_NOTHROW(codegen::emit(spec));
   spec.x_scale = ScaleGrid{1, 64, ScaleType::kF32};
   refuses(spec);
+  spec = fp8_product_spec(512, 256);
+  refuses(spec);  // 256 rows of x
 }
 
 TEST_CASE("tiles of matmul at tensor-core precision leave few multiprocessors without work") {
@@ -71,6 +73,11 @@ TEST_CASE("tiles of matmul at tensor-core precision leave few multiprocessors wi
   CHECK(matmul_tuning(spec, 14336, 512).x_tile == 256);  // 2 waves of large tiles, 4 of small ones
   CHECK(matmul_tuning(spec, 4096, 512).x_tile == 128);   // 64 large tiles, 128 small ones
   CHECK(matmul_tuning(spec, 4096, 33).x_tile == 64);
+  const KernelSpec fp8 = fp8_product_spec(512, 0);
+  CHECK(matmul_tuning(fp8, 4096, 4096).x_tile == 128);
+  CHECK(matmul_tuning(fp8, 7168, 16).x_tile == 64);
+  CHECK(matmul_tuning(fp8, 4096, 16).x_tile == 32);
+  CHECK(matmul_tuning(fp8, 4096, 64).x_tile == 64);
   KernelSpec exact = spec;
   exact.tensor_core_precision = false;
   CHECK(matmul_tuning(exact, 4096, 512).x_tile == 0);

@@ -65,7 +65,7 @@ std::vector<BenchWork> rounded_weights_variants() {
 
 std::vector<BenchWork> fp8_product_variants() {
   std::vector<BenchWork> works;
-  for (const int tile : {16, 128, 256})
+  for (const int tile : {32, 64, 128})
     works.push_back({fp8_product_spec(512, tile), 200, tile + 5});
   works.push_back({fp8_product_spec(656, 32), 130, 40});  // five groups and a quarter
   works.back().spec.y_format = kBF16;

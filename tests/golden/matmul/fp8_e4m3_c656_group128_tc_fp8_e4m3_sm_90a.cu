@@ -1,42 +1,87 @@
-// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/warpgroup_matmul.cu.in.
+// ktjit generated kernel. Do not edit: change the spec, or templates/cuda/warpgroup_fp8_matmul.cu.in.
 //   kernel   matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656, emitter version 6
 //   w        in   fp8_e4m3  [rows, 656]  row-major
 //   scale    in   f32  [ceil(rows / 128), 6]  row-major, one per 128 x 128 block of w
 //   x        in   fp8_e4m3  [n, 656]  row-major
 //   x_scale  in   f32  [n, 6]  row-major, one per 128 columns of x
 //   y        out  f32  [n, rows]  row-major
+//   w_map    in   of w and of x, [rows, 656] and [n, 656] bytes: boxes of kTileRows and kTileX rows of 128 bytes, 128-byte
+//   x_map    in   swizzle, zeros outside (cuTensorMapEncodeTiled); whoever launches makes them
 //   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]) * x_scale, products and sums in f32; sums of 128 columns as FP8 tensor cores make them
-//   arch     sm_90a, has a cvt from e4m3: as they are; wgmma m64n128k32 e4m3
-//   tiles    128 rows of w, 256 of x, 4 stages of 128 columns, 2 places for 256 columns of w; 4 warps copy, 8 multiply
-//   launch   grid (ceil(rows / 128) * ceil(n / 256) or less, 1, 1), block (384, 1, 1), 200800 bytes of dynamic shared memory
+//   arch     sm_90a, has a cvt from e4m3: as they are; wgmma m64n64k32 e4m3
+//   tiles    256 rows of w, 128 of x, 4 stages of 128 columns; one thread copies, 8 warps multiply
+//   launch   grid (ceil(rows / 256) * ceil(n / 128) or less, 1, 1), block (384, 1, 1), 196688 bytes of dynamic shared memory
 //
-// y^T = w x^T. A warpgroup's wgmma takes 64 rows of w from registers and rows of x from shared memory. Four warps
-// copy: x in stages of 128 columns, w in units of 256. The other warps multiply: each decodes 16 rows of w while the
-// columns before are being multiplied.
+// y = x w^T. A warpgroup's wgmma takes 64 rows of x from registers and a part of the tile's rows of w from shared memory.
+// One thread has stages of 128 columns of both copied, by tensor maps. Sums of 128 columns lie apart from the totals, and are
+// added to them times their scales, while the next are made.
 
-constexpr int kXRowBytes = 656;      // bytes of a row of x
+constexpr int kXScaleCols = 6;       // scales of a row of x
 constexpr int kThreads = 384;        // threads per CTA
 constexpr int kCopyThreads = 128;    // of which copy
 constexpr int kCtas = 1;             // CTAs on a multiprocessor
-constexpr int kTiles = 8;            // 16-row tiles of w of a CTA, each of one warp
-constexpr int kTileX = 256;          // rows of x of a CTA
-constexpr int kStages = 4;           // of 128 columns of x: in use or on their way
+constexpr int kTileX = 128;          // rows of x of a CTA
+constexpr int kTileRows = 256;       // rows of w of a CTA
+constexpr int kTokenWarps = 8;       // warps that share rows of w, each with 16 of x
+constexpr int kStageGroups = 1;      // of warps, which take turns with the stages
+constexpr int kParts = 4;            // in which a warpgroup multiplies its rows
+constexpr int kPartRows = 64;        // rows of a part
+constexpr int kProductWarps = 8;     // warps that multiply
+constexpr int kStages = 4;           // of 128 columns: in use or on their way
+constexpr int kStageBytes = 49152;   // x, then w
 constexpr int kSteps = 6;            // stages of a tile
-constexpr int kUnitStages = 2;       // stages of a unit
-constexpr int kUnits = 3;            // units side by side, of 16 rows and 256 columns
-constexpr int kUnitBytes = 4096;     // bytes of a unit in shared memory
-constexpr int kUnitSlots = 2;        // places for units: in use or on their way
-constexpr int kUnitsAt = 131072;     // bytes of shared memory before the units
-constexpr int kBarriersAt = 200704;  // before the barriers
-constexpr int kFewRegisters = 40;    // of a thread that copies
-constexpr int kManyRegisters = 232;  // of one that multiplies
-constexpr long long kRowBytes = 656; // bytes of a row of w
+constexpr int kBarriersAt = 196608;  // before the barriers
+constexpr int kFewRegisters = 24;    // of a thread that copies
+constexpr int kManyRegisters = 240;  // of one that multiplies
+constexpr int kScaledParts = 2;      // parts that share scales of w
 constexpr int kScaleBlockRows = 128; // rows that share one scale
 constexpr int kScaleBlockCols = 128; // columns that share one scale
 constexpr int kScaleCols = 6;        // scales in one row of scales
-constexpr int kXScaleCols = 6;       // scales of a row of x
-constexpr int kXScalesAt = 196608;   // bytes of shared memory before those
-constexpr int kPartX = 128;          // rows of x that one wgmma takes
+
+// sum = a b for 64 rows of a, of which this warp has 16, 64 rows of b and 32 columns. The sums are there after
+// products_done; until then no one changes what they read.
+__device__ __forceinline__ void start_product(float (&sum)[32], const unsigned (&a)[4], unsigned long long b_matrix) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 0, 1, 1;"
+      :
+        "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
+        "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]),
+        "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]),
+        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
+      : "memory");
+}
+
+// sum += a b for 64 rows of a, of which this warp has 16, 64 rows of b and 32 columns. The sums are there after
+// products_done; until then no one changes what they read.
+__device__ __forceinline__ void add_product(float (&sum)[32], const unsigned (&a)[4], unsigned long long b_matrix) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 1, 1, 1;"
+      :
+        "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
+        "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]),
+        "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]),
+        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
+      : "memory");
+}
+
+// After products_done: no one reads the sums from before.
+__device__ __forceinline__ void keep_sums(float (&sum)[32]) {
+  asm volatile(""
+               :
+        "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
+        "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]),
+        "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]),
+        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31])
+               : : "memory");
+}
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
 
@@ -70,54 +115,31 @@ __device__ __forceinline__ void wait_for_barrier(unsigned barrier, int parity) {
   } while (has_ended == 0u);
 }
 
-// To shared memory, past the L1 cache, zeros after the first `bytes`; ends some time before arrive_after_copies arrives.
-__device__ __forceinline__ void copy_16_bytes_of(unsigned char* to, const unsigned char* from, int bytes) {
-  const unsigned shared_to = (unsigned)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(shared_to), "l"(from), "r"(bytes) : "memory");
+// Arrives, and makes the barrier's phase wait for as many bytes.
+__device__ __forceinline__ void expect_bytes(unsigned barrier, int bytes) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 state;\n"
+      "mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n"
+      "}"
+      : : "r"(barrier), "r"(bytes) : "memory");
 }
 
-// Begins to copy 16 bytes of a row, from byte `at` on; zeros past the last one.
-__device__ __forceinline__ void copy_row_vector(unsigned char* to, const unsigned char* row, int at) {
-  copy_16_bytes_of(to, row + at, at < kRowBytes ? 16 : 0);
-}
+// Of a matrix whose boxes of 128 bytes of some rows are copied: made by the driver (cuTensorMapEncodeTiled).
+struct alignas(64) TensorMap {
+  unsigned long long opaque[16];
+};
 
-// Begins to copy 256 columns of kTiles * 16 rows of one byte each: a kilobyte has 128 columns of eight rows, whose 16-byte
-// places are exchanged as those of x are. A thread has 16 columns of every eighth row. Past the last row, that is
-// read again and its sums are not stored.
-__device__ __forceinline__ void copy_unit_tile(unsigned char* to, const unsigned char* w, long long first_row, long long rows,
-                                               int u) {
-  const int own = threadIdx.x % 16;
-  const int own_row = threadIdx.x / 16;
-  unsigned char* const own_to = to + 2048 * (own / 8) + 128 * own_row + 16 * (own % 8 ^ own_row);
-  if (first_row + kTiles * 16 <= rows) {
-    const unsigned char* const from = w + (first_row + own_row) * kRowBytes;
-#pragma unroll
-    for (int i = 0; i < 2 * kTiles; ++i) {
-      copy_row_vector(own_to + i / 2 * kUnitBytes + i % 2 * 1024, from + 8 * i * kRowBytes, 256 * u + 16 * own);
-    } // i: eight rows
-  } else {
-#pragma unroll 1
-    for (int i = 0; i < 2 * kTiles; ++i) {
-      copy_row_vector(own_to + i / 2 * kUnitBytes + i % 2 * 1024, w + min_of(first_row + own_row + 8 * i, rows - 1) * kRowBytes,
-                      256 * u + 16 * own);
-    } // i: eight rows
-  }
+// Begins to copy a box of the matrix to a multiple of 1024 bytes of shared memory: 128 bytes from byte `at` on of the map's
+// number of rows, zeros for what lies outside of the matrix. The barrier gets the bytes.
+__device__ __forceinline__ void copy_box(unsigned to, const TensorMap& map, int at, int row, unsigned barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+      : : "r"(to), "l"(&map), "r"(at), "r"(row), "r"(barrier) : "memory");
 }
-
-// Arrives at the barrier when all copies that this thread has begun have ended.
-__device__ __forceinline__ void arrive_after_copies(unsigned barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" : : "r"(barrier) : "memory");
-}
-
-__device__ __forceinline__ void finish_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
 
 // Makes what the barrier has announced visible to wgmma, which reads shared memory another way.
 __device__ __forceinline__ void see_copies() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
-
-// Before the first wgmma, and after registers that one reads have changed.
-__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
-
-__device__ __forceinline__ void end_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
 
 // Waits until at most kLeft groups of products have not ended.
 template <int kLeft>
@@ -129,6 +151,27 @@ __device__ __forceinline__ void products_done() {
 // swizzle). The matrix begins at a multiple of 1024 bytes, its steps of 16 columns are 32 bytes apart: 2 more each.
 __device__ __forceinline__ unsigned long long x_descriptor(unsigned at) {
   return 0x4000004000010000ull | (at & 0x3ffffu) >> 4;
+}
+
+// 16 rows of 32 bytes, as wgmma takes them from a warp: the lane's address is that of 16 bytes of row lane % 16, the first
+// of 32 in the lower 16 lanes.
+__device__ __forceinline__ void load_matrices(unsigned at, unsigned (&a)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(at) : "memory");
+}
+
+// Before the first wgmma, and after registers that one reads have changed.
+__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
+
+__device__ __forceinline__ void end_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
+
+// A group of products of a stage's 128 columns: sum = a w^T.
+__device__ __forceinline__ void multiply_part(float (&sum)[kPartRows / 2], const unsigned (&a)[4][4], unsigned long long w_matrix) {
+  begin_products();
+  start_product(sum, a[0], w_matrix);
+#pragma unroll
+  for (int k = 1; k < 4; ++k) add_product(sum, a[k], w_matrix + 2 * k);
+  end_products();
 }
 
 __device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
@@ -143,91 +186,34 @@ __device__ __forceinline__ void keep_many_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(kManyRegisters));
 }
 
+// Adds sums times the scales of the lane's two rows of x and of the part's rows of w.
+__device__ __forceinline__ void add_part(float (&total)[kPartRows / 2], const float (&sum)[kPartRows / 2], const float (&x_scale)[2],
+                                         float w_scale) {
+  const float factor[2] = {w_scale * x_scale[0], w_scale * x_scale[1]};
+#pragma unroll
+  for (int i = 0; i < kPartRows / 2; ++i) total[i] += factor[i / 2 % 2] * sum[i];
+}
+
 __device__ __forceinline__ float load_scale(const float* scale, long long at) { return scale[at]; }
 
-struct alignas(8) Words2 {
-  unsigned word[2];
-};
-
-// To shared memory; ends some time before arrive_after_copies arrives.
-__device__ __forceinline__ void copy_4_bytes(unsigned char* to, const unsigned char* from) {
-  const unsigned shared_to = (unsigned)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" : : "r"(shared_to), "l"(from) : "memory");
-}
-
-// sum += a b for 64 rows of w, of which this warp has 16, 128 rows of x and 32 columns. The sums are there after
-// products_done; until then no one changes what they read.
-__device__ __forceinline__ void add_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long x_matrix) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, 1, 1, 1;"
-      :
-        "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
-        "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]),
-        "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]),
-        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31]),
-        "+f"(sum[32]), "+f"(sum[33]), "+f"(sum[34]), "+f"(sum[35]), "+f"(sum[36]), "+f"(sum[37]), "+f"(sum[38]), "+f"(sum[39]),
-        "+f"(sum[40]), "+f"(sum[41]), "+f"(sum[42]), "+f"(sum[43]), "+f"(sum[44]), "+f"(sum[45]), "+f"(sum[46]), "+f"(sum[47]),
-        "+f"(sum[48]), "+f"(sum[49]), "+f"(sum[50]), "+f"(sum[51]), "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]), "+f"(sum[55]),
-        "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]), "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x_matrix)
-      : "memory");
-}
-
-// sum = a b for 64 rows of w, of which this warp has 16, 128 rows of x and 32 columns. The sums are there after
-// products_done; until then no one changes what they read.
-__device__ __forceinline__ void start_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long x_matrix) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, 0, 1, 1;"
-      :
-        "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3]), "=f"(sum[4]), "=f"(sum[5]), "=f"(sum[6]), "=f"(sum[7]),
-        "=f"(sum[8]), "=f"(sum[9]), "=f"(sum[10]), "=f"(sum[11]), "=f"(sum[12]), "=f"(sum[13]), "=f"(sum[14]), "=f"(sum[15]),
-        "=f"(sum[16]), "=f"(sum[17]), "=f"(sum[18]), "=f"(sum[19]), "=f"(sum[20]), "=f"(sum[21]), "=f"(sum[22]), "=f"(sum[23]),
-        "=f"(sum[24]), "=f"(sum[25]), "=f"(sum[26]), "=f"(sum[27]), "=f"(sum[28]), "=f"(sum[29]), "=f"(sum[30]), "=f"(sum[31]),
-        "=f"(sum[32]), "=f"(sum[33]), "=f"(sum[34]), "=f"(sum[35]), "=f"(sum[36]), "=f"(sum[37]), "=f"(sum[38]), "=f"(sum[39]),
-        "=f"(sum[40]), "=f"(sum[41]), "=f"(sum[42]), "=f"(sum[43]), "=f"(sum[44]), "=f"(sum[45]), "=f"(sum[46]), "=f"(sum[47]),
-        "=f"(sum[48]), "=f"(sum[49]), "=f"(sum[50]), "=f"(sum[51]), "=f"(sum[52]), "=f"(sum[53]), "=f"(sum[54]), "=f"(sum[55]),
-        "=f"(sum[56]), "=f"(sum[57]), "=f"(sum[58]), "=f"(sum[59]), "=f"(sum[60]), "=f"(sum[61]), "=f"(sum[62]), "=f"(sum[63])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x_matrix)
-      : "memory");
-}
-
-// After products_done: no one reads the sums from before.
-__device__ __forceinline__ void keep_sums(float (&sum)[64]) {
-  asm volatile(""
-               :
-        "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
-        "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]),
-        "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]),
-        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31]),
-        "+f"(sum[32]), "+f"(sum[33]), "+f"(sum[34]), "+f"(sum[35]), "+f"(sum[36]), "+f"(sum[37]), "+f"(sum[38]), "+f"(sum[39]),
-        "+f"(sum[40]), "+f"(sum[41]), "+f"(sum[42]), "+f"(sum[43]), "+f"(sum[44]), "+f"(sum[45]), "+f"(sum[46]), "+f"(sum[47]),
-        "+f"(sum[48]), "+f"(sum[49]), "+f"(sum[50]), "+f"(sum[51]), "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]), "+f"(sum[55]),
-        "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]), "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63])
-               : : "memory");
-}
-
 // Rows and rows of x past the last ones are left out.
-__device__ __forceinline__ void store_tile(const float (&total)[kTileX / 2], float* y, long long first_row, long long first_x,
-                                           long long rows, long long n, int group, int q) {
+__device__ __forceinline__ void store_part(const float (&total)[kPartRows / 2], float* y, long long first_row,
+                                           long long first_x, long long rows, long long n, int group, int q) {
 #pragma unroll
-  for (int j = 0; j < kTileX / 8; ++j) {
+  for (int r = 0; r < 2; ++r) {
+    const long long x_row = first_x + group + 8 * r;
+    if (x_row >= n) continue;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const long long x_row = first_x + 8 * j + 2 * q + i % 2;
-      const long long row = first_row + group + i / 2 * 8;
-      if (x_row < n && row < rows) store_element(y + x_row * rows + row, total[4 * j + i]);
-    } // i: two rows of w and of x
-  } // j: eight rows of x
+    for (int j = 0; j < kPartRows / 8; ++j) {
+      const long long row = first_row + 8 * j + 2 * q;
+      if (row >= rows) continue;
+      float* const own = y + x_row * rows + row;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (row + i < rows) store_element(own + i, total[4 * j + 2 * r + i]);
+      } // i: two rows of w
+    } // j: eight rows of w
+  } // r: rows of x
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, kCtas)
@@ -238,142 +224,98 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
     const float* __restrict__ x_scale,
     float* __restrict__ y,
     long long rows,
-    long long n) {
+    long long n,
+    const __grid_constant__ TensorMap w_map,
+    const __grid_constant__ TensorMap x_map) {
   extern __shared__ __align__(1024) unsigned char shared[];
-  const unsigned x_ring = shared_address(shared);
-  unsigned char* const unit_ring = shared + kUnitsAt;
-  const unsigned x_filled = shared_address(shared + kBarriersAt);
-  const unsigned x_emptied = x_filled + 8 * kStages;
-  const unsigned unit_filled = x_emptied + 8 * kStages;
-  const unsigned unit_emptied = unit_filled + 8 * kUnitSlots;
+  const unsigned filled = shared_address(shared + kBarriersAt);
+  const unsigned emptied = filled + 8 * kStages;
   if (threadIdx.x == 0) {
 #pragma unroll
     for (int i = 0; i < kStages; ++i) {
-      init_barrier(x_filled + 8 * i, kCopyThreads);
-      init_barrier(x_emptied + 8 * i, kTiles);
+      init_barrier(filled + 8 * i, 1);
+      init_barrier(emptied + 8 * i, kProductWarps / kStageGroups);
     } // i: stages
-#pragma unroll
-    for (int i = 0; i < kUnitSlots; ++i) {
-      init_barrier(unit_filled + 8 * i, kCopyThreads);
-      init_barrier(unit_emptied + 8 * i, kTiles);
-    } // i: places for units
+    see_copies(); // as those who copy see the barriers
   }
   __syncthreads();
 
-  const int lane = threadIdx.x % 32;
   const int x_tiles = (int)((n + kTileX - 1) / kTileX);
-  const int all_tiles = (int)((rows + kTiles * 16 - 1) / (kTiles * 16)) * x_tiles; // a grid has no more
-  int stage = 0;     // of this thread, counted through all tiles, as units are
-  int unit_step = 0;
+  const int all_tiles = (int)((rows + kTileRows - 1) / kTileRows) * x_tiles; // a grid has no more
+  int stage = 0; // of this thread, counted through all tiles
   if (threadIdx.x < kCopyThreads) {
     keep_few_registers();
-    const int own_row = threadIdx.x / 8;
-    const int own_place = threadIdx.x % 8; // of 16 bytes
+    if (threadIdx.x > 0) return;
     for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x) {
-      const long long first_row = (long long)(tile / x_tiles) * (kTiles * 16);
-      const long long first_x = (long long)(tile % x_tiles) * kTileX;
-      const int last_x = (int)min_of(kTileX, n - first_x) - 1;
-      const unsigned char* const own_x = x + first_x * kXRowBytes + 16 * own_place;
 #pragma unroll 1
       for (int s = 0; s < kSteps; ++s, ++stage) {
-        if (s % kUnitStages == 0) {
-          const int slot = unit_step % kUnitSlots;
-          wait_for_barrier(unit_emptied + 8 * slot, unit_step / kUnitSlots % 2 ^ 1);
-          copy_unit_tile(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
-          arrive_after_copies(unit_filled + 8 * slot);
-          ++unit_step;
-        }
         const int slot = stage % kStages;
-        wait_for_barrier(x_emptied + 8 * slot, stage / kStages % 2 ^ 1);
-        unsigned char* const to = shared + slot * (kTileX * 128) + 128 * own_row + 16 * (own_place ^ own_row % 8);
-        if (last_x == kTileX - 1) {
-          const unsigned char* const from = own_x + own_row * kXRowBytes + 128 * s;
-#pragma unroll 4
-          for (int i = 0; i < kTileX / 16; ++i) copy_16_bytes_of(to + 2048 * i, from + 16 * i * kXRowBytes, 128 * s + 16 * own_place < kXRowBytes ? 16 : 0);
-        } else { // past the last row of x, that is read again
-#pragma unroll 1
-          for (int i = 0; i < kTileX / 16; ++i) {
-            const int row = own_row + 16 * i < last_x ? own_row + 16 * i : last_x;
-            copy_16_bytes_of(to + 2048 * i, own_x + row * kXRowBytes + 128 * s, 128 * s + 16 * own_place < kXRowBytes ? 16 : 0);
-          } // i: rows of this thread
-        }
-#pragma unroll 1
-        for (int row = threadIdx.x; row < kTileX; row += kCopyThreads) {
-          const float* own = x_scale + (first_x + (row < last_x ? row : last_x)) * kXScaleCols + s;
-          copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned char*)own);
-        } // row: of x
-        arrive_after_copies(x_filled + 8 * slot);
+        wait_for_barrier(emptied + 8 * slot, stage / kStages % 2 ^ 1);
+        expect_bytes(filled + 8 * slot, kStageBytes);
+        const unsigned to = shared_address(shared + slot * kStageBytes);
+        copy_box(to, x_map, 128 * s, tile % x_tiles * kTileX, filled + 8 * slot);
+        copy_box(to + kTileX * 128, w_map, 128 * s, tile / x_tiles * kTileRows, filled + 8 * slot);
       } // s: stages
     } // tile: of y
-    finish_copies();
     return;
   }
 
   keep_many_registers();
-  const int tile_of_cta = threadIdx.x / 32 - kCopyThreads / 32; // 16 rows: this warp's
+  const int lane = threadIdx.x % 32;
   const int group = lane / 4;
   const int q = lane % 4;
-  for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x) {
-    const int row_tile = tile / x_tiles * kTiles + tile_of_cta;
-    float total[kTileX / 2];
-#pragma unroll
-    for (int i = 0; i < kTileX / 2; ++i) total[i] = 0.0f;
+  const int warp = threadIdx.x / 32 - kCopyThreads / 32;
+  const int stage_group = warp / (kProductWarps / kStageGroups); // whose warps multiply every kStageGroups-th stage
+  const int first_token = warp % kTokenWarps * 16; // of the tile: the 16 rows of x that are this warp's
+  const int matrix_row = first_token + lane % 16; // of x, whose address is this lane's for ldmatrix
+  for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x, stage += kSteps) {
+    float total[kParts][kPartRows / 2] = {};
+    float sum[2][kPartRows / 2] = {};
+    float own_x_scale[2] = {}; // of a stage, as others
+    float w_scale[kParts / kScaledParts] = {};
+    unsigned a[4][4] = {};
+    const long long first_row = (long long)(tile / x_tiles) * kTileRows;
+    const long long first_x = (long long)(tile % x_tiles) * kTileX + first_token;
 #pragma unroll 1
-    for (int u = 0; u < kUnits; ++u, ++unit_step) {
-      const int slot = unit_step % kUnitSlots;
-      wait_for_barrier(unit_filled + 8 * slot, unit_step / kUnitSlots % 2);
-      const unsigned char* const own_unit = unit_ring + (slot * kTiles + tile_of_cta) * kUnitBytes;
-
-#pragma unroll 1
-      for (int pair = 0; pair < kUnitStages; ++pair) {
-        if (kSteps % kUnitStages != 0 && kUnitStages * u + pair >= kSteps) break;
-        unsigned a[4][4];
-        float scale_of_row[2];
+    for (int s = stage_group; s < kSteps; s += kStageGroups) {
+      const int slot = (stage + s) % kStages;
+      const unsigned x_at = shared_address(shared + slot * kStageBytes);
+      const unsigned long long w_matrix = x_descriptor(x_at + kTileX * 128);
+      wait_for_barrier(filled + 8 * slot, (stage + s) / kStages % 2);
+      products_done<0>(); // of the stage before
+      keep_sums(sum[1]);
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          const long long row = min_of((long long)row_tile * 16 + group + 8 * r, rows - 1);
-          const int col = 128 * (kUnitStages * u + pair);
-          scale_of_row[r] = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + col / kScaleBlockCols);
-        } // r: rows
+      for (int k = 0; k < 4; ++k) load_matrices(x_at + 128 * matrix_row + 16 * (2 * k + lane / 16 ^ matrix_row % 8), a[k]);
+      multiply_part(sum[0], a, w_matrix);
+      add_part(total[kParts - 1], sum[1], own_x_scale, w_scale[(kParts - 1) / kScaledParts]);
+      if (s >= kStageGroups) {
+        __syncwarp(); // the warp has read all of the stage before
+        if (lane == 0) arrive_at_barrier(emptied + 8 * ((stage + s - kStageGroups) % kStages));
+      }
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          const unsigned char* own = own_unit + 1024 * (2 * pair + r) + 128 * group + 4 * q;
+      for (int r = 0; r < 2; ++r) own_x_scale[r] = x_scale[min_of(first_x + group + 8 * r, n - 1) * kXScaleCols + s];
 #pragma unroll
-          for (int i = 0; i < 8; ++i) a[i / 2][r + i % 2 * 2] = *(const unsigned*)(own + 16 * (i ^ group));
-        } // r: rows
-        if (pair == kUnitStages - 1 || (kSteps % kUnitStages != 0 && kUnitStages * u + pair == kSteps - 1)) {
-          __syncwarp(); // all lanes have read the unit
-          if (lane == 0) arrive_at_barrier(unit_emptied + 8 * slot);
-        }
-        wait_for_barrier(x_filled + 8 * (stage % kStages), stage / kStages % 2);
-        see_copies();
-        const unsigned long long x_matrix = x_descriptor(x_ring + stage % kStages * (kTileX * 128));
-        const float* const own_x_scales = (const float*)(shared + kXScalesAt) + stage % kStages * kTileX + 2 * q;
+      for (int i = 0; i < kParts / kScaledParts; ++i) {
+        const long long row = min_of(first_row + i * (kScaledParts * kPartRows), rows - 1);
+        w_scale[i] = load_scale(scale, (row / kScaleBlockRows) * kScaleCols + (128 * s) / kScaleBlockCols);
+      } // i: scales of rows of w
 #pragma unroll
-        for (int part = 0; part < kTileX / kPartX; ++part) {
-          float sum[kPartX / 2];
-          begin_products();
-          start_product(sum, a[0], x_matrix + part * (kPartX * 8));
+      for (int part = 1; part < kParts; ++part) {
+        multiply_part(sum[part % 2], a, w_matrix + part * (kPartRows * 8));
+        products_done<1>();
+        keep_sums(sum[(part - 1) % 2]);
+        add_part(total[part - 1], sum[(part - 1) % 2], own_x_scale, w_scale[(part - 1) / kScaledParts]);
+      } // part: of the rows of w
+    } // s: stages
+    products_done<0>();
+    keep_sums(sum[1]);
+    const int last_step = kSteps - 1 - (kSteps - 1 - stage_group) % kStageGroups; // of this group
+    add_part(total[kParts - 1], sum[1], own_x_scale, w_scale[(kParts - 1) / kScaledParts]);
+    __syncwarp();
+    if (lane == 0) arrive_at_barrier(emptied + 8 * ((stage + last_step) % kStages));
 #pragma unroll
-          for (int k = 1; k < 4; ++k) add_product(sum, a[k], x_matrix + part * (kPartX * 8) + 2 * k);
-          end_products();
-          products_done<0>();
-          keep_sums(sum);
-#pragma unroll
-          for (int j = 0; j < kPartX / 8; ++j) {
-            const Words2 x_scales = *(const Words2*)(own_x_scales + part * kPartX + 8 * j);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-              const float scale_of_sum = scale_of_row[0] * __uint_as_float(x_scales.word[i % 2]);
-              total[part * (kPartX / 2) + 4 * j + i] += scale_of_sum * sum[4 * j + i];
-            } // i: two rows of w and of x
-          } // j: eight rows of x
-        } // part: of the rows of x
-        __syncwarp(); // all lanes have read the stage's scales
-        if (lane == 0) arrive_at_barrier(x_emptied + 8 * (stage % kStages));
-        ++stage;
-      } // pair: a stage's columns
-    } // u: units
-    store_tile(total, y, (long long)row_tile * 16, (long long)(tile % x_tiles) * kTileX, rows, n, group, q);
+    for (int part = 0; part < kParts; ++part) {
+      store_part(total[part], y, first_row + part * kPartRows, first_x, rows, n, group, q);
+    } // part: of the rows of w
   } // tile: of y
 }
