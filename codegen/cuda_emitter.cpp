@@ -14,6 +14,7 @@
 #include "codegen/cuda_restore.h"
 #include "codegen/cuda_unit_matmul.h"
 #include "codegen/cuda_unit_matvec.h"
+#include "codegen/cuda_warp_matmul.h"
 #include "codegen/cuda_warpgroup_matmul.h"
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
@@ -130,7 +131,10 @@ EmittedKernel emit_op(const KernelSpec& spec) {
   const Lowering lowering = get_lowering(spec.weight, spec.target, spec.weights_finite);
   if (spec.op == Op::kPrepare) return emit_prepare(spec, lowering);
   if (spec.op == Op::kRestore) return emit_restore(spec, lowering);
-  if (spec.tensor_core_precision) return emit_warpgroup_matmul(spec, lowering);
+  if (spec.tensor_core_precision) {
+    return has_wgmma(spec.target) ? emit_warpgroup_matmul(spec, lowering)
+                                  : emit_warp_matmul(spec, lowering);
+  }
   if (takes_unit_matmul(spec)) return emit_unit_matmul(spec, lowering);
   if (spec.layout.kind == LayoutKind::kPrepared) {
     return spec.op == Op::kDequant ? emit_dequant_prepared(spec, lowering)

@@ -81,9 +81,12 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       break;
     case Op::kMatmul:
       if (spec.tensor_core_precision) {
+        const bool by_warpgroups = has_wgmma(spec.target);
         for (const int tile : {256, 128, 64, 32, 16}) {
+          if (tile == 256 && !by_warpgroups) continue;
           ideas.push_back({.x_tile = tile});
-          for (const int stages : {3, 4}) ideas.push_back({.x_tile = tile, .stages = stages});
+          for (const int stages : {by_warpgroups ? 3 : 2, 4})
+            ideas.push_back({.x_tile = tile, .stages = stages});
         }
         return ideas;
       }
