@@ -287,6 +287,7 @@ matmul_fp8_e4m3_s128x128_f32_x_bf16_tc_c656(
       } // m: 16-row tiles
 #pragma unroll
       for (int half = 0; half < 2; ++half) { // two steps of 16 columns
+        __syncwarp(); // compilers don't load x for both halves at once, which would take too many registers
         unsigned a[2][kRowTiles][4];
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {

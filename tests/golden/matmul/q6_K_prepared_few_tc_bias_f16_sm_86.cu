@@ -412,6 +412,7 @@ matmul_q6_K_x_f16_y_bf16_bias_f32_tc_prepared_c512(
       const unsigned factors_at = own_factors + 8 * kBlocks / 4 * kTableRows * pair;
 #pragma unroll
       for (int half = 0; half < 2; ++half) { // two steps of 16 columns
+        __syncwarp(); // compilers don't load x for both halves at once, which would take too many registers
         unsigned a[2][kRowTiles][4];
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
