@@ -14,6 +14,7 @@
 #include "codegen/cuda_restore.h"
 #include "codegen/cuda_unit_matmul.h"
 #include "codegen/cuda_unit_matvec.h"
+#include "codegen/cuda_warp_matmul.h"
 #include "codegen/cuda_warpgroup_fp8_matmul.h"
 #include "codegen/cuda_warpgroup_matmul.h"
 #include "codegen/emitter_parts.h"
@@ -132,6 +133,7 @@ EmittedKernel emit_op(const KernelSpec& spec) {
   if (spec.op == Op::kPrepare) return emit_prepare(spec, lowering);
   if (spec.op == Op::kRestore) return emit_restore(spec, lowering);
   if (spec.tensor_core_precision) {
+    if (!has_wgmma(spec.target)) return emit_warp_matmul(spec, lowering);
     return spec.activation == ActivationPolicy::kAfp8 ? emit_warpgroup_fp8_matmul(spec, lowering)
                                                       : emit_warpgroup_matmul(spec, lowering);
   }

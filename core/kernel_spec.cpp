@@ -214,27 +214,34 @@ bool can_request_early(const KernelSpec& spec) {
          std::ranges::find(kNative, spec.weight) != kNative.end();
 }
 
+bool has_wgmma(const Target& target) {
+  constexpr int kHopper = 90;
+  return target.is_cuda() && target.sm == kHopper && !target.suffix.empty();
+}
+
 bool serves_tensor_core_precision(const KernelSpec& spec) {
-  constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
+  constexpr int kFirstBf16 = 80, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
   constexpr std::int64_t kMostCols = 1 << 20;  // 32-bit offsets within a tile of x
-  if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm != kHopper ||
-      spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes ||
-      spec.layout.cols > kMostCols)
+  if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm < kFirstBf16 ||
+      spec.layout.base_alignment_bytes < kVectorBytes || spec.layout.cols > kMostCols)
     return false;
   const auto spans = [&spec](int cols) {
     return !spec.scale || spec.scale->block_cols % cols == 0;  // 0: all
   };
   if (spec.activation == ActivationPolicy::kAfp8) {
-    return spec.weight == FormatId::kFp8E4M3 && spec.layout.cols % kVectorBytes == 0 &&
-           spec.x_scale && spec.x_scale->block_cols == kGroup && spans(kGroup);
+    return has_wgmma(spec.target) && spec.weight == FormatId::kFp8E4M3 &&
+           spec.layout.cols % kVectorBytes == 0 && spec.x_scale &&
+           spec.x_scale->block_cols == kGroup && spans(kGroup);
   }
-  if (spec.activation != ActivationPolicy::kA16 || spec.x_format != FormatId::kBF16) return false;
+  const bool takes_f16 = !has_wgmma(spec.target) && spec.x_format == FormatId::kF16;
+  if (spec.activation != ActivationPolicy::kA16 || (spec.x_format != FormatId::kBF16 && !takes_f16))
+    return false;
   if (spec.layout.kind == LayoutKind::kPrepared)
     return spec.weight != FormatId::kIQ1_M && find_prepared_layout(spec.weight) != nullptr;
   if (spec.layout.kind != LayoutKind::kNative) return false;
   if (spec.layout.cols % kVectorBytes != 0) return false;
   const bool is_fp8 = spec.weight == FormatId::kFp8E4M3 || spec.weight == FormatId::kFp8E5M2;
-  if (!is_fp8) return spec.weight == FormatId::kBF16;
+  if (!is_fp8) return spec.weight == spec.x_format;
   return spans(kStageCols);
 }
 
@@ -325,6 +332,7 @@ Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n) 
     return {.x_tile = n > kMiddle ? kLarge : n > kSmall || rows > kFewRows ? kMiddle : kSmall};
   }
   if (tuning.x_tile != 0) return tuning;
+  if (!has_wgmma(spec.target)) return {.x_tile = 128};
   constexpr int kMultiprocessors = 132, kTileRows = 128, kLarge = 256, kSmall = 128;
   // What a wave of tiles takes. Of q4_K, q8_0 and e4m3 with 4096 and 14336 columns small ones took 0.66 to 0.80 of large
   // ones' time on an H200 (m = 512, 2026-11-24).
@@ -385,11 +393,12 @@ void validate(const KernelSpec& spec) {
   }
   validate_fusion(spec);
   if (spec.tensor_core_precision && !serves_tensor_core_precision(spec)) {
-    throw SpecError("tensor_core_precision", "true",
-                    "false but for matmul on sm_90a: of bf16 activations and prepared weights, or "
-                    "native bf16, e4m3, "
-                    "e5m2 with scales of 64 columns and more; or of e4m3 weights and activations "
-                    "with scales of 128");
+    throw SpecError(
+        "tensor_core_precision", "true",
+        "false but for matmul from sm_80 on: of bf16 activations (f16 too, but on sm_90a) and "
+        "prepared weights, or native e4m3, e5m2 with scales of 64 columns and more, or weights "
+        "of the activations' format; or on sm_90a of e4m3 weights and activations with scales "
+        "of 128");
   }
   if (spec.op == Op::kQuantize) {
     if (!is_io_format(spec.x_format))

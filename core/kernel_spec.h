@@ -82,8 +82,8 @@ struct KernelSpec {
   std::optional<FormatId> bias;        ///< products: y[j, r] += bias[r]; f32, f16 or bf16
   /// A scan has proved that no code of w is a NaN or infinity: shorter decodes serve. FP8 formats only.
   bool weights_finite = false;
-  /// Matmul: what the tensor cores compute fastest. With a16 each weight is rounded once to x's format, bf16, before it is
-  /// multiplied, and sums are those of f32; with afp8 sums of 128 columns are those of Hopper's FP8 tensor cores, which keep
+  /// Matmul: what the tensor cores compute fastest. With a16 each weight is rounded once to x's format, bf16 or f16 (which
+  /// ends at 65504 and has steps of 2^-24 below 2^-14), before it is multiplied, and sums are those of f32; with afp8 sums of 128 columns are those of Hopper's FP8 tensor cores, which keep
   /// 14 bits (as DeepSeek's and Triton's kernels do). serves_tensor_core_precision says where such kernels exist.
   bool tensor_core_precision = false;
   /// Quantize: values beyond the largest finite code become that code; otherwise NaN or infinity, as
@@ -116,10 +116,12 @@ bool is_product(Op op);
 bool is_matvec(Op op);
 /// Whether a launch multiplies more than one matrix, or does more with the product than bias and rounding.
 bool is_fused(const KernelSpec& spec);
-/// Whether there is a matmul with tensor_core_precision of the spec's weights, layout and activations for its target: sm_90a,
-/// bf16 activations and prepared weights, or native bf16, e4m3 and e5m2 in rows of whole 16-byte vectors; or e4m3
-/// weights and activations with scales of 128 columns.
+/// Whether there is a matmul with tensor_core_precision of the spec's weights, layout and activations for its target: sm_80
+/// and up, bf16 activations (without wgmma f16 too) and prepared weights, or native e4m3, e5m2 and those of the activations'
+/// format in rows of whole 16-byte vectors; or with wgmma e4m3 weights and activations with scales of 128 columns.
 bool serves_tensor_core_precision(const KernelSpec& spec);
+/// Whether the target's tensor cores take operands of four warps (wgmma): sm_90a.
+bool has_wgmma(const Target& target);
 /// How many matrices of weights a launch takes: 2 with a gate, else KernelSpec::matrices.
 int weight_matrices(const KernelSpec& spec);
 /// Whether kernels of such work may request weights before they wait for the kernel ahead: KernelSpec::constant_weights.

@@ -232,6 +232,14 @@ class ProductOperands final : public BenchLaunches {
     return magnitude;
   }
 
+  double magnitude_of_x(std::int64_t j) const {
+    const auto cols = static_cast<std::size_t>(work_.spec.layout.cols);
+    const auto x_row = static_cast<std::size_t>(is_moe(work_) ? j / work_.slots_per_x : j);
+    double sum = 0;
+    for (const float x : std::span(x_).subspan(x_row * cols, cols)) sum += std::abs(x);
+    return sum;
+  }
+
   void check_row(int copy, int matrix, std::int64_t rows, std::int64_t row,
                  const std::vector<float>& got, ErrorMeter& meter) const {
     const KernelSpec& spec = work_.spec;
@@ -239,8 +247,8 @@ class ProductOperands final : public BenchLaunches {
       const double y = got[static_cast<std::size_t>(j * rows + row)];
       const auto [sum, magnitude] = product(copy, matrix, row, j);
       if (spec.gate == Gate::kNone) {
-        const double slack =
-            rounding_of_x(copy, matrix, row, j) + tensor_core_error(spec, magnitude);
+        const double slack = rounding_of_x(copy, matrix, row, j) +
+                             tensor_core_error(spec, magnitude, magnitude_of_x(j));
         const bool has_slack = slack > 0 && std::isfinite(slack) && std::isfinite(sum);
         const double nearest = has_slack ? std::clamp(y, sum - slack, sum + slack) : sum;
         meter.add(y, sum, is_right_product(spec.layout.cols, spec.y_format, y, nearest, magnitude),

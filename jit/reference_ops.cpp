@@ -264,8 +264,12 @@ double product_tolerance(std::int64_t cols, FormatId y_format, double want, doub
   }
 }
 
-double tensor_core_error(const KernelSpec& spec, double abs_sum) {
-  return spec.tensor_core_precision ? (0x1p-9 + 0x1p-16) * abs_sum : 0.0;
+double tensor_core_error(const KernelSpec& spec, double abs_sum, double x_abs_sum) {
+  if (!spec.tensor_core_precision) return 0.0;
+  constexpr double kScale = 0x1p-16;
+  if (spec.activation == ActivationPolicy::kA16 && spec.x_format == FormatId::kF16)
+    return (0x1p-11 + kScale) * abs_sum + 0x1p-25 * x_abs_sum;
+  return (0x1p-9 + kScale) * abs_sum;
 }
 
 bool is_right_product(std::int64_t cols, FormatId y_format, double got, double want,

@@ -71,10 +71,11 @@ double product_tolerance(std::int64_t cols, FormatId y_format, double want, doub
 bool is_right_product(std::int64_t cols, FormatId y_format, double got, double want,
                       double abs_sum);
 
-/// By how much KernelSpec::tensor_core_precision may change a product on top of that. a16: each weight is rounded once to
-/// bf16, by at most 2^-9 of it, and its scale may be off by 2^-17 before. afp8: 2^-9 of the magnitudes, where an H200's
-/// errors stayed far below. 0 if the spec doesn't ask for it.
-double tensor_core_error(const KernelSpec& spec, double abs_sum);
+/// By how much KernelSpec::tensor_core_precision may change a product on top of that. a16: each weight is rounded once to x's
+/// format, by at most 2^-9 of it (bf16), or 2^-11 of it and at least 2^-25 (f16), and its scale may be off by 2^-17 before;
+/// x_abs_sum is the sum of the magnitudes of x. afp8: 2^-9 of the magnitudes, where an H200's errors stayed far below. 0 if
+/// the spec doesn't ask for it.
+double tensor_core_error(const KernelSpec& spec, double abs_sum, double x_abs_sum);
 
 /// How two arrays differ.
 struct BitDifference {

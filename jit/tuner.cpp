@@ -81,11 +81,14 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       break;
     case Op::kMatmul:
       if (spec.tensor_core_precision) {
+        const bool by_warpgroups = has_wgmma(spec.target);
         const bool has_fp8_x = spec.activation == ActivationPolicy::kAfp8;
         for (const int tile : {256, 128, 64, 32, 16}) {
-          if (has_fp8_x && (tile == 256 || tile == 16)) continue;
+          if (tile == 256 && (!by_warpgroups || has_fp8_x)) continue;
+          if (tile == 16 && has_fp8_x) continue;
           ideas.push_back({.x_tile = tile});
-          for (const int stages : {3, 4}) ideas.push_back({.x_tile = tile, .stages = stages});
+          for (const int stages : {by_warpgroups ? 3 : 2, 4})
+            ideas.push_back({.x_tile = tile, .stages = stages});
         }
         return ideas;
       }

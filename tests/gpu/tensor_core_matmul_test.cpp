@@ -31,6 +31,23 @@ TEST_CASE("GPU matmul at tensor-core precision, every format and variant") {
   check(test::fp8_product_variants());
 }
 
+TEST_CASE("GPU matmul at tensor-core precision by warps, every format and variant") {
+  Options options;
+  options.cache_enabled = false;
+  Toolchain toolchain(options, [](std::string_view) {});
+  const auto device = toolchain.open_device("cuda");
+  if (device->native_target().sm < 80) {
+    WARN("products are for sm_80 and up: not run");
+    return;
+  }
+  const Target target = make_cuda_target(80);  // its PTX is code for every later GPU
+  for (const FormatId x_format : {kBF16, kF16}) {
+    for (const auto& works :
+         {test::every_format_by_warps(target, x_format), test::variants_by_warps(target, x_format)})
+      test::check_works(toolchain.engine(), *device, works);
+  }
+}
+
 TEST_CASE("GPU matmul at tensor-core precision: several tiles for each CTA") {
   std::vector<BenchWork> works;
   for (const FormatId format : {kQ4_K, kQ8_0, kFp8E4M3, kBF16})

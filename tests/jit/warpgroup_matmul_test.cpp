@@ -45,7 +45,7 @@ TEST_CASE("tensor-core precision is refused where no kernel has it") {
   spec.x_format = kF32;
   refuses(spec);
   spec = rounded_weights_spec(kQ4_K, 512, 64);
-  spec.target = parse_target("sm_90", {});
+  spec.x_format = kF16;
   refuses(spec);
   spec = rounded_weights_spec(kQ4_K, 512, 64);
   spec.layout.kind = LayoutKind::kNative;

@@ -223,6 +223,22 @@ std::vector<KernelCase> kernel_cases() {
   rows.x_scale = ScaleGrid{1, 128, ScaleType::kF32};
   rows.tuning = {};
   add(cases, "c656_group128_tc", rows);
+  // The same by mma.sync: units of blocks of 32 and of 16 columns, FP8 with and without conversions, f16.
+  units.target = sm_86;
+  add(cases, "prepared_tc", units);
+  units.weight = FormatId::kQ6_K;
+  units.x_format = FormatId::kF16;
+  units.bias = FormatId::kF32;
+  units.tuning = matmul_tuning(units.target, 16);
+  add(cases, "prepared_few_tc_bias", units);
+  rows = make_spec(Op::kMatmul, "fp8_e4m3", 656, sm_86);
+  rows.tensor_core_precision = true;
+  rows.scale = ScaleGrid{128, 128, ScaleType::kF32};
+  rows.x_format = FormatId::kBF16;
+  rows.tuning = matmul_tuning(rows.target, 64);
+  add(cases, "c656_some_tc", rows);
+  rows.target = parse_target("sm_120a", {});
+  add(cases, "c656_some_tc", rows);
   add(cases, "", make_spec(Op::kMatmul, "bf16", 512, baseline));
   for (const Target& target : {sm_61, sm_75, sm_86, sm_90a, avx2}) {
     KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 512, target);

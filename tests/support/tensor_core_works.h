@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/target.h"
 #include "jit/bench_runner.h"
 
 namespace ktjit::test {
@@ -16,6 +17,9 @@ KernelSpec fp8_product_spec(std::int64_t cols, int x_tile);
 std::vector<BenchWork> every_format_rounded();
 /// Scales of FP8, every tile of x, stages, bias, 16-bit results.
 std::vector<BenchWork> rounded_weights_variants();
+/// The same for the tensor cores of a warp (mma.sync), for which any other target from sm_80 on serves.
+std::vector<BenchWork> every_format_by_warps(const Target& target, FormatId x_format);
+std::vector<BenchWork> variants_by_warps(const Target& target, FormatId x_format);
 /// FP8 activations: tiles, parts of tiles, scales, columns and rows cut.
 std::vector<BenchWork> fp8_product_variants();
 
