@@ -549,23 +549,23 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" : : "n"(kLeft) : "memory");
 }
 
-// To shared memory, past the registers and the L1 cache; ends some time before wait_for_copies returns.
-__device__ __forceinline__ void copy_16_bytes(unsigned char* to, const unsigned char* from) {
-  const unsigned shared_to = (unsigned)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(shared_to), "l"(from) : "memory");
+// The same to an address in shared memory.
+__device__ __forceinline__ void copy_16_bytes_at(unsigned to, const unsigned char* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(to), "l"(from) : "memory");
 }
 
 __device__ __forceinline__ void end_copy_group() { asm volatile("cp.async.commit_group;" : : : "memory"); }
 
 // Begins to copy a unit; from null an empty group.
 __device__ __forceinline__ void copy_unit(unsigned char* to, const unsigned char* from, int lane) {
+  constexpr int kWhole = kUnitBytes / 512 * 512; // bytes that all lanes have a share of
+  const unsigned own = (unsigned)__cvta_generic_to_shared(to) + 16u * lane;
   if (from != nullptr) {
 #pragma unroll
-    for (int i = 0; i < kUnitBytes; i += 512) {
-      const int at = i + 512 <= kUnitBytes || i + 16 * lane < kUnitBytes ? i + 16 * lane : kUnitBytes - 16;
-      copy_16_bytes(to + at, from + at); // of lanes past the end all copy the last 16 bytes
-    } // i: 512 bytes
+    for (int i = 0; i < kWhole; i += 512) copy_16_bytes_at(own + i, from + i + 16 * lane);
   }
+  const bool has_more = kWhole + 16 * lane < kUnitBytes;
+  if (from != nullptr && has_more) copy_16_bytes_at(own + kWhole, from + kWhole + 16 * lane);
   end_copy_group();
 }
 
