@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/prepared_layout.h"
 #include "jit/tensor_ops.h"
+#include "jit/tuner.h"
 #include "model/open_model.h"
 
 namespace po = boost::program_options;
@@ -244,9 +245,14 @@ class RequestBuilder {
         spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
       }
     }
-    if (tuning_) spec.tuning = *tuning_;
     // Nothing here writes weights while kernels run.
     spec.constant_weights = spec.dependent_launch && can_request_early(spec);
+    if (is_matvec(op)) {
+      std::int64_t rows = 0;
+      for (const std::int64_t own_rows : work.all_rows()) rows += own_rows;
+      spec.tuning = default_tuning(spec, {.rows = rows, .n = n});
+    }
+    if (tuning_) spec.tuning = *tuning_;
     codegen::emit(spec);  // refuses what can't be, before anything is measured
     bench_bytes(work);
     if (std::find(request_.works.begin(), request_.works.end(), work) == request_.works.end())

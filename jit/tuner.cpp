@@ -6,6 +6,7 @@
 
 #include "codegen/cuda_float_matvec.h"
 #include "codegen/cuda_unit_matmul.h"
+#include "codegen/cuda_unit_matvec.h"
 #include "codegen/emitter.h"
 #include "core/error.h"
 #include "core/interrupted_error.h"
@@ -256,7 +257,10 @@ std::vector<Tuning> candidates_for(const KernelSpec& spec) {
 }
 
 Tuning default_tuning(const KernelSpec& spec, const TuningSize& size) {
-  return spec.op == Op::kMatmul && size.n > 0 ? matmul_tuning(spec, size.rows, size.n) : Tuning{};
+  if (spec.op == Op::kMatmul && size.n > 0) return matmul_tuning(spec, size.rows, size.n);
+  if (is_matvec(spec.op) && spec.layout.kind == LayoutKind::kPrepared && size.rows > 0)
+    return codegen::unit_matvec_tuning(spec, size.rows);
+  return {};
 }
 
 std::string_view outcome_name(TuneOutcome outcome) {
