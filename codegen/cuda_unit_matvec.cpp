@@ -294,8 +294,11 @@ UnitPlan plan_units(const KernelSpec& spec, const UnitForm& form, const Prepared
       has_copies && get_cuda_facts(spec.target).smem_per_cta_bytes > kLargeSharedMemory;
   const int bits = layout.code_bits();
   const bool is_long = spec.layout.cols > kLongRow;
-  const bool wants_one = (spec.constant_weights && spec.x_columns == 1 && (is_long || bits > 5)) ||
-                         (is_roomy && spec.x_columns == 2 && units_of(spec) >= kManyUnits);
+  // Four rows as terms: q4_K, 14336 x 4096, 12.2 us by that, 13.5 by two small ones.
+  const bool has_terms = form.scale == "q4_K" && spec.x_columns == 4;
+  const bool wants_one =
+      (spec.constant_weights && spec.x_columns == 1 && (is_long || bits > 5)) ||
+      (is_roomy && (spec.x_columns == 2 || has_terms) && units_of(spec) >= kManyUnits);
   const bool is_busy = form.scale == "q2_K" || form.scale == "ue4m3";
   const bool wants_small = is_roomy && spec.x_columns == 1 && !is_long &&
                            (spec.op == Op::kMoeMatvec || (is_busy && !spec.constant_weights));
@@ -757,15 +760,15 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
 
 Tuning unit_matvec_tuning(const KernelSpec& spec, std::int64_t rows) {
   // Behind a kernel that still runs, with two or three tiles for each of 132 multiprocessors: one CTA whose ring has most of
-  // its units, small enough that the next kernel's fits beside it. An H200, q4_K, us, and those of the other default: 4096 x 4096
-  // 3.68 (4.68), 6144 x 4096 4.87 (5.88), 14336 x 4096 10.6 (9.2).
-  constexpr std::int64_t kMostRows = 7168, kLeastUnits = 16, kMostUnits = 24;
-  constexpr int kMostBits = 4, kFirstEarly = 90;
+  // its units, small enough that the next kernel's fits beside it. An H200, us, and those of the other default: q4_K 4096 x 4096
+  // 3.7 (4.7), 6144 x 4096 5.0 (5.9), 14336 x 4096 10.6 (9.2); q4_0 7168 x 4096 6.3 (6.1), iq4_xs 6144 x 4096 6.9 (6.2).
+  constexpr std::int64_t kMostRows = 6144, kUnits = 16;
+  constexpr int kFirstEarly = 90;
   const PreparedLayout* layout = find_prepared_layout(spec.weight);
   if (spec.op != Op::kMatvec || spec.layout.kind != LayoutKind::kPrepared || layout == nullptr ||
-      !spec.constant_weights || spec.x_columns != 1 || spec.target.sm < kFirstEarly ||
-      layout->code_bits() > kMostBits || units_of(spec) < kLeastUnits ||
-      units_of(spec) > kMostUnits || rows * (spec.gate == Gate::kNone ? 1 : 2) > kMostRows) {
+      layout->packing != CodePacking::k4 || !spec.constant_weights || spec.x_columns != 1 ||
+      spec.target.sm < kFirstEarly || units_of(spec) != kUnits ||
+      rows * (spec.gate == Gate::kNone ? 1 : 2) > kMostRows) {
     return {};
   }
   return {.threads = 256, .ctas_per_multiprocessor = 1, .stages = 5};
