@@ -26,8 +26,8 @@ struct LaunchKnobs {
 /// where the others cost up to 20 %, and direct loads of a few.
 std::vector<Tuning> ideas_for_units() {
   constexpr LaunchKnobs kShapes[] = {{128, 4, 4}, {512, 1, 2}, {256, 2, 3}, {256, 2, 4},
-                                     {256, 1, 4}, {256, 3, 2}, {128, 3, 4}, {512, 1, 3},
-                                     {256, 2, 2}, {256, 1, 6}, {128, 2, 4}};
+                                     {256, 1, 5}, {256, 3, 2}, {128, 3, 4}, {512, 1, 3},
+                                     {256, 2, 2}, {256, 2, 1}, {128, 2, 4}};
   std::vector<Tuning> ideas;
   for (const auto& [threads, ctas, stages] : kShapes)
     ideas.push_back({.threads = threads, .ctas_per_multiprocessor = ctas, .stages = stages});
