@@ -7,7 +7,7 @@ import json
 import subprocess
 
 GROUP_FIELDS = {"title", "op", "shape", "bars", "n", "targets", "x_format", "y_format", "scale_block",
-                "dependent_launch", "data", "arguments"}
+                "dependent_launch", "data", "arguments", "then"}
 DEFAULT_FIELDS = {"n", "targets", "x_format", "y_format", "scale_block", "dependent_launch", "data"}
 FP8_FORMATS = {"fp8_e4m3", "fp8_e5m2", "fp8_e4b15", "fp8_e4m3fnuz", "fp8_e5m2fnuz"}
 PRODUCTS = {"matvec", "matmul", "moe_matvec", "moe_matmul"}
@@ -32,6 +32,7 @@ class Work:
     scale_block: str  # of the FP8 formats; "" for others
     dependent_launch: bool
     bar: object = dataclasses.field(hash=False)  # a number of GB/s, {"times_llama_cpp": f}, {"times_one_column": {"2": f}}, or None
+    then: tuple = ()  # shapes that are launched after this one, in turn: the figure is that of all of them
 
     @property
     def shape(self):
@@ -39,7 +40,7 @@ class Work:
 
     def name(self):
         columns = f" n {self.n}" if self.n != 1 else ""
-        return f"{self.op} {self.format} {self.shape}{columns}"
+        return f"{self.op} {self.format} {', then '.join((self.shape,) + self.then)}{columns}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +59,15 @@ class Group:
     data: str
     arguments: tuple
     works: tuple
+    then: tuple = ()  # shapes in turn after the first
 
     def command(self, ktjit, formats=None, samples=None):
         """The call, as a list of arguments; of `formats` alone, if given."""
         formats = self.formats if formats is None else formats
-        command = [ktjit, "bench", "--op", self.op, "--format", ",".join(formats), "--shape", self.shape,
-                   "--y-format", self.y_format]
+        command = [ktjit, "bench", "--op", self.op, "--format", ",".join(formats),
+                   "--shape", ",".join((self.shape,) + self.then), "--y-format", self.y_format]
+        if self.then:
+            command.append("--in-turn")
         if self.op in PRODUCTS:
             command += ["--x-format", self.x_format, "--n", ",".join(str(n) for n in self.n)]
         if self.scale_block and any(format in FP8_FORMATS for format in formats):
@@ -139,16 +143,21 @@ def parse_group(entry, defaults, where):
     }
     targets = tuple(fields.get("targets", ["native"]))
     scale_block = fields.get("scale_block", "")
+    then = tuple(entry.get("then", []))
+    for shape in then:
+        parse_shape(shape, f"{where}, then")
+    if then and (len(entry["bars"]), len(n), len(targets)) != (1, 1, 1):
+        raise SuiteError(f"{where}: shapes in turn are one sequence: one format, one n and one target")
     works = []
     for format, bar in entry["bars"].items():
         check_bar(bar, n, f"{where}, {format}")
         for columns in n:
             for target in targets:
-                works.append(Work(format=format, rows=rows, cols=cols, n=columns, target=target, bar=bar,
+                works.append(Work(format=format, rows=rows, cols=cols, n=columns, target=target, bar=bar, then=then,
                                   scale_block=scale_block if format in FP8_FORMATS else "", **common))
     return Group(shape=entry["shape"], formats=tuple(entry["bars"]), n=n, targets=targets,
                  scale_block=scale_block, data=fields.get("data", ""),
-                 arguments=tuple(fields.get("arguments", [])), works=tuple(works), **common)
+                 arguments=tuple(fields.get("arguments", [])), then=then, works=tuple(works), **common)
 
 
 def load_suite(path):
@@ -218,6 +227,17 @@ def matches(work, result, native_target):
     return (result["op"] == work.op and result["format"] == work.format and result["rows"] == work.rows
             and result["cols"] == work.cols and result.get("n", 1) == work.n and result["target"] == target
             and result["dependent_launch"] == work.dependent_launch)
+
+
+def results_of(work, document):
+    """What a document of `ktjit bench` has of the work: results of its own, or the sequence that it begins."""
+    own = [result for result in document["results"] if matches(work, result, document["native_target"])]
+    if not work.then or not document.get("in_turn"):
+        return [] if work.then else own
+    sequence = document["in_turn"]
+    problems = [check["problem"] for check in sequence.get("last", []) if check["problem"]]
+    return [{**result, **sequence, "op": f"{work.op} in turn", "tflops": None,
+             "last": {"problem": problems[0] if problems else ""}} for result in own]
 
 
 def run_ktjit(command, timeout_s):

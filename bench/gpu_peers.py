@@ -23,7 +23,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench_suite import (LlamaCpp, SuiteError, judge, load_suite, matches, measure_group)
+from bench_suite import (LlamaCpp, SuiteError, judge, load_suite, measure_group, results_of)
 
 HERE = Path(__file__).parent
 DATA_BYTES = 1 << 30  # operands to walk over, as `ktjit bench`
@@ -227,9 +227,8 @@ class Figures:
             if work.format in failed:
                 self.not_run[work, "ktjit"] = failed[work.format]
             for document in documents:
-                for result in document["results"]:
-                    if matches(work, result, document["native_target"]):
-                        self.add_result(work, result)
+                for result in results_of(work, document):
+                    self.add_result(work, result)
             if work not in self.ours and (work, "ktjit") not in self.not_run:
                 self.not_run[work, "ktjit"] = "`ktjit bench` gave no such result"
 

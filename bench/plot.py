@@ -53,7 +53,7 @@ def work_title(key):
 
 def file_stem(key):
     op, rows, cols, n, dependent = key
-    return f"{op}_{rows}x{cols}" + (f"_n{n}" if n != 1 else "") + ("_dependent" if dependent else "")
+    return f"{op.replace(' ', '_')}_{rows}x{cols}" + (f"_n{n}" if n != 1 else "") + ("_dependent" if dependent else "")
 
 
 def by_format(results):

@@ -37,11 +37,11 @@ TunedSpec tuned_spec_for(const DeviceState& state, const ktjit_kernel_desc* desc
   TunedSpec result{spec_for(state, desc), {}};
   const ktjit_kernel_desc given = read_struct(desc, "desc");
   if (given.rows < 0) throw SpecError("rows", fmt::format("{}", given.rows), "0 and more");
-  const std::optional<TunedKnobs> knobs = state.context->toolchain.engine().tuned_knobs(
-      *state.device, result.spec, {given.rows, given.x_columns});
-  if (!knobs || knobs->tuning == result.spec.tuning) return result;
-  result.spec.tuning = knobs->tuning;
-  result.text = tuned_text(*knobs);
+  Engine& engine = state.context->toolchain.engine();
+  const TuningSize size{given.rows, given.x_columns};
+  const std::optional<TunedKnobs> knobs = engine.tuned_knobs(*state.device, result.spec, size);
+  if (knobs && knobs->tuning != result.spec.tuning) result.text = tuned_text(*knobs);
+  result.spec = engine.tuned(*state.device, result.spec, size);
   return result;
 }
 

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/prepared_layout.h"
 #include "jit/tensor_ops.h"
+#include "jit/tuner.h"
 #include "model/open_model.h"
 
 namespace po = boost::program_options;
@@ -70,6 +71,8 @@ struct Matrix {
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   std::vector<std::int64_t> more_rows = {};
+  Gate gate = Gate::kNone;
+  int slots_per_x = 1;
 
   bool operator==(const Matrix&) const = default;
 };
@@ -93,6 +96,13 @@ Matrix parse_matrices(const std::string& text) {
   return matrix;
 }
 
+/// Errors: UsageError unless there is one for all shapes, or one for each.
+void check_count(std::string_view option, std::size_t count, std::size_t shapes) {
+  if (count == 1 || count == shapes) return;
+  throw UsageError(fmt::format("{} has {} parts for {} shapes", option, count, shapes),
+                   "give one for all, or one for each");
+}
+
 /// Turns options into works.
 class RequestBuilder {
  public:
@@ -102,11 +112,15 @@ class RequestBuilder {
     for (const std::string& n : split_list("--n", options.n)) n_.push_back(parse_count("--n", n));
     x_format_ = get_format(options.x_format).id;
     y_format_ = get_format(options.y_format).id;
-    gate_ = get_gate(options.gate);
+    for (const std::string& gate : split_list("--gate", options.gate))
+      gates_.push_back(get_gate(gate));
+    for (const std::string& slots : split_list("--slots-per-x", options.slots_per_x))
+      slots_per_x_.push_back(parse_count("--slots-per-x", slots));
     if (!options.residual.empty()) residual_ = get_format(options.residual).id;
     if (!options.tuning.empty()) tuning_ = parse_tuning(options.tuning);
     request_.settings.samples = options.samples;
     request_.settings.use_graph = !options.no_graph;
+    request_.settings.in_turn = options.in_turn;
     if (!options.data.empty()) request_.settings.data_bytes = parse_bytes("--data", options.data);
   }
 
@@ -126,8 +140,13 @@ class RequestBuilder {
     request_.title = fmt::format("{} {}", options_.formats, options_.shapes);
     const bool all = options_.formats == "all";
     const std::vector<WeightFormat> formats = all ? all_bench_formats() : named_formats();
-    for (const std::string& text : split_list("--shape", options_.shapes)) {
-      Matrix matrix = parse_matrices(text);
+    const std::vector<std::string> shapes = split_list("--shape", options_.shapes);
+    check_count("--gate", gates_.size(), shapes.size());
+    check_count("--slots-per-x", slots_per_x_.size(), shapes.size());
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      Matrix matrix = parse_matrices(shapes[i]);
+      matrix.gate = gates_[gates_.size() == 1 ? 0 : i];
+      matrix.slots_per_x = slots_per_x_[slots_per_x_.size() == 1 ? 0 : i];
       for (Op op : ops_) {
         for (const WeightFormat& format : formats) {
           matrix.format = format;
@@ -138,6 +157,8 @@ class RequestBuilder {
   }
 
   void add_model() {
+    check_count("--gate", gates_.size(), 1);
+    check_count("--slots-per-x", slots_per_x_.size(), 1);
     const model::Model model = model::open_model(options_.model);
     request_.title = options_.model;
     std::vector<Matrix> matrices;
@@ -148,7 +169,11 @@ class RequestBuilder {
         request_.skipped.push_back({name, "no kernel serves the format yet"});
         continue;
       }
-      const Matrix matrix{{tensor.format, tensor.scale_grid}, tensor.rows(), tensor.cols(), {}};
+      const Matrix matrix{.format = {tensor.format, tensor.scale_grid},
+                          .rows = tensor.rows(),
+                          .cols = tensor.cols(),
+                          .gate = gates_.front(),
+                          .slots_per_x = slots_per_x_.front()};
       if (std::find(matrices.begin(), matrices.end(), matrix) != matrices.end()) continue;
       matrices.push_back(matrix);
       for (Op op : ops_) add_matrix(op, matrix, name, /*may_skip=*/true);
@@ -187,7 +212,7 @@ class RequestBuilder {
     work.n = n;
     if (op == Op::kMoeMatvec) {
       work.experts = options_.experts;
-      work.slots_per_x = options_.slots_per_x;
+      work.slots_per_x = matrix.slots_per_x;
     }
     KernelSpec& spec = work.spec;
     spec = make_spec(op, matrix.format.id, matrix.format.scale, matrix.cols, target);
@@ -198,7 +223,7 @@ class RequestBuilder {
         options_.weights_finite && get_format(spec.weight).family == FormatFamily::kFp8;
     if (is_matvec(op)) {
       if (op == Op::kMatvec) spec.x_columns = x_columns_for(n);
-      spec.gate = gate_;
+      spec.gate = matrix.gate;
       spec.matrices = 1 + static_cast<int>(matrix.more_rows.size());
       spec.residual = residual_;
       const bool is_plain = op == Op::kMoeMatvec || !is_fused(spec);
@@ -220,9 +245,14 @@ class RequestBuilder {
         spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
       }
     }
-    if (tuning_) spec.tuning = *tuning_;
     // Nothing here writes weights while kernels run.
     spec.constant_weights = spec.dependent_launch && can_request_early(spec);
+    if (is_matvec(op)) {
+      std::int64_t rows = 0;
+      for (const std::int64_t own_rows : work.all_rows()) rows += own_rows;
+      spec.tuning = default_tuning(spec, {.rows = rows, .n = n});
+    }
+    if (tuning_) spec.tuning = *tuning_;
     codegen::emit(spec);  // refuses what can't be, before anything is measured
     bench_bytes(work);
     if (std::find(request_.works.begin(), request_.works.end(), work) == request_.works.end())
@@ -273,7 +303,8 @@ class RequestBuilder {
   std::vector<int> n_;
   FormatId x_format_ = FormatId::kF32;
   FormatId y_format_ = FormatId::kF32;
-  Gate gate_ = Gate::kNone;
+  std::vector<Gate> gates_;
+  std::vector<int> slots_per_x_;
   std::optional<FormatId> residual_;
   std::optional<Tuning> tuning_;
   BenchRequest request_;
@@ -325,12 +356,13 @@ void BenchOptions::add_to(ArgumentParser& parser) {
       "layout", po::value(&layout)->value_name("L"),
       "of matvec's weights: native, prepared, or auto: prepared where the target and format have "
       "it; dequant's are prepared if it says so (default: auto)")(
-      "gate", po::value(&gate)->value_name("G"),
-      "matvec, moe_matvec of a gate and an up matrix: none, silu or gelu_tanh (default: none)")(
-      "residual", po::value(&residual)->value_name("F"), "matvec: f32, f16 or bf16 values to add")(
+      "gate", po::value(&gate)->value_name("G[,G]"),
+      "matvec, moe_matvec of a gate and an up matrix: none, silu or gelu_tanh (default: none); "
+      "one for all shapes, or one for each")("residual", po::value(&residual)->value_name("F"),
+                                             "matvec: f32, f16 or bf16 values to add")(
       "experts", po::value(&experts)->value_name("N"), "moe_matvec: matrices in a stack")(
-      "slots-per-x", po::value(&slots_per_x)->value_name("N"),
-      "moe_matvec: slots that share a row of x (default: 1)")(
+      "slots-per-x", po::value(&slots_per_x)->value_name("N[,N]"),
+      "moe_matvec: slots that share a row of x (default: 1); one for all shapes, or one for each")(
       "tuning", po::value(&tuning)->value_name("KEY=N[,..]"),
       "knobs of the kernels: threads, rows_per_warp, x_tile, ctas_per_multiprocessor, stages "
       "(default: the emitter's)")("samples", po::value(&samples)->value_name("N"),
@@ -347,6 +379,9 @@ void BenchOptions::add_to(ArgumentParser& parser) {
       "tensor-core-precision", &tensor_core_precision,
       "matmul from sm_80 on: of weights rounded once to the format of x, bf16 or f16; or afp8");
   parser.add_flag("no-graph", &no_graph, "launch one by one, not as a CUDA graph");
+  parser.add_flag("in-turn", &in_turn,
+                  "all works once more as one sequence, a launch of each after another, as the "
+                  "kernels of a model's layers come");
 }
 
 void BenchOptions::check() const {
@@ -364,10 +399,8 @@ void BenchOptions::check() const {
     throw UsageError(fmt::format("--layout is '{}'", layout), "give auto, native or prepared");
   const bool has_experts = ops.find("moe_matvec") != std::string::npos;
   if (has_experts && experts < 1) throw UsageError("moe_matvec needs --experts", "give 1 or more");
-  if (!has_experts && (experts != 0 || slots_per_x != 1))
+  if (!has_experts && (experts != 0 || slots_per_x != "1"))
     throw UsageError("--experts and --slots-per-x go with --op moe_matvec");
-  if (slots_per_x < 1)
-    throw UsageError(fmt::format("--slots-per-x is {}", slots_per_x), "give 1 or more");
   if (tune && !tuning.empty())
     throw UsageError("--tune and --tuning do not go together", "give one of them");
   if (samples < 1) throw UsageError(fmt::format("--samples is {}", samples), "give 1 or more");

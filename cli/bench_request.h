@@ -34,10 +34,10 @@ struct BenchOptions {
   std::string x_format = "f32";
   std::string y_format = "f32";
   std::string layout = "auto";
-  std::string gate = "none";
+  std::string gate = "none";  ///< of all shapes, or one for each
   std::string residual;
   int experts = 0;
-  int slots_per_x = 1;
+  std::string slots_per_x = "1";  ///< likewise
   std::string tuning;
   bool tune = false;
   std::string data;
@@ -46,6 +46,7 @@ struct BenchOptions {
   bool dependent_launch = false;
   bool tensor_core_precision = false;
   bool no_graph = false;
+  bool in_turn = false;
 
   /// The object must outlive the parser.
   void add_to(ArgumentParser& parser);

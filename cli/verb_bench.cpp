@@ -94,6 +94,11 @@ Json to_json(const BenchWork& work) {
   return json;
 }
 
+/// "percent_of_read" of something that moved so fast.
+Json share_of_read(double gbps, bool fits_in_cache, double read_gbps) {
+  return read_gbps > 0 && !fits_in_cache ? Json(100.0 * gbps / read_gbps) : Json(nullptr);
+}
+
 Json to_json(const BenchResult& result, double read_gbps) {
   Json json = to_json(result.work);
   json["ok"] = result.ok();
@@ -118,13 +123,31 @@ Json to_json(const BenchResult& result, double read_gbps) {
                {"max_us", times.max_us()},
                {"samples_us", times.samples_us},
                {"gbps", result.gbps},
-               {"percent_of_read", read_gbps > 0 && !result.fits_in_cache
-                                       ? Json(100.0 * result.gbps / read_gbps)
-                                       : Json(nullptr)},
+               {"percent_of_read", share_of_read(result.gbps, result.fits_in_cache, read_gbps)},
                {"tflops", json_or_null(result.tflops)},
                {"first", to_json(result.first)},
                {"last", to_json(result.last)}});
   return json;
+}
+
+Json to_json(const BenchSequence& sequence, double read_gbps) {
+  if (!sequence.not_run.empty()) return {{"ok", false}, {"not_run", sequence.not_run}};
+  const BenchTimes& times = sequence.times;
+  Json last = Json::array();
+  for (const BenchCheck& check : sequence.last) last.push_back(to_json(check));
+  return {{"ok", sequence.ok()},
+          {"rounds", sequence.rounds},
+          {"streamed_bytes", sequence.streamed_bytes},
+          {"fits_in_cache", sequence.fits_in_cache},
+          {"in_graph", times.in_graph},
+          {"launches_per_sample", times.launches_per_sample},
+          {"median_us", times.median_us()},
+          {"min_us", times.min_us()},
+          {"max_us", times.max_us()},
+          {"samples_us", times.samples_us},
+          {"gbps", sequence.gbps},
+          {"percent_of_read", share_of_read(sequence.gbps, sequence.fits_in_cache, read_gbps)},
+          {"last", last}};
 }
 
 Json to_json(const BenchReport& report, const BenchRequest& request, const Place& place) {
@@ -135,6 +158,8 @@ Json to_json(const BenchReport& report, const BenchRequest& request, const Place
   for (const BenchSkipped& one : request.skipped)
     skipped.push_back({{"name", one.name}, {"reason", one.reason}});
   const runtime::Device& device = *place.device;
+  Json in_turn;
+  if (report.in_turn) in_turn = to_json(*report.in_turn, report.read_gbps);
   return {{"version", kDocumentVersion},
           {"ktjit", KTJIT_VERSION},
           {"date", utc_now()},
@@ -149,6 +174,7 @@ Json to_json(const BenchReport& report, const BenchRequest& request, const Place
           {"read_gbps", report.read_gbps},
           {"samples", request.settings.samples},
           {"results", results},
+          {"in_turn", in_turn},
           {"skipped", skipped},
           {"interrupted", report.interrupted},
           {"ok", report.ok()}};
@@ -223,7 +249,25 @@ void print_results(const BenchReport& report) {
   }
 }
 
+/// The works as one sequence, below the table.
+void print_sequence(const BenchSequence& sequence, double read_gbps) {
+  if (!sequence.not_run.empty()) {
+    print(fmt::format("not run: the works in turn: {}\n", sequence.not_run));
+    return;
+  }
+  const std::string share = read_gbps > 0 && !sequence.fits_in_cache
+                                ? fmt::format(", {:.1f} % of read", 100 * sequence.gbps / read_gbps)
+                                : "";
+  print(fmt::format("in turn: {:.2f} us for a launch of each, {:.1f} GB/s{} (spread {:.1f} %)\n",
+                    sequence.times.median_us(), sequence.gbps, share,
+                    spread_percent(sequence.times)));
+  for (const BenchCheck& check : sequence.last) {
+    if (!check.problem.empty()) print(fmt::format("WRONG: in turn: {}\n", check.problem));
+  }
+}
+
 void print_totals(const BenchReport& report) {
+  if (report.in_turn) print_sequence(*report.in_turn, report.read_gbps);
   if (report.read_gbps > 0)
     print(fmt::format("\na plain read of memory reaches {:.1f} GB/s here\n", report.read_gbps));
   if (report.interrupted) {

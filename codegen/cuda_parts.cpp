@@ -174,7 +174,7 @@ std::string load_x_statements(const KernelSpec& spec, const std::string& row_poi
 // which every thread of it did before anything else and before it could end. A prerequisite that is no
 // dependent, or work that is no kernel, follows the stream's own order. launch_dependents, which lets the next
 // grid become resident, says nothing of memory, so it can come at once; it comes after the wait so that
-// no more than two grids share the multiprocessors. KernelSpec::constant_weights are all that may be read before the
+// no more than two grids share the multiprocessors (matvec of prepared weights says when exactly). KernelSpec::constant_weights are all that may be read before the
 // wait.
 //
 // The wait orders only accesses that the compiler knows may alias: __restrict__ promises that nobody

@@ -253,6 +253,7 @@ struct UnitPlan {
   int ctas = 0;        ///< of the grid, for each multiprocessor
   int stages = 0;
   bool has_few_digits = false;  ///< of one unit for each warp at a time
+  bool fills_ring = false;      ///< before x is there, not all but one place
   std::int64_t unit_bytes = 0;
   std::int64_t x_unit_bytes = 0;
   std::int64_t group_x_bytes = 0;  ///< of the digits that the warps of a tile share
@@ -285,21 +286,28 @@ UnitPlan plan_units(const KernelSpec& spec, const UnitForm& form, const Prepared
   constexpr int kFirstAsyncCopy = 80;
   // Measured on an H200 (docs/STATUS.md). Behind a kernel that still runs: one CTA of many warps where rows are long
   // or codes are wide, and of two rows of x anyway. Small CTAs, whose warps have more units of a tile each, where many
-  // instructions come with few bytes, and where experts have few tiles.
+  // instructions come with few bytes, and where experts have few tiles. Without room for rings direct loads: as sm_86 code
+  // q4_K has 4083 to 4117 GB/s by those, 4022 by a ring.
   const bool has_copies = spec.target.sm >= kFirstAsyncCopy;
   constexpr int kLargeSharedMemory = 128 * 1024;  // others have room for few warps' units
   const bool is_roomy =
       has_copies && get_cuda_facts(spec.target).smem_per_cta_bytes > kLargeSharedMemory;
   const int bits = layout.code_bits();
   const bool is_long = spec.layout.cols > kLongRow;
-  const bool wants_one = (spec.constant_weights && spec.x_columns == 1 && (is_long || bits > 5)) ||
-                         (is_roomy && spec.x_columns == 2 && units_of(spec) >= kManyUnits);
+  // Four rows as terms: q4_K, 14336 x 4096, 12.2 us by that, 13.5 by two small ones.
+  const bool has_terms = form.scale == "q4_K" && spec.x_columns == 4;
+  const bool wants_one =
+      (spec.constant_weights && spec.x_columns == 1 && (is_long || bits > 5)) ||
+      (is_roomy && (spec.x_columns == 2 || has_terms) && units_of(spec) >= kManyUnits);
   const bool is_busy = form.scale == "q2_K" || form.scale == "ue4m3";
   const bool wants_small = is_roomy && spec.x_columns == 1 && !is_long &&
                            (spec.op == Op::kMoeMatvec || (is_busy && !spec.constant_weights));
   const int default_threads = wants_small ? 128 : wants_one ? 512 : 256;
   const int default_ctas = wants_small ? 4 : wants_one ? 1 : 2;
-  const int default_stages = !has_copies ? 1 : wants_small ? 4 : wants_one && !is_long ? 2 : 3;
+  // Codes of more bits, or that choose from a table, would spill registers beside a unit that is loaded ahead.
+  const bool has_room_ahead = bits <= 4 && layout.packing != CodePacking::k4Table;
+  const bool wants_ring = has_copies && (is_roomy || spec.x_columns > 1 || !has_room_ahead);
+  const int default_stages = !wants_ring ? 1 : wants_small || is_long ? 4 : wants_one ? 2 : 3;
   const Tuning& tuning = spec.tuning;
   UnitPlan plan;
   plan.threads = tuning.threads == 0 ? default_threads : tuning.threads;
@@ -339,7 +347,12 @@ UnitPlan plan_units(const KernelSpec& spec, const UnitForm& form, const Prepared
   const auto smem_bytes = [&plan] {
     return plan.ring_at + (plan.has_ring() ? plan.warps() * plan.stages * plan.unit_bytes : 0);
   };
+  // An expert's tiles are few, so a warp has one: room for more units than that has would keep out the next kernel's CTAs.
+  if (tuning.stages == 0 && spec.op == Op::kMoeMatvec && plan.has_ring())
+    plan.stages = std::clamp(plan.steps * plan.halves, 2, plan.stages);
   while (tuning.stages == 0 && plan.has_ring() && smem_bytes() > limit) --plan.stages;
+  // Of two places one stays empty where rows are short: 4096 x 4096 of q8_0 takes 6.32 us if both are filled, else 5.27.
+  plan.fills_ring = plan.stages > 2 || (plan.has_ring() && is_long);
   // A multiprocessor of sm_61 has room for two CTAs of the largest size.
   constexpr int kPascalSmemBytes = 96 * 1024;
   const std::int64_t shared_limit = spec.target.sm < 70 ? kPascalSmemBytes : limit;
@@ -387,7 +400,7 @@ std::string first_loads(const UnitPlan& plan, bool has_mma) {
   }
   return "  unsigned char* ring = shared + kRingAt + warp * kStages * kUnitBytes;\n"
          "#pragma unroll\n"
-         "  for (int i = 0; i < kStages - 1; ++i) {\n"
+         "  for (int i = 0; i < kFirstUnits; ++i) {\n"
          "    copy_unit(ring + i * kUnitBytes, unit_at(walk, i / kSteps, i % kSteps), lane);\n"
          "  } // i: units in flight\n" +
          std::string(plan.has_fixed_places() ? ""
@@ -413,16 +426,19 @@ std::string next_unit(const UnitPlan& plan, bool has_mma) {
       "read\n"
       "const int now = {};\n"
       "const Unit unit = has_unit ? load_unit(ring + now * kUnitBytes, lane) : Unit{{}};\n"
-      "copy_unit(ring + {} * kUnitBytes,\n"
-      "          unit_of(walk, i + kStages - 1 < (kAhead + 1) * kSteps ? soon : later, (i + "
-      "kStages "
-      "- 1) % kSteps), lane);{}",
+      "{}"
+      "const unsigned char* next_units = i + kStages - 1 < (kAhead + 1) * kSteps ? soon : later;\n"
+      "copy_unit(ring + {} * kUnitBytes, {}unit_of(walk, next_units, (i + kStages - 1) % "
+      "kSteps){}, "
+      "lane);{}",
       plan.has_fixed_places()  ? "i % kStages"
       : plan.has_tile_places() ? "place + i"
                                : "place",
+      plan.fills_ring ? "const bool has_place = step > 0 || i > 0; // of the unit before\n" : "",
       plan.has_fixed_places()  ? "((i + kStages - 1) % kStages)"
       : plan.has_tile_places() ? "(i > 0 ? place + i - 1 : place == 0 ? kStages - 1 : place - 1)"
                                : "(place == 0 ? kStages - 1 : place - 1)",
+      plan.fills_ring ? "has_place ? " : "", plan.fills_ring ? " : nullptr" : "",
       plan.has_fixed_places() || plan.has_tile_places()
           ? ""
           : "\nplace = place == kStages - 1 ? 0 : place + 1;");
@@ -555,6 +571,7 @@ void add_matrix_values(const KernelSpec& spec, TemplateValues& values,
 EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) {
   constexpr int kMostUnrolled = 4;
   constexpr int kFirstWideMma = 80;
+  constexpr int kFirstReduction = 80;  // redux.sync, max.NaN
   const UnitForm form = form_for(spec);
   const bool has_mma = has_integer_mma(spec.target);
   const PreparedLayout& layout = *find_prepared_layout(spec.weight);
@@ -610,6 +627,8 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
                          : form.sums == Sums::kHalf ? "half"
                                                     : "f32";
   variants["digits_of"] = number(form.block_cols);
+  variants["largest_bits"] = spec.target.sm >= kFirstReduction ? "f32" : "integers";
+  variants["warp_max_bits"] = spec.target.sm >= kFirstReduction ? "reduced" : "shuffled";
   variants["mma"] = "f16_k16";
   variants["load_x"] = x_name;
   variants["load_8_x"] = spec.x_format == FormatId::kF32 ? "f32" : "16_bits";
@@ -671,6 +690,8 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
   if (plan.has_ring()) {
     constants.push_back({"kRingAt", number(plan.ring_at), "before the units in flight"});
     constants.push_back({"kStages", number(plan.stages), "units of a warp: in use or in flight"});
+    constants.push_back({"kFirstUnits", plan.fills_ring ? "kStages" : "kStages - 1",
+                         "that are requested before x is there"});
   }
   const bool has_shift = has_mma && form.product == "s32";  // then that has the offset
   if (form.sums == Sums::kStart || (form.offset != 0 && !has_shift))
@@ -721,11 +742,38 @@ EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& weights) 
   values["later_units"] = later_units(plan, has_mma);
   values["next_place"] = next_place(plan, has_mma);
   values["unroll"] = number(plan.steps <= kMostUnrolled ? plan.steps : 1);
+  // Where all of a CTA's units have been requested the next grid's may be; else not before more of its own have been: they
+  // would come after those (q4_K, 6144 x 4096: 4.87 us for 5.59, 4096 x 4096 the other way round: 4.30 for 3.68).
+  const bool triggers_late = spec.constant_weights && plan.has_ring();
   values["early_wait"] = spec.constant_weights ? "" : values["wait"];
-  values["late_wait"] = spec.constant_weights ? values["wait"] : "";
+  values["late_wait"] =
+      triggers_late
+          ? "  wait_for_earlier_grids();\n"
+            "  const int own_steps = (tiles - 1 - walk.first_tile) / walk.tile_step + 1;\n"
+            "  const bool has_all = own_steps * kHalves * kSteps <= kFirstUnits;\n"
+            "  if (has_all) let_next_grid_start();\n\n"
+      : spec.constant_weights ? values["wait"]
+                              : "";
+  values["late_trigger"] = triggers_late ? "  if (!has_all) let_next_grid_start();\n" : "";
   values.erase("wait");
   return {fill_template(get_template("cuda/unit_matvec.cu.in"), values), kernel_name(spec), shape,
           lowering};
+}
+
+Tuning unit_matvec_tuning(const KernelSpec& spec, std::int64_t rows) {
+  // Behind a kernel that still runs, with two or three tiles for each of 132 multiprocessors: one CTA whose ring has most of
+  // its units, small enough that the next kernel's fits beside it. An H200, us, and those of the other default: q4_K 4096 x 4096
+  // 3.7 (4.7), 6144 x 4096 5.0 (5.9), 14336 x 4096 10.6 (9.2); q4_0 7168 x 4096 6.3 (6.1), iq4_xs 6144 x 4096 6.9 (6.2).
+  constexpr std::int64_t kMostRows = 6144, kUnits = 16;
+  constexpr int kFirstEarly = 90;
+  const PreparedLayout* layout = find_prepared_layout(spec.weight);
+  if (spec.op != Op::kMatvec || spec.layout.kind != LayoutKind::kPrepared || layout == nullptr ||
+      layout->packing != CodePacking::k4 || !spec.constant_weights || spec.x_columns != 1 ||
+      spec.target.sm < kFirstEarly || units_of(spec) != kUnits ||
+      rows * (spec.gate == Gate::kNone ? 1 : 2) > kMostRows) {
+    return {};
+  }
+  return {.threads = 256, .ctas_per_multiprocessor = 1, .stages = 5};
 }
 
 int unit_block_cols(FormatId format) { return form_of(format).block_cols; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,10 @@ namespace ktjit::codegen {
 /// Matvec of LayoutKind::kPrepared. Errors: SpecError for knobs, or columns whose x does not fit the target's
 /// shared memory.
 EmittedKernel emit_unit_matvec(const KernelSpec& spec, const Lowering& lowering);
+
+/// The knobs for launches of about so many rows, of all matrices: other than none where few tiles of 16 rows for each
+/// multiprocessor want others than the emitter's own.
+Tuning unit_matvec_tuning(const KernelSpec& spec, std::int64_t rows);
 
 /// Columns that share a scale as the format's units are laid out, 32 or 16: they decide the order of codes.
 int unit_block_cols(FormatId format);

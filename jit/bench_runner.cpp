@@ -66,6 +66,18 @@ std::size_t wanted_bytes(const runtime::Device& device, const BenchSettings& set
   return std::max(kDataBytes, kCachesOfData * device.last_level_cache_bytes());
 }
 
+/// How many copies of a work's operands are walked over, if they share `data_bytes` with others.
+int copies_for(const runtime::Device& device, const BenchBytes& bytes, std::size_t data_bytes) {
+  return bench_copies(bytes.copy, data_bytes, device.last_level_cache_bytes(),
+                      device.free_memory_bytes());
+}
+
+double gbps_of(std::size_t bytes, const BenchTimes& times) {
+  const double median_us = times.median_us();
+  KTJIT_CHECK(median_us > 0);
+  return static_cast<double>(bytes) / median_us / 1e3;
+}
+
 /// `prepare`: of prepare_spec_of, where that names a kernel. REQUIRES: bench_bytes accepts the work.
 void measure_work(runtime::Device& device, const LoadedKernel& kernel, const LoadedKernel* prepare,
                   const BenchSettings& settings, BenchResult& result) {
@@ -77,28 +89,25 @@ void measure_work(runtime::Device& device, const LoadedKernel& kernel, const Loa
   result.resources = kernel.kernel->resources();
 
   const BenchBytes bytes = bench_bytes(work);
-  const std::size_t cache_bytes = device.last_level_cache_bytes();
-  result.copies = bench_copies(bytes.copy, wanted_bytes(device, settings), cache_bytes,
-                               device.free_memory_bytes());
+  result.copies = copies_for(device, bytes, wanted_bytes(device, settings));
   result.data_bytes = bytes.copy * static_cast<std::size_t>(result.copies);
   result.streamed_bytes = bytes.streamed;
-  result.fits_in_cache = bytes.streamed * static_cast<std::size_t>(result.copies) < 2 * cache_bytes;
+  result.fits_in_cache = bytes.streamed * static_cast<std::size_t>(result.copies) <
+                         2 * device.last_level_cache_bytes();
 
   const auto stream = device.make_stream();
   const auto operands = make_bench_operands(device, *stream, work, result.copies, prepare);
   operands->poison(*stream, 0);
   kernel.launch(*stream, work.all_rows(), operands->arguments(0), work.n);
   result.first = operands->check(*stream, 0);
-  result.times = time_launches(device, *stream, kernel, work, *operands, result.copies, settings);
+  const BenchLaunch launch{&kernel, &work, operands.get(), result.copies};
+  result.times = time_launches(device, *stream, {&launch, 1}, settings);
   result.last = operands->check(*stream, result.copies - 1);
-
-  const double median_us = result.times.median_us();
-  KTJIT_CHECK(median_us > 0);
-  result.gbps = static_cast<double>(bytes.streamed) / median_us / 1e3;
+  result.gbps = gbps_of(bytes.streamed, result.times);
   if (work.spec.op == Op::kMatmul) {
     result.tflops = 2.0 * static_cast<double>(work.rows) *
                     static_cast<double>(work.spec.layout.cols) * static_cast<double>(work.n) /
-                    median_us / 1e6;
+                    result.times.median_us() / 1e6;
   }
 }
 
@@ -147,6 +156,37 @@ std::vector<WorkKernels> try_load_all(Engine& engine, runtime::Device& device,
   return kernels;
 }
 
+BenchSequence measure_in_turn(Engine& engine, runtime::Device& device,
+                              std::span<const BenchWork> works, const BenchSettings& settings) {
+  BenchSequence sequence;
+  const std::size_t data_bytes = wanted_bytes(device, settings) / works.size();
+  const auto stream = device.make_stream();
+  std::vector<WorkKernels> kernels;  // all that launches point to is there before the first one
+  std::vector<std::unique_ptr<BenchOperands>> operands;
+  std::vector<int> copies;
+  std::size_t walked_bytes = 0;
+  for (const BenchWork& work : works) {
+    const BenchBytes bytes = bench_bytes(work);
+    copies.push_back(copies_for(device, bytes, data_bytes));
+    sequence.rounds = std::max(sequence.rounds, copies.back());
+    sequence.streamed_bytes += bytes.streamed;
+    walked_bytes += bytes.streamed * static_cast<std::size_t>(copies.back());
+    kernels.push_back(load(engine, device, work, settings.stop));
+    const auto& prepare = kernels.back().prepare;
+    operands.push_back(
+        make_bench_operands(device, *stream, work, copies.back(), prepare ? &*prepare : nullptr));
+  }
+  sequence.fits_in_cache = walked_bytes < 2 * device.last_level_cache_bytes();
+  std::vector<BenchLaunch> launches;
+  for (std::size_t i = 0; i < works.size(); ++i)
+    launches.push_back({&kernels[i].kernel, &works[i], operands[i].get(), copies[i]});
+  sequence.times = time_launches(device, *stream, launches, settings);
+  for (std::size_t i = 0; i < works.size(); ++i)
+    sequence.last.push_back(operands[i]->check(*stream, copies[i] - 1));
+  sequence.gbps = gbps_of(sequence.streamed_bytes, sequence.times);
+  return sequence;
+}
+
 void check_works(std::span<const BenchWork> works, const BenchSettings& settings) {
   if (settings.samples < 1)
     throw SpecError("samples", fmt::format("{}", settings.samples), "1 and more");
@@ -173,25 +213,40 @@ double BenchTimes::max_us() const {
   return *std::max_element(samples_us.begin(), samples_us.end());
 }
 
+bool BenchSequence::ok() const {
+  return not_run.empty() && !last.empty() &&
+         std::all_of(last.begin(), last.end(), [](const BenchCheck& check) { return check.ok(); });
+}
+
 bool BenchReport::ok() const {
-  return !results.empty() && !interrupted &&
+  return !results.empty() && !interrupted && (!in_turn || in_turn->ok()) &&
          std::all_of(results.begin(), results.end(),
                      [](const BenchResult& result) { return result.ok(); });
 }
 
 BenchTimes time_launches(runtime::Device& device, runtime::Stream& stream,
-                         const LoadedKernel& kernel, const BenchWork& work, BenchOperands& operands,
-                         int copies, const BenchSettings& settings) {
-  const std::vector<std::int64_t> rows = work.all_rows();
+                         std::span<const BenchLaunch> launches, const BenchSettings& settings) {
+  int rounds = 0;
+  std::vector<std::vector<std::int64_t>> rows;
+  for (const BenchLaunch& launch : launches) {
+    rounds = std::max(rounds, launch.copies);
+    rows.push_back(launch.work->all_rows());
+  }
   const auto enqueue_passes = [&](int passes) {
     for (int pass = 0; pass < passes; ++pass) {
-      for (int copy = 0; copy < copies; ++copy)
-        kernel.launch(stream, rows, operands.arguments(copy), work.n);
+      for (int round = 0; round < rounds; ++round) {
+        for (std::size_t i = 0; i < launches.size(); ++i) {
+          const BenchLaunch& launch = launches[i];
+          launch.kernel->launch(stream, rows[i], launch.operands->arguments(round % launch.copies),
+                                launch.work->n);
+        }
+      }
     }
   };
   const double pass_us = device.time_us(stream, [&] { enqueue_passes(1); });
   stream.synchronize();
-  const int most = std::max(1, kMaxLaunchesPerSample / copies);
+  const int most =
+      std::max(1, kMaxLaunchesPerSample / (rounds * static_cast<int>(launches.size())));
   const int passes =
       std::clamp(static_cast<int>(std::ceil(kMinSampleUs / std::max(pass_us, 1.0))), 1, most);
   Replay replay(device, stream, [&] { enqueue_passes(passes); }, settings.use_graph);
@@ -199,14 +254,14 @@ BenchTimes time_launches(runtime::Device& device, runtime::Stream& stream,
   double warm_us = 0;
   for (int i = 0; i < kMaxWarmUps && warm_us < kWarmUpUs; ++i) warm_us += replay.time_us();
   BenchTimes times;
-  times.launches_per_sample = passes * copies;
+  times.launches_per_sample = passes * rounds * static_cast<int>(launches.size());
   times.in_graph = replay.in_graph();
   for (int sample = 0; sample < settings.samples; ++sample) {
     if (sample == settings.samples - 1) {
-      operands.poison(stream, copies - 1);
+      for (const BenchLaunch& launch : launches) launch.operands->poison(stream, launch.copies - 1);
       stream.synchronize();
     }
-    times.samples_us.push_back(replay.time_us() / times.launches_per_sample);
+    times.samples_us.push_back(replay.time_us() / (passes * rounds));
   }
   return times;
 }
@@ -247,6 +302,16 @@ BenchReport run_bench(Engine& engine, runtime::Device& device, std::span<const B
         result.not_run = error.what();
       }
       if (callbacks.on_result) callbacks.on_result(i + 1, works.size(), result);
+    }
+    if (settings.in_turn && !report.interrupted) {
+      report.in_turn.emplace();
+      try {
+        report.in_turn = measure_in_turn(engine, device, works, settings);
+      } catch (const CompileError& error) {
+        report.in_turn->not_run = error.what();
+      } catch (const DriverError& error) {
+        report.in_turn->not_run = error.what();
+      }
     }
   } catch (const InterruptedError&) {
     report.interrupted = true;

@@ -24,6 +24,9 @@ struct BenchSettings {
   std::size_t data_bytes = 0;
   int samples = 15;       ///< timed replays, 1 and more
   bool use_graph = true;  ///< where the device has CUDA graphs
+  /// Measures the works once more as one sequence, a launch of each after another, as the kernels of a model's layers come:
+  /// BenchReport::in_turn.
+  bool in_turn = false;
   /// Ends the measurement early, while kernels are compiled or between works: BenchReport::interrupted.
   std::stop_token stop = {};
 
@@ -65,9 +68,24 @@ struct BenchResult {
   bool ok() const { return not_run.empty() && first.ok() && last.ok(); }
 };
 
+/// The speed of all works as one sequence, and whether the results are right.
+struct BenchSequence {
+  int rounds = 0;                  ///< with different operands, one launch of each work
+  std::size_t streamed_bytes = 0;  ///< of one round
+  bool fits_in_cache = false;
+  BenchTimes times;  ///< of one round
+  double gbps = 0.0;
+  std::vector<BenchCheck>
+      last;             ///< of each work, of the last timed replay's result, on its last copy
+  std::string not_run;  ///< why there are no figures, or empty
+
+  bool ok() const;
+};
+
 struct BenchReport {
   double read_gbps = 0.0;  ///< a plain read of memory, right before; 0 if it wasn't measured
   std::vector<BenchResult> results;
+  std::optional<BenchSequence> in_turn;  ///< if the settings ask for it
   bool interrupted = false;
 
   /// Something was measured, and all of it was right.
@@ -88,11 +106,19 @@ struct BenchCallbacks {
 BenchReport run_bench(Engine& engine, runtime::Device& device, std::span<const BenchWork> works,
                       const BenchSettings& settings, const BenchCallbacks& callbacks = {});
 
-/// Times passes of launches over all copies of the operands; the last copy's result is poisoned before the last
-/// replay. `work` is that of `kernel` and `operands`; samples and use_graph of the settings count.
+/// What is launched in a pass over all copies.
+struct BenchLaunch {
+  const LoadedKernel* kernel = nullptr;
+  const BenchWork* work = nullptr;  ///< that of the kernel and the operands
+  BenchOperands* operands = nullptr;
+  int copies = 0;
+};
+
+/// Times passes over all copies of the operands: round by round a launch of each, where one has fewer copies these again;
+/// times are those of a round. The last copies' results are poisoned before the last replay. Samples and use_graph of the
+/// settings count.
 BenchTimes time_launches(runtime::Device& device, runtime::Stream& stream,
-                         const LoadedKernel& kernel, const BenchWork& work, BenchOperands& operands,
-                         int copies, const BenchSettings& settings);
+                         std::span<const BenchLaunch> launches, const BenchSettings& settings);
 
 /// How many copies of `copy_bytes` are walked over on a device with that much cache and free memory.
 int bench_copies(std::size_t copy_bytes, std::size_t data_bytes, std::size_t cache_bytes,

@@ -163,6 +163,10 @@ KTJIT_BUILTIN int __any_sync(unsigned mask, int predicate) {
 KTJIT_BUILTIN int __all_sync(unsigned mask, int predicate) {
   return __nvvm_vote_all_sync(mask, predicate != 0);
 }
+//@ __reduce_max_sync
+KTJIT_BUILTIN unsigned __reduce_max_sync(unsigned mask, unsigned value) {
+  return (unsigned)__nvvm_redux_sync_umax((int)value, (int)mask);
+}
 //@ __cvta_generic_to_shared
 KTJIT_BUILTIN unsigned long long __cvta_generic_to_shared(const void* at) {
   return (unsigned long long)(const __attribute__((address_space(3))) void*)at;

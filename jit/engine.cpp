@@ -13,6 +13,7 @@
 #include "core/missing_kernel_error.h"
 #include "jit/artifact_entry.h"
 #include "jit/tiered_kernel.h"
+#include "jit/tuner.h"
 #include "runtime/host_limits.h"
 
 namespace ktjit {
@@ -427,18 +428,21 @@ bool Engine::can_have(runtime::Device& device, const KernelSpec& spec) {
 
 std::optional<TunedKnobs> Engine::tuned_knobs(runtime::Device& device, const KernelSpec& spec,
                                               const TuningSize& size) {
-  const bool is_default =
-      spec.tuning == Tuning{} ||
-      (spec.op == Op::kMatmul && spec.tuning == matmul_tuning(spec, size.rows, size.n));
+  const bool is_default = spec.tuning == Tuning{} || spec.tuning == default_tuning(spec, size);
   if (!options_.tuning || !is_default) return std::nullopt;
   return tuning_.find_knobs(device, spec, size,
                             [&](const KernelSpec& tuned) { return can_have(device, tuned); });
 }
 
 KernelSpec Engine::tuned(runtime::Device& device, KernelSpec spec, const TuningSize& size) {
-  if (const std::optional<TunedKnobs> knobs = tuned_knobs(device, spec, size))
+  if (const std::optional<TunedKnobs> knobs = tuned_knobs(device, spec, size)) {
     spec.tuning = knobs->tuning;
-  return spec;
+    return spec;
+  }
+  if (!is_matvec(spec.op) || spec.tuning != Tuning{}) return spec;
+  KernelSpec of_size = spec;
+  of_size.tuning = default_tuning(spec, size);
+  return of_size.tuning != Tuning{} && can_have(device, of_size) ? of_size : spec;
 }
 
 double Engine::estimate_cost_ms(const Wanted& wanted) {

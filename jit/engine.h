@@ -135,11 +135,12 @@ class Engine {
 
   /// The knobs that were measured to be the fastest for this spec on devices of this kind, for launches of
   /// about this size (tuning_record.h), if there is a record and their kernel can be had. Nothing for a
-  /// spec whose own knobs were chosen: other than none, and than matmul_tuning's for size.n. The first call
+  /// spec whose own knobs were chosen: other than none, and than default_tuning's for the size. The first call
   /// for a spec reads the cache; later ones take about a microsecond. Errors: none.
   std::optional<TunedKnobs> tuned_knobs(runtime::Device& device, const KernelSpec& spec,
                                         const TuningSize& size = {});
-  /// The spec with these knobs, or as it is: what to load where speed matters.
+  /// The spec with these knobs; if there are none, of a matvec without knobs with default_tuning's, if their kernel can be
+  /// had; else as it is: what to load where speed matters.
   KernelSpec tuned(runtime::Device& device, KernelSpec spec, const TuningSize& size = {});
   /// The records, for who measures and packs.
   TuningStore& tuning() { return tuning_; }

@@ -6,6 +6,7 @@
 
 #include "codegen/cuda_float_matvec.h"
 #include "codegen/cuda_unit_matmul.h"
+#include "codegen/cuda_unit_matvec.h"
 #include "codegen/emitter.h"
 #include "core/error.h"
 #include "core/interrupted_error.h"
@@ -25,8 +26,8 @@ struct LaunchKnobs {
 /// where the others cost up to 20 %, and direct loads of a few.
 std::vector<Tuning> ideas_for_units() {
   constexpr LaunchKnobs kShapes[] = {{128, 4, 4}, {512, 1, 2}, {256, 2, 3}, {256, 2, 4},
-                                     {256, 1, 4}, {256, 3, 2}, {128, 3, 4}, {512, 1, 3},
-                                     {256, 2, 2}, {256, 1, 6}, {128, 2, 4}};
+                                     {256, 1, 5}, {256, 3, 2}, {128, 3, 4}, {512, 1, 3},
+                                     {256, 2, 2}, {256, 2, 1}, {128, 2, 4}};
   std::vector<Tuning> ideas;
   for (const auto& [threads, ctas, stages] : kShapes)
     ideas.push_back({.threads = threads, .ctas_per_multiprocessor = ctas, .stages = stages});
@@ -261,7 +262,10 @@ std::vector<Tuning> candidates_for(const KernelSpec& spec) {
 }
 
 Tuning default_tuning(const KernelSpec& spec, const TuningSize& size) {
-  return spec.op == Op::kMatmul && size.n > 0 ? matmul_tuning(spec, size.rows, size.n) : Tuning{};
+  if (spec.op == Op::kMatmul && size.n > 0) return matmul_tuning(spec, size.rows, size.n);
+  if (is_matvec(spec.op) && spec.layout.kind == LayoutKind::kPrepared && size.rows > 0)
+    return codegen::unit_matvec_tuning(spec, size.rows);
+  return {};
 }
 
 std::string_view outcome_name(TuneOutcome outcome) {

@@ -22,7 +22,8 @@ namespace ktjit {
 /// knobs (CPU targets, nan_scan, ...). Errors: as codegen::emit for the spec itself.
 std::vector<Tuning> candidates_for(const KernelSpec& spec);
 
-/// The spec's default for launches of this size: that of matmul depends on n.
+/// The spec's default for launches of this size: that of matmul depends on n, that of matvec of prepared weights that are
+/// requested early on the rows.
 Tuning default_tuning(const KernelSpec& spec, const TuningSize& size);
 
 /// Steady-state time of one launch.

@@ -47,8 +47,8 @@ class Bench {
   }
 
   Measurement measure(const LoadedKernel& kernel) {
-    const BenchTimes times =
-        time_launches(device_, *stream_, kernel, work_, *operands_, copies_, settings_);
+    const BenchLaunch launch{&kernel, &work_, operands_.get(), copies_};
+    const BenchTimes times = time_launches(device_, *stream_, {&launch, 1}, settings_);
     Measurement result;
     result.median_us = times.median_us();
     if (result.median_us <= 0) return result;

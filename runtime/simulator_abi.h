@@ -50,6 +50,7 @@ enum class WarpOp : std::uint32_t {
   kVoteAny,
   kVoteUniform,
   kVoteBallot,
+  kReduceMax,    ///< in: unsigned value; out: the largest
   kInstruction,  ///< a PTX instruction of the whole warp
 };
 

@@ -104,6 +104,8 @@ std::string_view name_of(WarpOp op) {
       return "__uni_sync";
     case WarpOp::kVoteBallot:
       return "__ballot_sync";
+    case WarpOp::kReduceMax:
+      return "__reduce_max_sync";
     case WarpOp::kInstruction:
       return "instruction";
   }
@@ -754,6 +756,8 @@ class CtaRunner::Cta {
       case WarpOp::kVoteUniform:
       case WarpOp::kVoteBallot:
         return vote(last);
+      case WarpOp::kReduceMax:
+        return reduce_max(last);
       case WarpOp::kInstruction:
         return run_warp_instruction(last);
     }
@@ -769,6 +773,14 @@ class CtaRunner::Cta {
     if (last.op == WarpOp::kVoteAny) result = ballot != 0 ? 1 : 0;
     if (last.op == WarpOp::kVoteUniform) result = ballot == 0 || ballot == last.mask ? 1 : 0;
     for_each_lane(last, [&](Thread& thread) { thread.out[0] = result; });
+  }
+
+  void reduce_max(Thread& last) {
+    std::uint64_t largest = 0;
+    for_each_lane(last, [&](Thread& thread) {
+      largest = std::max<std::uint64_t>(largest, static_cast<std::uint32_t>(thread.in[0]));
+    });
+    for_each_lane(last, [&](Thread& thread) { thread.out[0] = largest; });
   }
 
   /// PTX ISA, shfl.sync, "Semantics".

@@ -162,6 +162,13 @@ class Calls {
       replace(call, builder.CreateTrunc(result, call.getType()));
       return true;
     }
+    if (name == "redux.sync.umax") {
+      llvm::Value* in = to_slot(builder, call.getArgOperand(0));
+      llvm::Value* out =
+          warp(builder, WarpOp::kReduceMax, call.getArgOperand(1), {in}, site_number(call));
+      replace(call, from_slot(builder, builder.CreateLoad(module_.i64(), out), call.getType()));
+      return true;
+    }
     if (!name.consume_front("shfl.sync.")) return false;
     const auto [mode, type] = name.split('.');
     const auto op = kShuffles.find(mode.str());

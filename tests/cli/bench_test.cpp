@@ -192,6 +192,29 @@ TEST_CASE("bench prepares weights on the CPU where matvec reads them so, for bot
   }
 }
 
+TEST_CASE("bench measures works in turn, each shape with a gate and slots of its own") {
+  CliFixture cli;
+  if (!cli.has_worker("bench on the CPU")) return;
+  const auto report = cli.run_json(
+      bench({"--op", "moe_matvec", "--format", "q4_K", "--shape", "40x256,24x512", "--experts", "9",
+             "--n", "4", "--slots-per-x", "4,1", "--gate", "silu,none", "--in-turn", "--json"}));
+  CHECK(report.at("ok") == true);
+  const auto& results = report.at("results");
+  REQUIRE(results.size() == 2);
+  CHECK(results.at(0).at("gate") == "silu");
+  CHECK(results.at(0).at("slots_per_x") == 4);
+  CHECK(!results.at(1).contains("gate"));
+  CHECK(results.at(1).at("slots_per_x") == 1);
+  const auto& in_turn = report.at("in_turn");
+  CHECK(in_turn.at("ok") == true);
+  CHECK(in_turn.at("streamed_bytes") == 4 * 144 * (2 * 40 + 24 * 2));
+  CHECK(in_turn.at("samples_us").size() == 3);
+  CHECK(in_turn.at("gbps").get<double>() > 0);
+  CHECK(in_turn.at("launches_per_sample").get<int>() % (2 * in_turn.at("rounds").get<int>()) == 0);
+  REQUIRE(in_turn.at("last").size() == 2);
+  CHECK(in_turn.at("last").at(0).at("rows_checked") == 40);
+}
+
 TEST_CASE("bench refuses what can't be measured, and says why") {
   CliFixture cli;
   const auto refuses = [&](const std::vector<std::string>& more, const std::string& words) {
@@ -213,6 +236,11 @@ TEST_CASE("bench refuses what can't be measured, and says why") {
   refuses({"--format", "q4_K", "--shape", "8"}, "--shape is '8'");
   refuses({"--format", "q4_K", "--shape", "8x255"}, "cols is 255");
   refuses({"--format", "q4_K", "--shape", "9000000000000000000x256"}, "rows is");
+  refuses({"--format", "q4_K", "--shape", "8x256,8x512,8x768", "--gate", "silu,none"},
+          "--gate has 2 parts for 3 shapes");
+  refuses({"--format", "q4_K", "--shape", "8x256", "--op", "moe_matvec", "--experts", "2",
+           "--slots-per-x", "0"},
+          "--slots-per-x is '0'");
   refuses({"--format", "q4_K", "--shape", "8x256", "--op", "conv"}, "--op is 'conv'");
   refuses({"--format", "q4_K", "--shape", "8x256", "--op", "nan_scan"}, "--op is 'nan_scan'");
   refuses({"--format", "q4_K", "--shape", "8x256", "--op", "quantize"}, "for quantize");

@@ -154,6 +154,32 @@ TEST_CASE("a bench of every op is right, and says what it did") {
   }
 }
 
+TEST_CASE("works in turn are right, and a wrong one among them is found") {
+  Machine machine;
+  std::vector<BenchWork> works = all_kinds(machine.target);
+  works.resize(3);
+  BenchSettings settings = small_settings();
+  settings.in_turn = true;
+  const BenchReport report =
+      run_bench(machine.toolchain.engine(), *machine.device, works, settings);
+  CHECK(report.ok());
+  REQUIRE(report.in_turn);
+  CHECK(report.in_turn->ok());
+  CHECK(report.in_turn->last.size() == works.size());
+  std::size_t streamed = 0;
+  for (const BenchWork& work : works) streamed += bench_bytes(work).streamed;
+  CHECK(report.in_turn->streamed_bytes == streamed);
+  CHECK(report.in_turn->gbps > 0);
+
+  Engine wrong({std::make_shared<test::SlightlyWrongCompiler>(machine.toolchain.llvm())}, {});
+  const BenchReport wrong_report = run_bench(wrong, *machine.device, works, settings);
+  REQUIRE(wrong_report.in_turn);
+  CHECK_FALSE(wrong_report.in_turn->ok());
+  REQUIRE(wrong_report.in_turn->last.size() == works.size());
+  for (const BenchCheck& check : wrong_report.in_turn->last)
+    CHECK_THAT(check.problem, Contains("expected"));
+}
+
 TEST_CASE("a bench counts the bytes that files have") {
   const Target target = make_cuda_target(86);
   const auto streamed = [](const BenchWork& work) { return bench_bytes(work).streamed; };

@@ -360,12 +360,12 @@ extern "C" __global__ void k(const unsigned* x, unsigned* y) {
   CHECK(bench.read<unsigned>(y) == std::vector<unsigned>{0x12340001u, 0xabcd0001u});
 }
 
-TEST_CASE("the simulator has shuffles and votes as CUDA defines them") {
+TEST_CASE("the simulator has shuffles, votes and reductions as CUDA defines them") {
   const std::string source = R"(
 extern "C" __global__ void k(unsigned* y) {
   const unsigned lane = threadIdx.x;
   const unsigned full = 0xffffffffu;
-  unsigned* out = y + 8 * lane;
+  unsigned* out = y + 9 * lane;
   out[0] = __shfl_sync(full, lane, 5);
   out[1] = __shfl_up_sync(full, lane, 3);
   out[2] = __shfl_down_sync(full, lane, 3);
@@ -379,14 +379,15 @@ extern "C" __global__ void k(unsigned* y) {
   }
   __syncwarp();
   out[7] = lane;
+  out[8] = lane < 9 ? __reduce_max_sync(0x1ffu, 40u - lane) : __reduce_max_sync(0xfffffe00u, 0xfffffff0u - lane);
 }
 )";
   Bench bench(source);
-  auto& y = bench.buffer(std::vector<unsigned>(256));
+  auto& y = bench.buffer(std::vector<unsigned>(9 * 32));
   REQUIRE(bench.report({1, 1, 32, 0}, {y.address()}) == "");
   const std::vector<unsigned> out = bench.read<unsigned>(y);
   for (unsigned lane = 0; lane < 32; ++lane) {
-    const std::vector<unsigned> got(out.begin() + 8 * lane, out.begin() + 8 * lane + 8);
+    const std::vector<unsigned> got(out.begin() + 9 * lane, out.begin() + 9 * lane + 9);
     const std::vector<unsigned> expected = {5,
                                             lane < 3 ? lane : lane - 3,
                                             lane > 28 ? lane : lane + 3,
@@ -394,7 +395,8 @@ extern "C" __global__ void k(unsigned* y) {
                                             0x49249249u,
                                             1,
                                             lane < 4 ? 2 : 0xfffffff0u,
-                                            lane};
+                                            lane,
+                                            lane < 9 ? 40 : 0xffffffe7u};
     CHECK(got == expected);
   }
 }

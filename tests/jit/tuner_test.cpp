@@ -496,6 +496,29 @@ TEST_CASE("the default of a matmul depends on its rows of x") {
   CHECK(engine.tuned(bench.device, spec, {4096, 512}) == spec);
 }
 
+TEST_CASE("the default of a matvec that requests prepared weights early depends on its rows") {
+  KernelSpec spec = test::make_spec(Op::kMatvec, "q4_K", 4096, make_cuda_target(90, "a"));
+  spec.layout.kind = LayoutKind::kPrepared;
+  CHECK(default_tuning(spec, {4096, 1}) == Tuning{});  // nothing runs ahead of it
+  spec.dependent_launch = spec.constant_weights = true;
+  const Tuning small{.threads = 256, .ctas_per_multiprocessor = 1, .stages = 5};
+  CHECK(default_tuning(spec, {4096, 1}) == small);
+  CHECK(default_tuning(spec, {14336, 1}) == Tuning{});
+  CHECK(default_tuning(spec, {}) == Tuning{});
+  spec.gate = Gate::kSilu;
+  CHECK(default_tuning(spec, {4096, 1}) == Tuning{});
+  spec.gate = Gate::kNone;
+  KernelSpec wide = spec;
+  wide.weight = FormatId::kQ8_0;
+  CHECK(default_tuning(wide, {4096, 1}) == Tuning{});
+  Bench bench;
+  Engine engine = bench.make_engine();
+  CHECK(engine.tuned(bench.device, spec, {4096, 1}).tuning == small);
+  CHECK(engine.tuned(bench.device, spec, {14336, 1}) == spec);
+  spec.tuning = {.threads = 128};
+  CHECK(engine.tuned(bench.device, spec, {4096, 1}) == spec);
+}
+
 TEST_CASE("a list of kernels is tuned in its order, and a report says what happened") {
   Bench bench;
   Engine engine = bench.make_engine();

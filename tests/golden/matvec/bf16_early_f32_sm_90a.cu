@@ -34,14 +34,15 @@ constexpr float kUp = 1.0f;                      // takes back what converted we
 constexpr int kPartialAt = 24576;                // bytes of shared memory before the sums of warps
 constexpr int kRingAt = 30720;                   // before the units in flight
 constexpr int kStages = 3;                       // units of a warp: in use or in flight
+constexpr int kFirstUnits = kStages;             // that are requested before x is there
 constexpr int kUnitBytes = 4096;                 // bytes of a unit
 constexpr float kTermStep = 1.0f;                // by what each further term is too large
-constexpr float kMostLeft = 0x1p-21f;            // share of a number that terms may leave: 2^-21 times the step of the last
+constexpr float kMostLeft = 0.0f;                // share of a number that terms may leave: 2^-21 times the step of the last
 using XType = float;
 
 __device__ __forceinline__ float load_x(const float* x, long long i) { return x[i]; }
 
-__device__ __forceinline__ float magnitude(float value) { return __uint_as_float(__float_as_uint(value) & 0x7fffffffu); }
+__device__ __forceinline__ float magnitude(float value) { return fabsf(value); }
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
 
@@ -133,7 +134,7 @@ __device__ __forceinline__ bool store_terms(const float (&value)[kXQuads][4], in
         bits[t][e] = narrow(rest);
         rest = (rest - widen(bits[t][e])) * kTermStep;
       } // t: terms
-      leaves = leaves || magnitude(rest) > kMostLeft * magnitude(scaled);
+      leaves |= kMostLeft == 0.0f ? rest != 0.0f : magnitude(rest) > kMostLeft * magnitude(scaled);
     } // e: columns
 #pragma unroll
     for (int t = 0; t < kTerms && 4 * lane + 128 * i < kUnitCols; ++t) {
@@ -303,7 +304,7 @@ matvec_bf16_x_f32_c4096_n1_dependent(
 
   WeightCursor next = weight_cursor(w, rows, (int)blockIdx.x, warp, lane);
   unsigned char* ring = shared + kRingAt + warp * kStages * kUnitBytes + 16 * lane;
-  for (int stage = 0; stage < kStages - 1; ++stage) {
+  for (int stage = 0; stage < kFirstUnits; ++stage) {
     copy_weights(ring + stage * kUnitBytes, next, tiles, lane);
     advance(next, w, rows, warp, lane);
   } // stage: units in flight
@@ -328,8 +329,9 @@ matvec_bf16_x_f32_c4096_n1_dependent(
       const UnitScales scales;
       wait_for_copies<kStages - 2>();
       WeightSource source = {ring + stage * kUnitBytes};
-      copy_weights(ring + (stage == 0 ? kStages - 1 : stage - 1) * kUnitBytes, next, tiles, lane);
-      advance(next, w, rows, warp, lane);
+      const bool has_place = u != warp || tile != (int)blockIdx.x; // of the unit before
+      copy_weights(ring + (stage == 0 ? kStages - 1 : stage - 1) * kUnitBytes, next, has_place ? tiles : 0, lane);
+      if (has_place) advance(next, w, rows, warp, lane);
       stage = stage == kStages - 1 ? 0 : stage + 1;
       float_product(source, scales, shared + u * kXUnitBytes, lane, column_at, total, special);
     } // u: units of this warp

@@ -33,12 +33,12 @@ constexpr int kSecond = 1;                       // of four columns the one that
 constexpr float kUp = 1.0f;                      // takes back what converted weights are too small
 constexpr int kPartialAt = 3072;                 // bytes of shared memory before the sums of warps
 constexpr float kTermStep = 1.0f;                // by what each further term is too large
-constexpr float kMostLeft = 0x1p-21f;            // share of a number that terms may leave: 2^-21 times the step of the last
+constexpr float kMostLeft = 0.0f;                // share of a number that terms may leave: 2^-21 times the step of the last
 using XType = float;
 
 __device__ __forceinline__ float load_x(const float* x, long long i) { return x[i]; }
 
-__device__ __forceinline__ float magnitude(float value) { return __uint_as_float(__float_as_uint(value) & 0x7fffffffu); }
+__device__ __forceinline__ float magnitude(float value) { return fabsf(value); }
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
 
@@ -130,7 +130,7 @@ __device__ __forceinline__ bool store_terms(const float (&value)[kXQuads][4], in
         bits[t][e] = narrow(rest);
         rest = (rest - widen(bits[t][e])) * kTermStep;
       } // t: terms
-      leaves = leaves || magnitude(rest) > kMostLeft * magnitude(scaled);
+      leaves |= kMostLeft == 0.0f ? rest != 0.0f : magnitude(rest) > kMostLeft * magnitude(scaled);
     } // e: columns
 #pragma unroll
     for (int t = 0; t < kTerms && 4 * lane + 128 * i < kUnitCols; ++t) {

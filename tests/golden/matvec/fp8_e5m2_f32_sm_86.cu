@@ -40,7 +40,7 @@ using XType = float;
 
 __device__ __forceinline__ float load_x(const float* x, long long i) { return x[i]; }
 
-__device__ __forceinline__ float magnitude(float value) { return __uint_as_float(__float_as_uint(value) & 0x7fffffffu); }
+__device__ __forceinline__ float magnitude(float value) { return fabsf(value); }
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
 
@@ -197,7 +197,7 @@ __device__ __forceinline__ bool store_terms(const float (&value)[kXQuads][4], in
         bits[t][e] = narrow(rest);
         rest = (rest - widen(bits[t][e])) * kTermStep;
       } // t: terms
-      leaves = leaves || magnitude(rest) > kMostLeft * magnitude(scaled);
+      leaves |= kMostLeft == 0.0f ? rest != 0.0f : magnitude(rest) > kMostLeft * magnitude(scaled);
     } // e: columns
 #pragma unroll
     for (int t = 0; t < kTerms && 4 * lane + 128 * i < kUnitCols; ++t) {

@@ -5,7 +5,7 @@
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), x as integers of 31 bits times a power of two for each 256 columns, sums of integers, then of f32
 //   arch     sm_86, no instruction decodes q2_K blocks: mma m16n8k32 u8: 4 digits of x
-//   launch   grid (at most ceil(rows / 32), 1, 1), block (256, 1, 1), 42880 bytes of dynamic shared memory
+//   launch   grid (at most ceil(rows / 32), 1, 1), block (256, 1, 1), 10624 bytes of dynamic shared memory
 //
 // w is cut into units of 16 rows and 256 columns. Of the units of 16 rows, a tile, a warp multiplies every 4th by x,
 // which it has as four digits of base 256 in the columns of an integer mma; the warps' sums meet once for a tile.
@@ -34,8 +34,6 @@ constexpr int kInfinityDigits = 0x01010101;         // for an infinity in x: 1 i
 constexpr int kZeroBytes = 256;                     // zeros for the lanes whose columns of an mma are none
 constexpr int kPartialAt = 9600;                    // bytes of shared memory before the sums of warps
 constexpr int kXUnits = kUnits;                     // units whose digits of a row of x are there at a time
-constexpr int kRingAt = 10624;                      // before the units in flight
-constexpr int kStages = 3;                          // units of a warp: in use or in flight
 constexpr float kDown = 0.25f;                      // takes back what codes and levels are too large
 using XType = float;
 
@@ -152,14 +150,29 @@ __device__ __forceinline__ int sum_4_bytes(unsigned word) {
   return sum;
 }
 
+// The sums of two digits, of at most 15 bits and a sign, in one word, which adds as both do.
+__device__ __forceinline__ unsigned pair_of_sums(int first, int second) { return (unsigned)first + ((unsigned)second << 16); }
+__device__ __forceinline__ int first_sum(unsigned pair) { return (short)pair; }
+__device__ __forceinline__ int second_sum(unsigned pair) { return (int)(pair + 0x8000u) >> 16; }
+
+// The sums over the columns of two lanes of the digits that a lane keeps: the first of two has those of digits 0 and 1.
+__device__ __forceinline__ unsigned own_pair_of_sums(const int (&sum)[4], int lane) {
+  unsigned pair[2] = {pair_of_sums(sum[0], sum[1]), pair_of_sums(sum[2], sum[3])};
+#pragma unroll
+  for (int i = 0; i < 2; ++i) pair[i] += __shfl_xor_sync(0xffffffffu, pair[i], 1);
+  return lane % 2 == 0 ? pair[0] : pair[1];
+}
+
 // For each digit sixteen sums, one for 16 columns: their lower bytes, then their upper ones.
 __device__ __forceinline__ void store_sums(unsigned char* at, const int (&sum)[4], int lane) {
+  const unsigned own = own_pair_of_sums(sum, lane);
+  unsigned char* own_at = at + lane % 2 * (2 * kSumStep) + lane / 2;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int block = sum[i] + __shfl_xor_sync(0xffffffffu, sum[i], 1);
-    const int part = lane % 2 == 0 ? block : (block + 128) >> 8;
-    at[i * kSumStep + lane % 2 * 16 + lane / 2] = (unsigned char)part;
-  } // i: digits
+  for (int i = 0; i < 2; ++i) {
+    const int block = i == 0 ? first_sum(own) : second_sum(own);
+    own_at[i * kSumStep] = (unsigned char)block;
+    own_at[i * kSumStep + 16] = (unsigned char)((block + 128) >> 8);
+  } // i: digits of this lane
 }
 
 // Cuts a lane's eight fixed-point numbers, less than 2^30, into digits, and adds these up.
@@ -210,7 +223,7 @@ __device__ __forceinline__ float warp_max(float value) {
   return value;
 }
 
-__device__ __forceinline__ float magnitude(float value) { return __uint_as_float(__float_as_uint(value) & 0x7fffffffu); }
+__device__ __forceinline__ float magnitude(float value) { return fabsf(value); }
 
 // Takes from `rest`, of a warp, what 30 bits and a sign hold of the largest: rest = fixed * factor + what is left,
 // nothing where the factor is the smallest f32. Returns the factor, a power of two.
@@ -315,50 +328,52 @@ __device__ __noinline__ Levels prepare_level(const XType* x, long long n, int le
   return found;
 }
 
+// The bits of the largest magnitude of eight numbers; if one is a NaN those of a NaN.
+__device__ __forceinline__ unsigned largest_bits(const float (&value)[8]) {
+  float largest = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(largest) : "f"(largest), "f"(magnitude(value[i])));
+  return __float_as_uint(largest);
+}
+
+// Largest over the 32 lanes of a warp, in every lane.
+__device__ __forceinline__ unsigned warp_max_bits(unsigned bits) { return __reduce_max_sync(0xffffffffu, bits); }
+
 // Digits of 256 columns of kCount rows of x, each with 30 bits and a sign of the largest; row by row, `step` bytes apart.
-// Returns whether they are enough, in every lane: the largest is 0, or from 2^-97 to the last finite number, and the digits
-// hold two bits of each that is not zero; or nine lanes have a number of at least 2^-8 of the largest. Then what is left of
-// each, less than 2^-28 of the largest, is small beside the products of those nine, unless their weights are all zero.
+// Returns whether they are enough, for all that this lane knows: the largest is 0, or from 2^-97 to the last finite number, and
+// nine lanes have a number of at least 2^-8 of the largest; or the digits hold two bits of each that is not zero. In the first
+// case what is left of each, less than 2^-28 of the largest, is small beside the products of those nine, unless their weights
+// are all zero.
 template <int kCount>
 __device__ __forceinline__ bool store_plain_x(const float (&value)[kCount][8], unsigned char* at, int step, int lane) {
   constexpr unsigned kLeastExponent = 30, kInfinite = 255; // biased, as f32 has them
   constexpr int kEnoughLanes = 9;
-  float largest[kCount], most[kCount];
+  unsigned largest[kCount], most[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    largest[j] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) largest[j] = max_of(largest[j], magnitude(value[j][i]));
-    most[j] = largest[j];
+    largest[j] = largest_bits(value[j]);
+    most[j] = warp_max_bits(largest[j]);
   } // j: rows of x
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) { // of all rows side by side
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) most[j] = max_of(most[j], __shfl_xor_sync(0xffffffffu, most[j], distance));
-  } // distance: lanes apart
   bool are_enough = true;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    const unsigned bits = __float_as_uint(most[j]);
-    const unsigned exponent = bits == 0u ? kLeastExponent : bits >> 23;
-    const float least = __uint_as_float((exponent - 27) << 23);
+    const unsigned exponent = most[j] == 0u ? kLeastExponent : most[j] >> 23;
     const float power = __uint_as_float((283 - exponent) << 23); // makes the largest one less than 2^30
     int fixed[8];
-    bool has_bits = true;
-    float sum = 0.0f; // NaN if one is
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      has_bits &= (value[j][i] == 0.0f) | (magnitude(value[j][i]) >= least); // without branches
-      sum += value[j][i];
-      fixed[i] = (int)(value[j][i] * power);
-    } // i: columns
+    for (int i = 0; i < 8; ++i) fixed[i] = (int)(value[j][i] * power);
     store_digits(at + j * step, fixed, lane);
     store_factor(at + j * step, __uint_as_float((exponent - 29) << 23), lane);
-    const bool is_large = largest[j] >= __uint_as_float((exponent - 8) << 23);
-    const bool are_many = __popc(__ballot_sync(0xffffffffu, is_large)) >= kEnoughLanes;
-    are_enough &= ((has_bits | are_many) & (sum == sum)) && exponent >= kLeastExponent && exponent < kInfinite;
+    are_enough &= exponent >= kLeastExponent && exponent < kInfinite;
+    const bool is_large = largest[j] >= (exponent - 8) << 23;
+    if (__popc(__ballot_sync(0xffffffffu, is_large)) < kEnoughLanes) {
+      const float least = __uint_as_float((exponent - 27) << 23);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) are_enough &= (value[j][i] == 0.0f) | (magnitude(value[j][i]) >= least);
+    }
   } // j: rows of x
-  return __all_sync(0xffffffffu, are_enough);
+  return are_enough;
 }
 
 // The digits of x that this warp multiplies by: those of units first, first + kXStep, ... Returns how many levels
@@ -384,7 +399,7 @@ __device__ __forceinline__ Levels prepare_x(const XType* x, long long n, int fir
       is_plain &= store_plain_x(value, digits + (long long)u * kXUnitStep + j * kXUnitBytes, kXUnitBytes, lane);
     } // u: units of this warp
   } // j: rows of x
-  if (!is_plain) return prepare_level(x, n, 0, {1, 1}, first, lane, digits);
+  if (!__all_sync(0xffffffffu, is_plain)) return prepare_level(x, n, 0, {1, 1}, first, lane, digits);
   __syncwarp();
   return {1, 1};
 }
@@ -543,32 +558,6 @@ __device__ __forceinline__ void store_totals(const float (&total)[2][kXColumns],
   } // j: rows of x
 }
 
-// Waits until at most kLeft of this thread's groups of copies have not ended.
-template <int kLeft>
-__device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" : : "n"(kLeft) : "memory");
-}
-
-// To shared memory, past the registers and the L1 cache; ends some time before wait_for_copies returns.
-__device__ __forceinline__ void copy_16_bytes(unsigned char* to, const unsigned char* from) {
-  const unsigned shared_to = (unsigned)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(shared_to), "l"(from) : "memory");
-}
-
-__device__ __forceinline__ void end_copy_group() { asm volatile("cp.async.commit_group;" : : : "memory"); }
-
-// Begins to copy a unit; from null an empty group.
-__device__ __forceinline__ void copy_unit(unsigned char* to, const unsigned char* from, int lane) {
-  if (from != nullptr) {
-#pragma unroll
-    for (int i = 0; i < kUnitBytes; i += 512) {
-      const int at = i + 512 <= kUnitBytes || i + 16 * lane < kUnitBytes ? i + 16 * lane : kUnitBytes - 16;
-      copy_16_bytes(to + at, from + at); // of lanes past the end all copy the last 16 bytes
-    } // i: 512 bytes
-  }
-  end_copy_group();
-}
-
 __device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
@@ -591,12 +580,9 @@ matvec_q2_K_x_f32_prepared_c1024_n1(
   int tiles = 0;
   for (int i = 0; i < kMatrices; ++i) tiles += weights.tiles[i];
   const Walk walk = {weights, tiles, (int)(blockIdx.x * kTileGroups) + group, (int)(gridDim.x * kTileGroups), first};
-  unsigned char* ring = shared + kRingAt + warp * kStages * kUnitBytes;
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) {
-    copy_unit(ring + i * kUnitBytes, unit_at(walk, i / kSteps, i % kSteps), lane);
-  } // i: units in flight
-  int place = 0; // of the unit that is next
+  const unsigned char* at = unit_at(walk, 0, 0);
+  if (at == nullptr) at = tile_of(weights, tiles - 1, 0); // some unit
+  Unit ahead = load_unit(at, lane);
   __syncthreads(); // the zeros are there
   const Levels levels = prepare_x(x, n, first, lane, digits);
   // Column 2 i of an mma has digit i of a row of x, column 2 i + 1 zeros.
@@ -613,23 +599,17 @@ matvec_q2_K_x_f32_prepared_c1024_n1(
       float* own_partial = partial + ((parity * kHalves + half) * kWarps + warp) * kXColumns * 16 + lane / 4;
       float total[2][kXColumns] = {};
       if (kXUnits == kUnits && levels.all == 1) {
-        constexpr int kAhead = (kStages - 1) / kSteps;
-        const unsigned char* soon = units_of(walk, step + kAhead);
-        const unsigned char* later = units_of(walk, step + kAhead + 1);
 #pragma unroll 1
         for (int i = 0; i < kSteps; ++i) {
           const bool has_unit = kUnits % kTileWarps == 0 || first + i * kTileWarps < kUnits;
-          wait_for_copies<kStages - 2>();
-          __syncwarp(); // what other lanes copied is there, and what this one overwrites has been read
-          const int now = place + i;
-          const Unit unit = has_unit ? load_unit(ring + now * kUnitBytes, lane) : Unit{};
-          copy_unit(ring + (i > 0 ? place + i - 1 : place == 0 ? kStages - 1 : place - 1) * kUnitBytes,
-                    unit_of(walk, i + kStages - 1 < (kAhead + 1) * kSteps ? soon : later, (i + kStages - 1) % kSteps), lane);
+          const Unit unit = ahead;
+          const unsigned char* next = unit_at(walk, step + (i + 1) / kSteps, (i + 1) % kSteps);
+          if (next != nullptr) at = next; // else the same again: were nothing loaded, the unit would have to be kept
+          ahead = load_unit(at, lane);
           if (has_unit)
             unit_product(unit, b_at + i * kTileWarps * kXColumns * b_step, b_step,
                          sums_at + i * kTileWarps * kXUnitStep, total);
         } // i: units of this warp
-        place = place == kStages - kSteps ? 0 : place + kSteps;
       } else {
         float all[2][kXColumns] = {};
         multiply_levels(tile_of(weights, tile, half), x, n, levels, first, lane, digits, b_at, b_step, sums_at,

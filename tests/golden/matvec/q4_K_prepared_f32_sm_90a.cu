@@ -41,6 +41,7 @@ constexpr int kTermSumsAt = 512 * kTermColumns;                 // of a unit's t
 constexpr int kTermFactorsAt = kTermSumsAt + 16 * kTermColumns; // and what takes back powers
 constexpr int kRingAt = 22016;                                  // before the units in flight
 constexpr int kStages = 3;                                      // units of a warp: in use or in flight
+constexpr int kFirstUnits = kStages;                            // that are requested before x is there
 constexpr int kStart = 0;                                       // of an mma's sums
 constexpr float kDown = 0.0625f;                                // takes back what codes and levels are too large
 using XType = float;
@@ -153,15 +154,29 @@ __device__ __forceinline__ int sum_4_bytes(unsigned word) {
   return sum;
 }
 
+// The sums of two digits, of at most 15 bits and a sign, in one word, which adds as both do.
+__device__ __forceinline__ unsigned pair_of_sums(int first, int second) { return (unsigned)first + ((unsigned)second << 16); }
+__device__ __forceinline__ int first_sum(unsigned pair) { return (short)pair; }
+__device__ __forceinline__ int second_sum(unsigned pair) { return (int)(pair + 0x8000u) >> 16; }
+
+// The sum over the columns of four lanes of the digit that a lane keeps: lane i of four has that of digit i.
+__device__ __forceinline__ int sum_of_own_digit(const int (&sum)[4], int lane) {
+  unsigned pair[2] = {pair_of_sums(sum[0], sum[1]), pair_of_sums(sum[2], sum[3])};
+#pragma unroll
+  for (int distance = 1; distance < 4; distance *= 2) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) pair[i] += __shfl_xor_sync(0xffffffffu, pair[i], distance);
+  } // distance: lanes apart
+  const unsigned own = lane % 4 < 2 ? pair[0] : pair[1];
+  return lane % 2 == 0 ? first_sum(own) : second_sum(own);
+}
+
 // For each digit eight sums, one for 32 columns: their lower bytes, then their upper ones.
 __device__ __forceinline__ void store_sums(unsigned char* at, const int (&sum)[4], int lane) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    int block = sum[i] + __shfl_xor_sync(0xffffffffu, sum[i], 1);
-    block += __shfl_xor_sync(0xffffffffu, block, 2);
-    const int part = lane % 2 == 0 ? block : (block + 128) >> 8;
-    if (lane % 4 < 2) at[i * kSumStep + lane % 2 * 8 + lane / 4] = (unsigned char)part;
-  } // i: digits
+  const int block = sum_of_own_digit(sum, lane);
+  unsigned char* own_at = at + lane % 4 * kSumStep + lane / 4;
+  own_at[0] = (unsigned char)block;
+  own_at[8] = (unsigned char)((block + 128) >> 8);
 }
 
 // Cuts a lane's eight fixed-point numbers, less than 2^30, into digits, and adds these up.
@@ -212,7 +227,7 @@ __device__ __forceinline__ float warp_max(float value) {
   return value;
 }
 
-__device__ __forceinline__ float magnitude(float value) { return __uint_as_float(__float_as_uint(value) & 0x7fffffffu); }
+__device__ __forceinline__ float magnitude(float value) { return fabsf(value); }
 
 // Takes from `rest`, of a warp, what 30 bits and a sign hold of the largest: rest = fixed * factor + what is left,
 // nothing where the factor is the smallest f32. Returns the factor, a power of two.
@@ -317,50 +332,52 @@ __device__ __noinline__ Levels prepare_level(const XType* x, long long n, int le
   return found;
 }
 
+// The bits of the largest magnitude of eight numbers; if one is a NaN those of a NaN.
+__device__ __forceinline__ unsigned largest_bits(const float (&value)[8]) {
+  float largest = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(largest) : "f"(largest), "f"(magnitude(value[i])));
+  return __float_as_uint(largest);
+}
+
+// Largest over the 32 lanes of a warp, in every lane.
+__device__ __forceinline__ unsigned warp_max_bits(unsigned bits) { return __reduce_max_sync(0xffffffffu, bits); }
+
 // Digits of 256 columns of kCount rows of x, each with 30 bits and a sign of the largest; row by row, `step` bytes apart.
-// Returns whether they are enough, in every lane: the largest is 0, or from 2^-97 to the last finite number, and the digits
-// hold two bits of each that is not zero; or nine lanes have a number of at least 2^-8 of the largest. Then what is left of
-// each, less than 2^-28 of the largest, is small beside the products of those nine, unless their weights are all zero.
+// Returns whether they are enough, for all that this lane knows: the largest is 0, or from 2^-97 to the last finite number, and
+// nine lanes have a number of at least 2^-8 of the largest; or the digits hold two bits of each that is not zero. In the first
+// case what is left of each, less than 2^-28 of the largest, is small beside the products of those nine, unless their weights
+// are all zero.
 template <int kCount>
 __device__ __forceinline__ bool store_plain_x(const float (&value)[kCount][8], unsigned char* at, int step, int lane) {
   constexpr unsigned kLeastExponent = 30, kInfinite = 255; // biased, as f32 has them
   constexpr int kEnoughLanes = 9;
-  float largest[kCount], most[kCount];
+  unsigned largest[kCount], most[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    largest[j] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) largest[j] = max_of(largest[j], magnitude(value[j][i]));
-    most[j] = largest[j];
+    largest[j] = largest_bits(value[j]);
+    most[j] = warp_max_bits(largest[j]);
   } // j: rows of x
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) { // of all rows side by side
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) most[j] = max_of(most[j], __shfl_xor_sync(0xffffffffu, most[j], distance));
-  } // distance: lanes apart
   bool are_enough = true;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    const unsigned bits = __float_as_uint(most[j]);
-    const unsigned exponent = bits == 0u ? kLeastExponent : bits >> 23;
-    const float least = __uint_as_float((exponent - 27) << 23);
+    const unsigned exponent = most[j] == 0u ? kLeastExponent : most[j] >> 23;
     const float power = __uint_as_float((283 - exponent) << 23); // makes the largest one less than 2^30
     int fixed[8];
-    bool has_bits = true;
-    float sum = 0.0f; // NaN if one is
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      has_bits &= (value[j][i] == 0.0f) | (magnitude(value[j][i]) >= least); // without branches
-      sum += value[j][i];
-      fixed[i] = (int)(value[j][i] * power);
-    } // i: columns
+    for (int i = 0; i < 8; ++i) fixed[i] = (int)(value[j][i] * power);
     store_digits(at + j * step, fixed, lane);
     store_factor(at + j * step, __uint_as_float((exponent - 29) << 23), lane);
-    const bool is_large = largest[j] >= __uint_as_float((exponent - 8) << 23);
-    const bool are_many = __popc(__ballot_sync(0xffffffffu, is_large)) >= kEnoughLanes;
-    are_enough &= ((has_bits | are_many) & (sum == sum)) && exponent >= kLeastExponent && exponent < kInfinite;
+    are_enough &= exponent >= kLeastExponent && exponent < kInfinite;
+    const bool is_large = largest[j] >= (exponent - 8) << 23;
+    if (__popc(__ballot_sync(0xffffffffu, is_large)) < kEnoughLanes) {
+      const float least = __uint_as_float((exponent - 27) << 23);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) are_enough &= (value[j][i] == 0.0f) | (magnitude(value[j][i]) >= least);
+    }
   } // j: rows of x
-  return __all_sync(0xffffffffu, are_enough);
+  return are_enough;
 }
 
 // The digits of x that this warp multiplies by: those of units first, first + kXStep, ... Returns how many levels
@@ -386,7 +403,7 @@ __device__ __forceinline__ Levels prepare_x(const XType* x, long long n, int fir
       is_plain &= store_plain_x(value, digits + (long long)u * kXUnitStep + j * kXUnitBytes, kXUnitBytes, lane);
     } // u: units of this warp
   } // j: rows of x
-  if (!is_plain) return prepare_level(x, n, 0, {1, 1}, first, lane, digits);
+  if (!__all_sync(0xffffffffu, is_plain)) return prepare_level(x, n, 0, {1, 1}, first, lane, digits);
   __syncwarp();
   return {1, 1};
 }
@@ -600,43 +617,56 @@ __device__ __forceinline__ unsigned take_terms(float& first, float& second) {
 // Writes the terms of this warp's units of x, times a power of two that brings the largest of 256 columns to [2^14, 2^15);
 // 2^-5 of the sums of each 32 columns, as terms, too; and what takes back the power. Returns whether the terms leave
 // at most 2^-21 of each number, in every lane: of one from 2^-15 on the first leaves at most 2^-11, or 2^-25, and the second
-// 2^-11 of that, or 2^-36.
+// 2^-11 of that, or 2^-36. Smaller ones don't matter where nine lanes have a number of at least 2^-8 of the largest (see
+// store_plain_x).
 __device__ __forceinline__ bool prepare_row_terms(const XType* x, long long n, int first, int lane, unsigned char* terms) {
+  constexpr unsigned kLeastExponent = 15, kInfinite = 255; // biased, as f32 has them
+  constexpr int kEnoughLanes = 9;
   constexpr int kCount = 4; // rows of x at a time
   bool are_enough = true;
+  float ahead[kCount][8];
+#pragma unroll
+  for (int c = 0; c < kCount; ++c) {
+    if (first < kUnits) load_unit_x(x, n, c, first, lane, ahead[c]);
+  } // c: rows of x
 #pragma unroll 1
   for (int u = first; u < kUnits; u += kTileWarps) {
 #pragma unroll 1
     for (int first_row = 0; first_row < kXColumns; first_row += kCount) {
-      float value[kCount][8], largest[kCount], sum[kCount];
-#pragma unroll
-      for (int c = 0; c < kCount; ++c) load_unit_x(x, n, first_row + c, u, lane, value[c]);
+      const bool has_rows = first_row + kCount < kXColumns;
+      const int next = has_rows ? u : u + kTileWarps;
+      float value[kCount][8], sum[kCount];
+      unsigned largest[kCount], most[kCount];
 #pragma unroll
       for (int c = 0; c < kCount; ++c) {
-        largest[c] = 0.0f;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) largest[c] = max_of(largest[c], magnitude(value[c][i]));
+        for (int i = 0; i < 8; ++i) value[c][i] = ahead[c][i];
+        if (next < kUnits) load_unit_x(x, n, (has_rows ? first_row + kCount : 0) + c, next, lane, ahead[c]);
       } // c: rows of x
 #pragma unroll
-      for (int distance = 16; distance > 0; distance /= 2) {
-#pragma unroll
-        for (int c = 0; c < kCount; ++c) largest[c] = max_of(largest[c], __shfl_xor_sync(0xffffffffu, largest[c], distance));
-      } // distance: lanes apart
+      for (int c = 0; c < kCount; ++c) {
+        largest[c] = largest_bits(value[c]);
+        most[c] = warp_max_bits(largest[c]);
+      } // c: rows of x
       unsigned char* of_unit = terms + (long long)u * kXUnitStep;
 #pragma unroll
       for (int c = 0; c < kCount; ++c) {
-        const int lifted = 14 + 127 - (int)(__float_as_uint(largest[c]) >> 23);
-        const float power = __uint_as_float((unsigned)((lifted > 126 ? 126 : lifted) + 127) << 23);
+        const unsigned exponent = most[c] >> 23;
+        const float power = __uint_as_float((exponent < kLeastExponent ? 253u : 268u - exponent) << 23);
         const int column = 2 * (first_row + c);
         float rest[8];
         sum[c] = 0.0f;
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
           rest[i] = value[c][i] * power;
-          sum[c] += rest[i]; // a NaN if one is NaN or infinite: the power is 2^-113 then
-          are_enough &= (rest[i] == 0.0f) | (magnitude(rest[i]) >= 0x1p-15f); // without branches
+          sum[c] += rest[i];
         } // i: columns
-        are_enough &= magnitude(sum[c]) < 0x1p+24f;
+        are_enough &= exponent < kInfinite;
+        const bool is_large = exponent >= kLeastExponent && largest[c] >= (exponent - 8) << 23;
+        if (__popc(__ballot_sync(0xffffffffu, is_large)) < kEnoughLanes) {
+#pragma unroll
+          for (int i = 0; i < 8; ++i) are_enough &= (rest[i] == 0.0f) | (magnitude(rest[i]) >= 0x1p-15f);
+        }
         unsigned char* own = of_unit + terms_at(lane / 8, lane % 2, column) + lane % 8 / 2 * 16;
         Words4 words = {{take_terms(rest[0], rest[2]), take_terms(rest[1], rest[3]), take_terms(rest[4], rest[6]),
                          take_terms(rest[5], rest[7])}};
@@ -776,23 +806,23 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" : : "n"(kLeft) : "memory");
 }
 
-// To shared memory, past the registers and the L1 cache; ends some time before wait_for_copies returns.
-__device__ __forceinline__ void copy_16_bytes(unsigned char* to, const unsigned char* from) {
-  const unsigned shared_to = (unsigned)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(shared_to), "l"(from) : "memory");
+// The same to an address in shared memory.
+__device__ __forceinline__ void copy_16_bytes_at(unsigned to, const unsigned char* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(to), "l"(from) : "memory");
 }
 
 __device__ __forceinline__ void end_copy_group() { asm volatile("cp.async.commit_group;" : : : "memory"); }
 
 // Begins to copy a unit; from null an empty group.
 __device__ __forceinline__ void copy_unit(unsigned char* to, const unsigned char* from, int lane) {
+  constexpr int kWhole = kUnitBytes / 512 * 512; // bytes that all lanes have a share of
+  const unsigned own = (unsigned)__cvta_generic_to_shared(to) + 16u * lane;
   if (from != nullptr) {
 #pragma unroll
-    for (int i = 0; i < kUnitBytes; i += 512) {
-      const int at = i + 512 <= kUnitBytes || i + 16 * lane < kUnitBytes ? i + 16 * lane : kUnitBytes - 16;
-      copy_16_bytes(to + at, from + at); // of lanes past the end all copy the last 16 bytes
-    } // i: 512 bytes
+    for (int i = 0; i < kWhole; i += 512) copy_16_bytes_at(own + i, from + i + 16 * lane);
   }
+  const bool has_more = kWhole + 16 * lane < kUnitBytes;
+  if (from != nullptr && has_more) copy_16_bytes_at(own + kWhole, from + kWhole + 16 * lane);
   end_copy_group();
 }
 
@@ -820,7 +850,7 @@ matvec_q4_K_x_f32_prepared_c1024_n4(
   const Walk walk = {weights, tiles, (int)(blockIdx.x * kTileGroups) + group, (int)(gridDim.x * kTileGroups), first};
   unsigned char* ring = shared + kRingAt + warp * kStages * kUnitBytes;
 #pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) {
+  for (int i = 0; i < kFirstUnits; ++i) {
     copy_unit(ring + i * kUnitBytes, unit_at(walk, i / kSteps, i % kSteps), lane);
   } // i: units in flight
   int place = 0; // of the unit that is next
@@ -852,8 +882,9 @@ matvec_q4_K_x_f32_prepared_c1024_n4(
           __syncwarp(); // what other lanes copied is there, and what this one overwrites has been read
           const int now = place + i;
           const Unit unit = has_unit ? load_unit(ring + now * kUnitBytes, lane) : Unit{};
-          copy_unit(ring + (i > 0 ? place + i - 1 : place == 0 ? kStages - 1 : place - 1) * kUnitBytes,
-                    unit_of(walk, i + kStages - 1 < (kAhead + 1) * kSteps ? soon : later, (i + kStages - 1) % kSteps), lane);
+          const bool has_place = step > 0 || i > 0; // of the unit before
+          const unsigned char* next_units = i + kStages - 1 < (kAhead + 1) * kSteps ? soon : later;
+          copy_unit(ring + (i > 0 ? place + i - 1 : place == 0 ? kStages - 1 : place - 1) * kUnitBytes, has_place ? unit_of(walk, next_units, (i + kStages - 1) % kSteps) : nullptr, lane);
           if (has_unit)
             unit_terms(unit, digits + (first + i * kTileWarps) * kXUnitStep, lane, total);
         } // i: units of this warp

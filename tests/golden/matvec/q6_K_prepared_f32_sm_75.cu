@@ -154,14 +154,29 @@ __device__ __forceinline__ int sum_4_bytes(unsigned word) {
   return sum;
 }
 
+// The sums of two digits, of at most 15 bits and a sign, in one word, which adds as both do.
+__device__ __forceinline__ unsigned pair_of_sums(int first, int second) { return (unsigned)first + ((unsigned)second << 16); }
+__device__ __forceinline__ int first_sum(unsigned pair) { return (short)pair; }
+__device__ __forceinline__ int second_sum(unsigned pair) { return (int)(pair + 0x8000u) >> 16; }
+
+// The sums over the columns of two lanes of the digits that a lane keeps: the first of two has those of digits 0 and 1.
+__device__ __forceinline__ unsigned own_pair_of_sums(const int (&sum)[4], int lane) {
+  unsigned pair[2] = {pair_of_sums(sum[0], sum[1]), pair_of_sums(sum[2], sum[3])};
+#pragma unroll
+  for (int i = 0; i < 2; ++i) pair[i] += __shfl_xor_sync(0xffffffffu, pair[i], 1);
+  return lane % 2 == 0 ? pair[0] : pair[1];
+}
+
 // For each digit sixteen sums, one for 16 columns: their lower bytes, then their upper ones.
 __device__ __forceinline__ void store_sums(unsigned char* at, const int (&sum)[4], int lane) {
+  const unsigned own = own_pair_of_sums(sum, lane);
+  unsigned char* own_at = at + lane % 2 * (2 * kSumStep) + lane / 2;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int block = sum[i] + __shfl_xor_sync(0xffffffffu, sum[i], 1);
-    const int part = lane % 2 == 0 ? block : (block + 128) >> 8;
-    at[i * kSumStep + lane % 2 * 16 + lane / 2] = (unsigned char)part;
-  } // i: digits
+  for (int i = 0; i < 2; ++i) {
+    const int block = i == 0 ? first_sum(own) : second_sum(own);
+    own_at[i * kSumStep] = (unsigned char)block;
+    own_at[i * kSumStep + 16] = (unsigned char)((block + 128) >> 8);
+  } // i: digits of this lane
 }
 
 // Cuts a lane's eight fixed-point numbers, less than 2^30, into digits, and adds these up.
@@ -212,7 +227,7 @@ __device__ __forceinline__ float warp_max(float value) {
   return value;
 }
 
-__device__ __forceinline__ float magnitude(float value) { return __uint_as_float(__float_as_uint(value) & 0x7fffffffu); }
+__device__ __forceinline__ float magnitude(float value) { return fabsf(value); }
 
 // Takes from `rest`, of a warp, what 30 bits and a sign hold of the largest: rest = fixed * factor + what is left,
 // nothing where the factor is the smallest f32. Returns the factor, a power of two.
@@ -317,50 +332,55 @@ __device__ __noinline__ Levels prepare_level(const XType* x, long long n, int le
   return found;
 }
 
+// The bits of the largest magnitude of eight numbers; if one is a NaN those of a NaN.
+__device__ __forceinline__ unsigned largest_bits(const float (&value)[8]) {
+  unsigned largest = 0u;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) largest = max(largest, __float_as_uint(value[i]) & 0x7fffffffu);
+  return largest;
+}
+
+// Largest over the 32 lanes of a warp, in every lane.
+__device__ __forceinline__ unsigned warp_max_bits(unsigned bits) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, distance));
+  return bits;
+}
+
 // Digits of 256 columns of kCount rows of x, each with 30 bits and a sign of the largest; row by row, `step` bytes apart.
-// Returns whether they are enough, in every lane: the largest is 0, or from 2^-97 to the last finite number, and the digits
-// hold two bits of each that is not zero; or nine lanes have a number of at least 2^-8 of the largest. Then what is left of
-// each, less than 2^-28 of the largest, is small beside the products of those nine, unless their weights are all zero.
+// Returns whether they are enough, for all that this lane knows: the largest is 0, or from 2^-97 to the last finite number, and
+// nine lanes have a number of at least 2^-8 of the largest; or the digits hold two bits of each that is not zero. In the first
+// case what is left of each, less than 2^-28 of the largest, is small beside the products of those nine, unless their weights
+// are all zero.
 template <int kCount>
 __device__ __forceinline__ bool store_plain_x(const float (&value)[kCount][8], unsigned char* at, int step, int lane) {
   constexpr unsigned kLeastExponent = 30, kInfinite = 255; // biased, as f32 has them
   constexpr int kEnoughLanes = 9;
-  float largest[kCount], most[kCount];
+  unsigned largest[kCount], most[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    largest[j] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) largest[j] = max_of(largest[j], magnitude(value[j][i]));
-    most[j] = largest[j];
+    largest[j] = largest_bits(value[j]);
+    most[j] = warp_max_bits(largest[j]);
   } // j: rows of x
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) { // of all rows side by side
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) most[j] = max_of(most[j], __shfl_xor_sync(0xffffffffu, most[j], distance));
-  } // distance: lanes apart
   bool are_enough = true;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    const unsigned bits = __float_as_uint(most[j]);
-    const unsigned exponent = bits == 0u ? kLeastExponent : bits >> 23;
-    const float least = __uint_as_float((exponent - 27) << 23);
+    const unsigned exponent = most[j] == 0u ? kLeastExponent : most[j] >> 23;
     const float power = __uint_as_float((283 - exponent) << 23); // makes the largest one less than 2^30
     int fixed[8];
-    bool has_bits = true;
-    float sum = 0.0f; // NaN if one is
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      has_bits &= (value[j][i] == 0.0f) | (magnitude(value[j][i]) >= least); // without branches
-      sum += value[j][i];
-      fixed[i] = (int)(value[j][i] * power);
-    } // i: columns
+    for (int i = 0; i < 8; ++i) fixed[i] = (int)(value[j][i] * power);
     store_digits(at + j * step, fixed, lane);
     store_factor(at + j * step, __uint_as_float((exponent - 29) << 23), lane);
-    const bool is_large = largest[j] >= __uint_as_float((exponent - 8) << 23);
-    const bool are_many = __popc(__ballot_sync(0xffffffffu, is_large)) >= kEnoughLanes;
-    are_enough &= ((has_bits | are_many) & (sum == sum)) && exponent >= kLeastExponent && exponent < kInfinite;
+    are_enough &= exponent >= kLeastExponent && exponent < kInfinite;
+    const bool is_large = largest[j] >= (exponent - 8) << 23;
+    if (__popc(__ballot_sync(0xffffffffu, is_large)) < kEnoughLanes) {
+      const float least = __uint_as_float((exponent - 27) << 23);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) are_enough &= (value[j][i] == 0.0f) | (magnitude(value[j][i]) >= least);
+    }
   } // j: rows of x
-  return __all_sync(0xffffffffu, are_enough);
+  return are_enough;
 }
 
 // The digits of x that this warp multiplies by: those of units first, first + kXStep, ... Returns how many levels
@@ -386,7 +406,7 @@ __device__ __forceinline__ Levels prepare_x(const XType* x, long long n, int fir
       is_plain &= store_plain_x(value, digits + (long long)u * kXUnitStep + j * kXUnitBytes, kXUnitBytes, lane);
     } // u: units of this warp
   } // j: rows of x
-  if (!is_plain) return prepare_level(x, n, 0, {1, 1}, first, lane, digits);
+  if (!__all_sync(0xffffffffu, is_plain)) return prepare_level(x, n, 0, {1, 1}, first, lane, digits);
   __syncwarp();
   return {1, 1};
 }

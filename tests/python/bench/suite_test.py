@@ -58,6 +58,8 @@ class SuiteFiles(unittest.TestCase):
     def test_what_is_wrong_with_a_suite_is_said(self):
         wrong = [
             ("{", "no JSON"),
+            (self.group(then=["32x512"], n=[1, 2]), "one format, one n and one target"),
+            (self.group(then=["32"]), "then: shape is '32'"),
             ({}, "list \"groups\""),
             ({"groups": []}, "list \"groups\""),
             (self.group(shpae="8x8"), "unknown field 'shpae'"),
@@ -92,6 +94,25 @@ class SuiteFiles(unittest.TestCase):
             "--target", "native", "--target", "sm_86", "--dependent-launch", "--data", "4G", "--samples", "9",
             "--json"])
         self.assertNotIn("--scale-block", group.command("ktjit", formats=["q4_K"]))
+
+    def test_shapes_in_turn_are_one_figure(self):
+        suite = bench_suite.load_suite(self.write(self.group(then=["32x512"], bars={"q4_K": 5})))
+        [group] = suite.groups
+        [work] = group.works
+        self.assertEqual(work.name(), "matvec q4_K 64x256, then 32x512")
+        command = group.command("ktjit")
+        self.assertEqual(command[command.index("--shape") + 1], "64x256,32x512")
+        self.assertIn("--in-turn", command)
+        sequence = {"ok": True, "samples_us": [8.0], "median_us": 8.0, "gbps": 5.0, "streamed_bytes": 40000,
+                    "percent_of_read": 2.5, "last": [{"problem": ""}, {"problem": ""}]}
+        measured = {**document([result(), result(rows=32, cols=512)]), "in_turn": sequence}
+        figures = gpu_peers.Figures()
+        figures.add_ours(group, [measured], {})
+        [ours] = figures.ours.values()
+        self.assertEqual((ours["op"], ours["gbps"], ours["streamed_bytes"]), ("matvec in turn", 5.0, 40000))
+        wrong = {**sequence, "ok": False, "last": [{"problem": ""}, {"problem": "y[0, 0] is 1"}]}
+        figures.add_ours(group, [{**measured, "in_turn": wrong}], {})
+        self.assertEqual(list(figures.not_run.values()), ["wrong result: y[0, 0] is 1"])
 
 
 class Bars(unittest.TestCase):
