@@ -42,8 +42,9 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   KernelSpec spec = make_spec(get_op(desc.op), weight.id, weight.scale, desc.cols,
                               desc.target == nullptr ? *native : toolchain.get_target(desc.target));
   if (spec.op == Op::kReadTest) {
-    throw SpecError("op", "read_test",
-                    "dequant, matvec, matmul, moe_matvec, quantize, nan_scan, prepare, restore");
+    throw SpecError(
+        "op", "read_test",
+        "dequant, matvec, matmul, moe_matvec, moe_matmul, quantize, nan_scan, prepare, restore");
   }
   if (desc.activation != nullptr) spec.activation = get_activation(desc.activation);
   spec.x_format =

@@ -523,6 +523,7 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
       return has_cpu_float_matvec(spec) ? emit_cpu_float_matvec(spec, lowering)
                                         : emit_matvec(spec, lowering);
     case Op::kMatmul:
+    case Op::kMoeMatmul:
       return emit_matmul(spec, lowering);
     case Op::kQuantize:
     case Op::kNanScan:

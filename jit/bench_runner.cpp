@@ -95,8 +95,8 @@ void measure_work(runtime::Device& device, const LoadedKernel& kernel, const Loa
   const double median_us = result.times.median_us();
   KTJIT_CHECK(median_us > 0);
   result.gbps = static_cast<double>(bytes.streamed) / median_us / 1e3;
-  if (work.spec.op == Op::kMatmul) {
-    result.tflops = 2.0 * static_cast<double>(work.rows) *
+  if (is_matmul(work.spec.op)) {
+    result.tflops = 2.0 * weight_matrices(work.spec) * static_cast<double>(work.rows) *
                     static_cast<double>(work.spec.layout.cols) * static_cast<double>(work.n) /
                     median_us / 1e6;
   }

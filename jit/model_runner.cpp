@@ -222,6 +222,7 @@ struct GroupKernels {
   const LoadedKernel* matvec = nullptr;
   const LoadedKernel* matmul = nullptr;
   const LoadedKernel* moe_matvec = nullptr;  ///< where a tensor of the group stacks experts
+  const LoadedKernel* moe_matmul = nullptr;  ///< there as well
 };
 
 /// The kernels for any weights, and for formats with NaN codes the scan for them and the kernels for
@@ -255,6 +256,9 @@ GroupChoice choice_of(std::span<const LoadedKernel* const> kernels) {
         break;
       case Op::kMoeMatvec:
         set.moe_matvec = kernel;
+        break;
+      case Op::kMoeMatmul:
+        set.moe_matmul = kernel;
         break;
       case Op::kPrepare:
         choice.prepare = kernel;

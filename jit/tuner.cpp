@@ -62,6 +62,18 @@ std::vector<Tuning> ideas_for_matmul_by_units() {
   return ideas;
 }
 
+/// Tiles of x with one CTA on a multiprocessor and more, as each goes on from tile to tile.
+std::vector<Tuning> ideas_for_experts() {
+  std::vector<Tuning> ideas;
+  for (const int tile : {64, 32, 128, 16}) {
+    for (const int ctas : {1, 2, 3}) {
+      if (tile == 128 && ctas == 3) continue;
+      ideas.push_back({.x_tile = tile, .ctas_per_multiprocessor = ctas});
+    }
+  }
+  return ideas;
+}
+
 /// In the order in which they are worth the time, if that is short.
 std::vector<Tuning> ideas_for(const KernelSpec& spec) {
   std::vector<Tuning> ideas;
@@ -80,6 +92,8 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       }
       break;
     case Op::kMatmul:
+    case Op::kMoeMatmul:
+      if (spec.op == Op::kMoeMatmul && !spec.tensor_core_precision) return ideas_for_experts();
       if (spec.tensor_core_precision) {
         for (const int tile : {256, 128, 64, 32, 16}) {
           ideas.push_back({.x_tile = tile});
@@ -256,6 +270,8 @@ std::vector<Tuning> candidates_for(const KernelSpec& spec) {
 }
 
 Tuning default_tuning(const KernelSpec& spec, const TuningSize& size) {
+  if (spec.op == Op::kMoeMatmul)
+    return spec.tuning;  // the size doesn't say how many experts there are
   return spec.op == Op::kMatmul && size.n > 0 ? matmul_tuning(spec, size.rows, size.n) : Tuning{};
 }
 
@@ -283,7 +299,7 @@ TuneResult tune_kernel(Engine& engine, runtime::Device& device, const KernelSpec
   result.spec = without_tuning(given);
   result.size = size;
   KernelSpec spec = result.spec;
-  spec.tuning = default_tuning(spec, size);
+  spec.tuning = default_tuning(given, size);
   const std::vector<Tuning> candidates = candidates_for(spec);
   if (candidates.size() == 1) {
     result.outcome = TuneOutcome::kNoKnobs;

@@ -131,6 +131,12 @@ TEST_CASE("CPU matvec stays within the f32 bound") {
 TEST_CASE("CPU moe_matvec takes the experts that ids name, and gives NaN where there is none") {
   CpuBench().check(test::check_moe_matvec, 10000, 19);
 }
+TEST_CASE("CPU moe_matmul multiplies the slots of each expert") {
+  CpuBench().check(test::check_moe_matmul, 10000, 29);
+}
+TEST_CASE("CPU moe_matmul of many experts and of many slots") {
+  CpuBench().check(test::check_many_experts, 8000);
+}
 TEST_CASE("CPU matvec with gates, several matrices and residuals stays within its bounds") {
   CpuBench().check(test::check_fused_matvec, 10000, 29);
 }

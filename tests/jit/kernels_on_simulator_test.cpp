@@ -69,6 +69,16 @@ TEST_CASE(
     "simulated moe_matvec takes the experts that ids name, and reads nothing where there is none") {
   SimulatorBench().check(test::check_moe_matvec, 500, 31);
 }
+TEST_CASE(
+    "simulated moe_matmul multiplies the slots of each expert, with every kind of tensor core") {
+  SimulatorBench().check(test::check_moe_matmul, 500, 83);
+}
+TEST_CASE("simulated moe_matmul of prepared weights multiplies the slots of each expert") {
+  SimulatorBench().check_prepared(test::check_moe_matmul, 500, 47);
+}
+TEST_CASE("simulated moe_matmul of many experts and of many slots") {
+  SimulatorBench().check(test::check_many_experts, 8000);
+}
 TEST_CASE("simulated matvec with gates, several matrices and residuals stays within its bounds") {
   SimulatorBench().check(test::check_fused_matvec, 500, 37);
 }

@@ -179,7 +179,7 @@ TEST_CASE("prepared tensors give what native ones give, op by op") {
         multiply_prepared_experts(engine, *machine.device, target, prepared, ids, rows_of_x, 1);
     const ExpertStack stack = split_into_experts(sample.view(), sample.matrices);
     const auto routed_native =
-        multiply_experts(engine, *machine.device, target, stack.view, ids, rows_of_x, 1);
+        multiply_experts(Op::kMoeMatvec, engine, *machine.device, target, stack.view, ids, rows_of_x, 1);
     REQUIRE(routed.size() == routed_native.size());
     for (std::size_t i = 0; i < routed.size(); ++i) {
       if (i >= static_cast<std::size_t>(2 * sample.rows)) {
