@@ -1,17 +1,19 @@
 #include "codegen/cuda_expert_tiles.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "codegen/cuda_parts.h"
 #include "codegen/product_text.h"
-#include "core/launch_order.h"
 
 namespace ktjit::codegen {
 namespace {
 
 constexpr int kExpertsAtOnce = 512;  // a power of two
 
-std::string parameters(const KernelSpec& spec, const TileOfY& tile) {
+}  // namespace
+
+std::string tile_parameters(const KernelSpec& spec, const TileOfY& tile) {
   std::string text;
   for (const LaunchArgument& argument : launch_order(spec)) {
     text += text.empty() ? "    " : ",\n    ";
@@ -21,30 +23,32 @@ std::string parameters(const KernelSpec& spec, const TileOfY& tile) {
   return text;
 }
 
-/// Statements that move the pointers on to the tile's expert.
-std::string move_to_expert(const KernelSpec& spec, const TileOfY& tile) {
-  std::string text =
-      "    const long long experts_on = tiles.expert - expert; // from the last tile's\n";
+std::string move_to_expert(const KernelSpec& spec, std::initializer_list<ArgumentRole> roles,
+                           const std::string& to, const std::string& weight_stride, int spaces) {
+  const std::string margin(static_cast<std::size_t>(spaces), ' ');
+  std::string text = fmt::format(
+      "{}const long long experts_on = {} - expert; // from the last tile's\n", margin, to);
   for (const LaunchArgument& argument : launch_order(spec)) {
-    const std::string stride = [&]() -> std::string {
-      switch (argument.role) {
-        case ArgumentRole::kWeights:
-          return fmt::format("({})", tile.weight_stride);
-        case ArgumentRole::kScale:
-          return expert_scale_stride(spec, "rows");
-        case ArgumentRole::kBias:
-          return "rows";
-        default:
-          return "";
-      }
-    }();
-    if (!stride.empty())
-      text += fmt::format("    {} += experts_on * {};\n", argument_name(spec, argument), stride);
+    if (std::find(roles.begin(), roles.end(), argument.role) == roles.end()) continue;
+    const std::string stride = argument.role == ArgumentRole::kWeights ? "(" + weight_stride + ")"
+                               : argument.role == ArgumentRole::kScale
+                                   ? expert_scale_stride(spec, "rows")
+                                   : "rows";
+    text +=
+        fmt::format("{}{} += experts_on * {};\n", margin, argument_name(spec, argument), stride);
   }
-  return text + "    expert = tiles.expert;\n";
+  return text + fmt::format("{}expert = {};\n", margin, to);
 }
 
-}  // namespace
+void add_expert_constants(const KernelSpec& spec, const TileOfY& tile, const std::string& threads,
+                          std::vector<Constant>& constants) {
+  constants.insert(
+      constants.end(),
+      {{"kYRows", fmt::format("{}", y_rows_of_tile(spec, tile.w_rows)),
+        "rows of y, along the rows of w, of a CTA"},
+       {"kExpertsAtOnce", fmt::format("{}", kExpertsAtOnce), "whose slots are counted together"},
+       {"kListThreads", threads, "threads that look for the CTA's tiles"}});
+}
 
 std::int64_t y_rows_of_tile(const KernelSpec& spec, int w_rows) {
   return spec.gate == Gate::kNone ? w_rows : w_rows / 2;
@@ -73,7 +77,7 @@ void add_tile_values(const KernelSpec& spec, const TileOfY& tile, TemplateValues
                      std::vector<std::string>& names) {
   const std::int64_t y_rows = y_rows_of_tile(spec, tile.w_rows);
   values["tensor_descriptions"] = tensor_descriptions(spec);
-  values["parameters"] = parameters(spec, tile);
+  values["parameters"] = tile_parameters(spec, tile);
   if (!has_experts(spec.op)) {
     values["grid"] = fmt::format("ceil(rows / {}), ceil(n / {})", y_rows, tile.x_rows);
     values["begin_tiles"] = fmt::format(
@@ -86,11 +90,7 @@ void add_tile_values(const KernelSpec& spec, const TileOfY& tile, TemplateValues
   }
   names.insert(names.end(), {"ExpertTiles", "list_slots", "store_strays"});
   variants["Meeting"] = "all";
-  constants.insert(
-      constants.end(),
-      {{"kYRows", fmt::format("{}", y_rows), "rows of y, along the rows of w, of a CTA"},
-       {"kExpertsAtOnce", fmt::format("{}", kExpertsAtOnce), "whose slots are counted together"},
-       {"kListThreads", "kThreads", "threads that look for the CTA's tiles"}});
+  add_expert_constants(spec, tile, "kThreads", constants);
   values["grid"] = fmt::format("ceil(rows / {}) * slots or less, 1", y_rows);
   values["begin_tiles"] = fmt::format(
       "  __shared__ ExpertPlaces places;\n"
@@ -104,7 +104,8 @@ void add_tile_values(const KernelSpec& spec, const TileOfY& tile, TemplateValues
       "tiles.first_slot);\n"
       "{}"
       "    const long long {};\n",
-      move_to_expert(spec, tile),
+      move_to_expert(spec, {ArgumentRole::kWeights, ArgumentRole::kScale, ArgumentRole::kBias},
+                     "tiles.expert", tile.weight_stride, 4),
       tile.counts_unit_rows ? "first_tile = tiles.first_row / 16" : "first_row = tiles.first_row");
   values["end_tiles"] =
       "  }\n"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "codegen/source_writer.h"
 #include "core/artifact.h"
 #include "core/kernel_spec.h"
+#include "core/launch_order.h"
 
 namespace ktjit::codegen {
 
@@ -36,6 +38,19 @@ LaunchShape tiles_launch(const KernelSpec& spec, const TileOfY& tile);
 
 /// Static shared memory that choosing tiles by experts takes.
 std::int64_t expert_tiles_smem_bytes(int x_rows, int threads);
+
+/// The kernel's parameters, one a line.
+std::string tile_parameters(const KernelSpec& spec, const TileOfY& tile);
+
+/// Lines, moved right by `spaces`, that move the pointers of these roles on from expert `expert` to the one that `to` names.
+std::string move_to_expert(const KernelSpec& spec, std::initializer_list<ArgumentRole> roles,
+                           const std::string& to, const std::string& weight_stride, int spaces);
+
+/// What the pieces that look for tiles use. `threads`: how many do.
+void add_expert_constants(const KernelSpec& spec, const TileOfY& tile, const std::string& threads,
+                          std::vector<Constant>& constants);
+
+constexpr int kUnitRowsOfTile = 16;  ///< rows of w of a warp's tile
 
 /// Sets "tensor_descriptions", "parameters", "grid", "begin_tiles" and "end_tiles" of a skeleton; constants and pieces
 /// that those use.

@@ -8,8 +8,10 @@
 
 #include "codegen/cuda_parts.h"
 #include "codegen/cuda_unit_matvec.h"
+#include "codegen/cuda_warpgroup_tiles.h"
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
+#include "codegen/product_text.h"
 #include "core/error.h"
 #include "core/prepared_layout.h"
 
@@ -45,29 +47,36 @@ struct Plan {
   std::int64_t unit_bytes = 0;
   bool has_x_scales = false;
   std::int64_t units_at = 0, tables_at = 0, x_scales_at = 0, barriers_at = 0, smem_bytes = 0;
+  ExpertPlan experts;
 
   int threads() const { return kCopyThreads + tiles * kWarpThreads; }
   int rows() const { return tiles * kUnitRows; }
   /// Rows of x that one wgmma takes: with FP8 sums of a group are apart from the totals, and registers hold both.
   int part() const { return has_x_scales ? std::min(x, 128) : x; }
 
-  void lay_out() {
+  void lay_out(const KernelSpec& spec) {
     units_at = std::int64_t{1} * stages * x * kStageRowBytes;
     tables_at = units_at + kUnitSlots * tiles * unit_bytes;
     x_scales_at = tables_at + std::int64_t{8} * tiles * blocks * kUnitRows;
-    barriers_at = x_scales_at + (has_x_scales ? std::int64_t{4} * stages * x : 0);
-    smem_bytes = barriers_at + std::int64_t{2} * kBarrierBytes * (stages + kUnitSlots);
+    experts = plan_experts(spec, tiles, x, kCopyThreads,
+                           x_scales_at + (has_x_scales ? std::int64_t{4} * stages * x : 0));
+    barriers_at = experts.end;
+    smem_bytes =
+        barriers_at + std::int64_t{kBarrierBytes} * (2 * (stages + kUnitSlots) + experts.barriers);
   }
 };
 
 /// As many stages as fit, unless a knob says how many.
 Plan make_plan(const KernelSpec& spec) {
   constexpr std::array kTilesOfX = {16, 32, 64, 128, 256};
-  constexpr int kDefaultTile = 256;
+  constexpr int kDefaultTile = 256, kLargestOfExperts = 128;
   Plan plan;
-  plan.x = spec.tuning.x_tile == 0 ? kDefaultTile : spec.tuning.x_tile;
-  if (std::ranges::find(kTilesOfX, plan.x) == kTilesOfX.end())
-    throw SpecError("x_tile", number(plan.x), "16, 32, 64, 128 or 256");
+  const bool is_moe = has_experts(spec.op);
+  const int largest = is_moe ? kLargestOfExperts : kDefaultTile;
+  plan.x = spec.tuning.x_tile == 0 ? largest : spec.tuning.x_tile;
+  if (std::ranges::find(kTilesOfX, plan.x) == kTilesOfX.end() || plan.x > largest)
+    throw SpecError("x_tile", number(plan.x),
+                    is_moe ? "16, 32, 64 or 128" : "16, 32, 64, 128 or 256");
   const int wanted = spec.tuning.stages;
   if (wanted != 0 && (wanted < kLeastStages || wanted > kMostStages))
     throw SpecError("stages", number(wanted), fmt::format("{} to {}", kLeastStages, kMostStages));
@@ -78,16 +87,20 @@ Plan make_plan(const KernelSpec& spec) {
   // Few rows of x leave registers for two CTAs on a multiprocessor, each of one warpgroup that multiplies: more CTAs share
   // the rows of w.
   constexpr int kSmallTile = 64, kReservedBytes = 1024;
-  plan.ctas = plan.x <= kSmallTile ? 2 : 1;
-  plan.tiles = plan.x <= kSmallTile ? kWarpgroupTiles : 2 * kWarpgroupTiles;
+  // With experts one: all rows of w of a tile read the same rows of x, which come from far apart.
+  plan.ctas = plan.x > kSmallTile                        ? 1
+              : !is_moe                                  ? 2
+              : spec.tuning.ctas_per_multiprocessor == 2 ? 2
+                                                         : 1;
+  plan.tiles = plan.ctas == 2 ? kWarpgroupTiles : 2 * kWarpgroupTiles;
   const CudaFacts& facts = get_cuda_facts(spec.target);
   const std::int64_t limit = plan.ctas == 1 ? std::int64_t{facts.smem_per_cta_bytes}
                                             : facts.smem_per_cta_bytes / plan.ctas - kReservedBytes;
   plan.stages = wanted == 0 ? kMostStages : wanted;
-  plan.lay_out();
+  plan.lay_out(spec);
   while (wanted == 0 && plan.smem_bytes > limit && plan.stages > kLeastStages) {
     --plan.stages;
-    plan.lay_out();
+    plan.lay_out(spec);
   }
   if (plan.smem_bytes > limit) {
     throw SpecError("stages", number(plan.stages),
@@ -213,27 +226,36 @@ std::string multiply_fp8(const KernelSpec& spec) {
 }
 
 /// Statements that copy the scales of a stage's rows of x.
-constexpr std::string_view kCopyXScales =
-    "#pragma unroll 1\n"
-    "for (int row = threadIdx.x; row < kTileX; row += kCopyThreads) {\n"
-    "  const float* own = x_scale + (first_x + (row < last_x ? row : last_x)) * kXScaleCols + s;\n"
-    "  copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned char*)own);\n"
-    "} // row: of x\n";
+std::string copy_x_scales(const KernelSpec& spec) {
+  return fmt::format(
+      "#pragma unroll 1\n"
+      "for (int row = threadIdx.x; row < kTileX; row += kCopyThreads) {{\n"
+      "  const float* own = x_scale + {} * kXScaleCols + s;\n"
+      "  copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned "
+      "char*)own);\n"
+      "}} // row: of x\n",
+      has_experts(spec.op) ? "(long long)list.rows.x_row[min_of(row, tile_slots - 1)]"
+                           : "(first_x + (row < last_x ? row : last_x))");
+}
 
 /// `store_tile`: sums are of rows group and group + 8, and of rows 8 j + 2 q and one more of x.
 std::string store_tile(const KernelSpec& spec) {
+  const bool is_moe = has_experts(spec.op);
+  const bool has_bias = spec.bias && spec.gate == Gate::kNone;  // with a gate it is there already
   const std::string bias_type =
-      spec.bias ? fmt::format("const {}* bias, ", io_type(*spec.bias)) : "";
+      has_bias ? fmt::format("const {}* bias, ", io_type(*spec.bias)) : "";
   const std::string type = io_type(spec.y_format);
   std::string text = fmt::format(
       "\n// Rows and rows of x past the last ones are left out.\n"
       "__device__ __forceinline__ void store_tile(const float (&total)[kTileX / 2], {}* y, {}long "
-      "long first_row, long long "
-      "first_x,\n"
-      "                                           long long rows, long long n, int group, int q) "
-      "{{\n",
-      type, bias_type);
-  if (spec.bias) {
+      "long first_row, {},\n"
+      "                                           long long rows, {} n, int group, int q) {{\n",
+      type, bias_type, is_moe ? "const int (&slot)[kTileX]" : "long long first_x",
+      is_moe ? "int" : "long long");
+  const std::string x_type = is_moe ? "int" : "long long";
+  const std::string first_x = is_moe ? "" : "first_x + ";
+  const std::string y_row = is_moe ? "(long long)slot[x_row]" : "x_row";
+  if (has_bias) {
     text +=
         "  float own_bias[2];\n"
         "#pragma unroll\n"
@@ -241,12 +263,12 @@ std::string store_tile(const KernelSpec& spec) {
         "    own_bias[r] = load_bias(bias, min_of(first_row + group + 8 * r, rows - 1));\n"
         "  } // r: rows\n";
   }
-  const std::string sum = spec.bias ? "total[4 * j + i] + own_bias[i / 2]" : "total[4 * j + i]";
+  const std::string sum = has_bias ? "total[4 * j + i] + own_bias[i / 2]" : "total[4 * j + i]";
   if (spec.y_format != FormatId::kF32) {
     const std::string pack = fmt::format("f32x2_to_{}x2", get_format(spec.y_format).name);
     const auto value = [&](int i) {
-      return spec.bias ? fmt::format("total[4 * j + 2 * r + {}] + own_bias[r]", i)
-                       : fmt::format("total[4 * j + 2 * r + {}]", i);
+      return has_bias ? fmt::format("total[4 * j + 2 * r + {}] + own_bias[r]", i)
+                      : fmt::format("total[4 * j + 2 * r + {}]", i);
     };
     text += fmt::format(
         "  if (rows % 2 == 0 && (unsigned long long)y % 4 == 0) {{ // two rows of y at once\n"
@@ -255,27 +277,27 @@ std::string store_tile(const KernelSpec& spec) {
         "#pragma unroll\n"
         "      for (int r = 0; r < 2; ++r) {{\n"
         "        const unsigned pair = transposed({}({}, {}));\n"
-        "        const long long x_row = first_x + 8 * j + group;\n"
+        "        const {} x_row = {}8 * j + group;\n"
         "        const long long row = first_row + 8 * r + 2 * q;\n"
-        "        if (x_row < n && row < rows) *(unsigned*)(y + x_row * rows + row) = pair;\n"
+        "        if (x_row < n && row < rows) *(unsigned*)(y + {} * rows + row) = pair;\n"
         "      }} // r: eight rows\n"
         "    }} // j: eight rows of x\n"
         "    return;\n"
         "  }}\n",
-        pack, value(0), value(1));
+        pack, value(0), value(1), x_type, first_x, y_row);
   }
   text += fmt::format(
       "#pragma unroll\n"
       "  for (int j = 0; j < kTileX / 8; ++j) {{\n"
       "#pragma unroll\n"
       "    for (int i = 0; i < 4; ++i) {{\n"
-      "      const long long x_row = first_x + 8 * j + 2 * q + i % 2;\n"
+      "      const {} x_row = {}8 * j + 2 * q + i % 2;\n"
       "      const long long row = first_row + group + i / 2 * 8;\n"
-      "      if (x_row < n && row < rows) store_element(y + x_row * rows + row, {});\n"
+      "      if (x_row < n && row < rows) store_element(y + {} * rows + row, {});\n"
       "    }} // i: two rows of w and of x\n"
       "  }} // j: eight rows of x\n"
       "}}\n",
-      sum);
+      x_type, first_x, y_row, sum);
   return text;
 }
 
@@ -379,12 +401,17 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   const Plan plan = make_plan(spec);
   const bool has_units = is_prepared(spec);
   const bool is_bf16 = !has_units && spec.weight == FormatId::kBF16;
-  LaunchShape shape{.rows_per_cta = plan.rows(),
-                    .threads = static_cast<unsigned>(plan.threads()),
-                    .x_rows_per_cta = plan.x,
-                    .is_flat = true,
-                    .ctas_per_multiprocessor = static_cast<unsigned>(plan.ctas)};
-  shape.smem_bytes = static_cast<unsigned>(plan.smem_bytes);
+  const TileOfY tile{
+      .w_rows = plan.rows(),
+      .x_rows = plan.x,
+      .threads = plan.threads(),
+      .x_type = "unsigned char",
+      .weight_stride = has_units ? "(rows + 15) / 16 * kUnits * kUnitBytes" : "rows * kRowBytes",
+      .smem_bytes = static_cast<unsigned>(plan.smem_bytes),
+      .ctas = plan.ctas};
+  LaunchShape shape = tiles_launch(spec, tile);
+  shape.is_flat = true;
+  shape.ctas_per_multiprocessor = static_cast<unsigned>(plan.ctas);
 
   Lowering lowering = weights;
   const bool is_fp8 = has_fp8_x(spec);
@@ -414,8 +441,12 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
     names.push_back(fmt::format("f32x2_to_{}x2", get_format(spec.y_format).name));
   }
 
-  TemplateValues values = header_values(spec);
-  add_product_values(spec, values, names);
+  TemplateValues values = {{"kernel", kernel_name(spec)},
+                           {"emitter_version", fmt::format("{}", kEmitterVersion)},
+                           {"math", product_math(spec)},
+                           {"arch", arch_description(spec, lowering)}};
+  names.push_back(fmt::format("store_element_{}", get_format(spec.y_format).name));
+  if (spec.bias) names.push_back(fmt::format("load_bias_{}", get_format(*spec.bias).name));
   add_wait(spec, values, names);
   std::vector<Constant> constants = {
       {"kXRowBytes", number(spec.layout.cols * get_format(spec.x_format).block_bytes),
@@ -435,7 +466,7 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
       {"kUnitSlots", number(kUnitSlots), "places for units: in use or on their way"},
       {"kUnitsAt", number(plan.units_at), "bytes of shared memory before the units"},
       {"kBarriersAt", number(plan.barriers_at), "before the barriers"}};
-  const bool shares_registers = plan.ctas == 1;
+  const bool shares_registers = plan.ctas == 1 && !has_experts(spec.op);
   if (shares_registers) {
     names.insert(names.end(), {"keep_few_registers", "keep_many_registers"});
     constants.insert(constants.end(),
@@ -534,10 +565,10 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
         "unit.codes.lane = {own_unit + 64 * group, 16u * (unsigned)(group / 2), halves_of(q), q / "
         "2};\n";
   }
-  add_common_values(spec, lowering, values);
-  if (has_units) values["scale_parameter"] = values["scale_description"] = "";
-
-  values["x_name"] = get_format(spec.x_format).name;
+  add_warpgroup_tile_values(spec, tile, plan.experts,
+                            {cuts_stage ? "copy_16_bytes_of" : "copy_16_bytes",
+                             cuts_stage ? ", 128 * s + 16 * own_place < kXRowBytes ? 16 : 0" : ""},
+                            values, constants, variants, names);
   values["constants"] = format_constants(constants);
   values["functions"] = more_functions + FragmentLibrary::of("cuda").splice(names, variants) +
                         product_function(is_fp8, plan.part(), false) +
@@ -548,13 +579,8 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
       "4 warps copy, {} multiply",
       plan.rows(), plan.x, plan.stages, cols_of_stage, kUnitSlots, plan.tiles);
   values["threads"] = number(plan.threads());
-  values["rows_per_cta"] = number(shape.rows_per_cta);
-  values["x_rows_per_cta"] = number(shape.x_rows_per_cta);
   values["smem_bytes"] = number(plan.smem_bytes);
-  values["stage_unroll"] = is_fp8 ? " 1" : "";     // its sums leave few registers
-  values["copy_unroll"] = cuts_stage ? " 4" : "";  // more registers than threads that copy have
-  values["copy_of"] = cuts_stage ? "_of" : "";
-  values["x_bytes"] = cuts_stage ? ", 128 * s + 16 * own_place < kXRowBytes ? 16 : 0" : "";
+  values["stage_unroll"] = is_fp8 ? " 1" : "";  // its sums leave few registers
   values["stage_cols"] = number(cols_of_stage);
   values["precision"] = is_fp8    ? "sums of 128 columns as FP8 tensor cores make them"
                         : is_bf16 ? "sums in f32"
@@ -569,12 +595,7 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
     const std::string margin(static_cast<std::size_t>(spaces), ' ');
     return text.empty() ? "" : (text.front() == '#' ? "" : margin) + indented(text, spaces) + "\n";
   };
-  values["x_scale_description"] =
-      is_fp8 ? fmt::format("//   x_scale  in   f32  [n, {}]  row-major, one per 128 columns of x\n",
-                           spec.x_scale->cols_of_scales(spec.layout.cols))
-             : "";
-  values["x_scale_parameter"] = is_fp8 ? "    const float* __restrict__ x_scale,\n" : "";
-  values["copy_x_scales"] = is_fp8 ? lines(std::string(kCopyXScales), 8) : "";
+  values["copy_x_scales"] = is_fp8 ? lines(copy_x_scales(spec), 8) : "";
   values["few_registers"] = shares_registers ? "    keep_few_registers();\n" : "";
   values["many_registers"] = shares_registers ? "  keep_many_registers();\n" : "";
   values["multiply"] = lines(is_fp8 ? multiply_fp8(spec) : std::string(kMultiply), 8);
@@ -583,7 +604,6 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   values["make_tables"] = lines(make, 6);
   values["unit"] = lines(unit, 6);
   values["decode"] = lines(decode, 8);
-  values["bias_argument"] = spec.bias ? ", bias" : "";
   return {fill_template(get_template("cuda/warpgroup_matmul.cu.in"), values), kernel_name(spec),
           shape, lowering};
 }

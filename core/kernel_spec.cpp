@@ -226,7 +226,7 @@ bool can_request_early(const KernelSpec& spec) {
 bool serves_tensor_core_precision(const KernelSpec& spec) {
   constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
   constexpr std::int64_t kMostCols = 1 << 20;  // 32-bit offsets within a tile of x
-  if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm != kHopper ||
+  if (!is_matmul(spec.op) || !spec.target.is_cuda() || spec.target.sm != kHopper ||
       spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes ||
       spec.layout.cols > kMostCols)
     return false;
@@ -394,7 +394,8 @@ void validate(const KernelSpec& spec) {
   validate_fusion(spec);
   if (spec.tensor_core_precision && !serves_tensor_core_precision(spec)) {
     throw SpecError("tensor_core_precision", "true",
-                    "false but for matmul on sm_90a: of bf16 activations and prepared weights, or "
+                    "false but for matmul and moe_matmul on sm_90a: of bf16 activations and "
+                    "prepared weights, or "
                     "native bf16, e4m3, "
                     "e5m2 with scales of 64 columns and more; or of e4m3 weights and activations "
                     "with scales of 128");

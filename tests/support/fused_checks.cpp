@@ -545,6 +545,40 @@ CheckResult check_moe_matmul(const Place& place) {
   return result;
 }
 
+CheckResult check_moe_tensor_cores(const Place& place) {
+  using enum FormatId;
+  CheckResult result;
+  std::mt19937 random(47);
+  const auto add = [&](FusedCase one) {
+    one.op = Op::kMoeMatmul;
+    one.experts = 5;
+    if (!one.x_scale) one.x_format = kBF16;
+    one.tensor_core_precision = true;
+    const std::int64_t cols = one.cols;
+    for (const int x_tile : {16, 32, 64, 128}) {
+      one.x_tile = x_tile;
+      one.ids = ids_of_tokens(static_cast<std::size_t>(x_tile + x_tile / 2), random);
+      one.slots_per_x = x_tile == 32 ? 1 : 8;
+      one.rows = {x_tile == 64 ? 130 : 75};
+      one.gate = x_tile % 48 == 16 ? Gate::kNone : Gate::kSilu;  // 16, 64: none
+      one.bias = x_tile == 16 || x_tile == 128 ? std::optional(kF32) : std::nullopt;
+      one.y_format = x_tile >= 64 ? kBF16 : kF32;
+      one.cols = x_tile == 64 ? cols : 2 * cols;
+      check(place, one, random, result);
+    }
+  };
+  for (FormatId format : formats_at(place)) {
+    if (place.layout == LayoutKind::kPrepared && format != kIQ1_M)
+      add({.weight = format, .cols = 256, .layout = place.layout});
+  }
+  if (place.layout == LayoutKind::kPrepared) return result;
+  add({.weight = kBF16, .cols = 208});
+  add({.weight = kFp8E5M2, .cols = 160});
+  add({.weight = kFp8E4M3, .grid = ScaleGrid{128, 128}, .cols = 272});
+  add({.weight = kFp8E4M3, .grid = ScaleGrid{128, 128}, .cols = 272, .x_scale = ScaleGrid{1, 128}});
+  return result;
+}
+
 CheckResult check_many_experts(const Place& place) {
   CheckResult result;
   std::mt19937 random(43);

@@ -14,6 +14,9 @@ CheckResult check_moe_matvec(const Place& place);
 /// FP8 activations too.
 CheckResult check_moe_matmul(const Place& place);
 
+/// moe_matmul at tensor-core precision of each weight that has it, with tiles of every size. sm_90a.
+CheckResult check_moe_tensor_cores(const Place& place);
+
 /// moe_matmul of more experts and of more slots than a CTA looks at together.
 CheckResult check_many_experts(const Place& place);
 

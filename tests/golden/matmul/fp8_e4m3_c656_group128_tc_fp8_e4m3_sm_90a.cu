@@ -3,7 +3,7 @@
 //   w        in   fp8_e4m3  [rows, 656]  row-major
 //   scale    in   f32  [ceil(rows / 128), 6]  row-major, one per 128 x 128 block of w
 //   x        in   fp8_e4m3  [n, 656]  row-major
-//   x_scale  in   f32  [n, 6]  row-major, one per 128 columns of x
+//   x_scale  in   f32  [n, 6]  row-major, one per group of 128 columns
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]) * x_scale, products and sums in f32; sums of 128 columns as FP8 tensor cores make them
 //   arch     sm_90a, has a cvt from e4m3: as they are; wgmma m64n128k32 e4m3
@@ -84,6 +84,7 @@ __device__ __forceinline__ void copy_row_vector(unsigned char* to, const unsigne
 // Begins to copy 256 columns of kTiles * 16 rows of one byte each: a kilobyte has 128 columns of eight rows, whose 16-byte
 // places are exchanged as those of x are. A thread has 16 columns of every eighth row. Past the last row, that is
 // read again and its sums are not stored.
+template <int kTiles>
 __device__ __forceinline__ void copy_unit_tile(unsigned char* to, const unsigned char* w, long long first_row, long long rows,
                                                int u) {
   const int own = threadIdx.x % 16;
@@ -279,7 +280,7 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
         if (s % kUnitStages == 0) {
           const int slot = unit_step % kUnitSlots;
           wait_for_barrier(unit_emptied + 8 * slot, unit_step / kUnitSlots % 2 ^ 1);
-          copy_unit_tile(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
+          copy_unit_tile<kTiles>(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
           arrive_after_copies(unit_filled + 8 * slot);
           ++unit_step;
         }
