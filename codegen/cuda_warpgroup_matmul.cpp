@@ -87,12 +87,21 @@ Plan make_plan(const KernelSpec& spec) {
   // Few rows of x leave registers for two CTAs on a multiprocessor, each of one warpgroup that multiplies: more CTAs share
   // the rows of w.
   constexpr int kSmallTile = 64, kReservedBytes = 1024;
-  // With experts one: all rows of w of a tile read the same rows of x, which come from far apart.
-  plan.ctas = plan.x > kSmallTile                        ? 1
-              : !is_moe                                  ? 2
-              : spec.tuning.ctas_per_multiprocessor == 2 ? 2
-                                                         : 1;
+  // With experts many rows of w share a tile of x, whose rows come from far apart, and more warps decode at a time.
+  constexpr int kManyTiles = 4 * kWarpgroupTiles;
+  plan.ctas = plan.x <= kSmallTile && !is_moe ? 2 : 1;
   plan.tiles = plan.ctas == 2 ? kWarpgroupTiles : 2 * kWarpgroupTiles;
+  if (is_moe) {
+    if (plan.x <= kSmallTile) plan.tiles = kManyTiles;
+    const int threads = spec.tuning.threads;
+    if (threads != 0) plan.tiles = (threads - kCopyThreads) / kWarpThreads;
+    if (threads != 0 && (plan.threads() != threads || plan.tiles % kWarpgroupTiles != 0 ||
+                         plan.tiles < kWarpgroupTiles * 2 || plan.tiles > kManyTiles)) {
+      throw SpecError("threads", number(threads), "384, 512 or 640 with moe_matmul");
+    }
+    if (spec.gate != Gate::kNone && plan.tiles % (2 * kWarpgroupTiles) != 0)
+      throw SpecError("threads", number(threads), "384 or 640 with a gate");
+  }
   const CudaFacts& facts = get_cuda_facts(spec.target);
   const std::int64_t limit = plan.ctas == 1 ? std::int64_t{facts.smem_per_cta_bytes}
                                             : facts.smem_per_cta_bytes / plan.ctas - kReservedBytes;

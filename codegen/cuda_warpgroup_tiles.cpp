@@ -234,16 +234,14 @@ void add_warpgroup_tile_values(const KernelSpec& spec, const TileOfY& tile, cons
         "    } // i: warps of w_up\n";
   }
   values["begin_copies"] = begin_copies(spec, tile);
-  values["copy_units"] =
-      has_gate(spec)
-          ? "          unsigned char* const units = unit_ring + slot * (kTiles * kUnitBytes);\n"
-            "          copy_unit_tile<kTiles / 2>(units, w_gate, first_row, rows, s / "
-            "kUnitStages);\n"
-            "          copy_unit_tile<kTiles / 2>(units + kTiles / 2 * kUnitBytes, w_up, "
-            "first_row, "
-            "rows, s / kUnitStages);\n"
-          : "          copy_unit_tile<kTiles>(unit_ring + slot * (kTiles * kUnitBytes), w, "
-            "first_row, rows, s / kUnitStages);\n";
+  const std::string second_w = has_gate(spec) ? "w_up" : "w";
+  const std::string second_row = has_gate(spec) ? "first_row" : "first_row + kTiles * 8";
+  values["copy_units"] = fmt::format(
+      "          unsigned char* const units = unit_ring + slot * (kTiles * kUnitBytes);\n"
+      "          copy_unit_tile<kTiles / 2>(units, {}, first_row, rows, s / kUnitStages);\n"
+      "          copy_unit_tile<kTiles / 2>(units + kTiles / 2 * kUnitBytes, {}, {}, rows, s / "
+      "kUnitStages);\n",
+      has_gate(spec) ? "w_gate" : "w", second_w, second_row);
   // What is multiplied past the tile's slots isn't stored: it has to be there, that is all.
   values["copy_x"] = fmt::format(
       "#pragma unroll\n"
