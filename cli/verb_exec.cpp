@@ -242,7 +242,7 @@ Result compute_experts(const ExecOptions& options, Op op, Operand& operand) {
   const Place place = choose_place(toolchain, options.common.device, options.common.target);
   const bool is_whole = operand.prepared && operand.prepared->matrices == experts;
   if (is_whole && stays_prepared(op, ActivationPolicy::kA16, operand, toolchain, place)) {
-    return as_result(multiply_prepared_experts(toolchain.engine(), *place.device, place.target,
+    return as_result(multiply_prepared_experts(op, toolchain.engine(), *place.device, place.target,
                                                *operand.prepared, ids, x, slots_per_x),
                      slots, operand.prepared->rows);
   }

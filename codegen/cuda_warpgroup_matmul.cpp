@@ -111,6 +111,11 @@ Plan make_plan(const KernelSpec& spec) {
     --plan.stages;
     plan.lay_out(spec);
   }
+  if (plan.smem_bytes > limit && is_moe && spec.tuning.threads == 0 && plan.tiles == kManyTiles) {
+    KernelSpec fewer = spec;  // rows of 16-bit numbers, which are larger than codes
+    fewer.tuning.threads = kCopyThreads + kManyTiles / 2 * kWarpThreads;
+    return make_plan(fewer);
+  }
   if (plan.smem_bytes > limit) {
     throw SpecError("stages", number(plan.stages),
                     fmt::format("fewer: {} has {} bytes of shared memory for a CTA, not {}",

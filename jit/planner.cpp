@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/prepared_layout.h"
 #include "jit/expert_stack.h"
+#include "jit/prepared_ops.h"
 #include "jit/tensor_ops.h"
 
 namespace ktjit {
@@ -64,12 +65,6 @@ void add_finite_kernels(std::vector<KernelSpec>& kernels) {
   kernels.insert(kernels.end(), more.begin(), more.end());
 }
 
-/// Whether there is a matmul of prepared weights of the format.
-bool multiplies_prepared(FormatId format, const Target& target) {
-  constexpr int kFirstSm = 75;
-  return target.is_cuda() && target.sm >= kFirstSm && format != FormatId::kIQ1_M;
-}
-
 /// Adds moe_matvec and moe_matmul, unless the group has them or its format has no products.
 void add_expert_kernels(TensorGroup& group, const Target& target) {
   const auto is_moe = [](const KernelSpec& spec) { return has_experts(spec.op); };
@@ -77,8 +72,7 @@ void add_expert_kernels(TensorGroup& group, const Target& target) {
   for (const Op op : {Op::kMoeMatvec, Op::kMoeMatmul}) {
     KernelSpec spec = make_spec(op, group.format, group.scale, group.cols, target);
     // The CPU's experts stay native.
-    const bool reads_prepared = op == Op::kMoeMatvec || multiplies_prepared(group.format, target);
-    if (group.matvec_layout == LayoutKind::kPrepared && reads_prepared)
+    if (group.matvec_layout == LayoutKind::kPrepared && reads_prepared(op, group.format, target))
       spec.layout.kind = group.matvec_layout;
     group.kernels.push_back(spec);
     if (!has_nan_codes(group.format)) continue;

@@ -480,7 +480,9 @@ moe_matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c640(
         if (s % kUnitStages == 0) {
           const int slot = unit_step % kUnitSlots;
           wait_for_barrier(unit_emptied + 8 * slot, unit_step / kUnitSlots % 2 ^ 1);
-          copy_unit_tile<kTiles>(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
+          unsigned char* const units = unit_ring + slot * (kTiles * kUnitBytes);
+          copy_unit_tile<kTiles / 2>(units, w, first_row, rows, s / kUnitStages);
+          copy_unit_tile<kTiles / 2>(units + kTiles / 2 * kUnitBytes, w, first_row + kTiles * 8, rows, s / kUnitStages);
           arrive_after_copies(unit_filled + 8 * slot);
           ++unit_step;
         }

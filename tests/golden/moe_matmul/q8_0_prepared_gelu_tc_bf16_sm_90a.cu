@@ -9,8 +9,8 @@
 //   y         out  f32  [slots, rows]  row-major
 //   math     y[s, r] = gelu_tanh(sum over c of decode(w_gate)[ids[s], r, c] * f32(x[s / slots_per_x, c]) + bias_gate[ids[s], r]) * (sum over c of decode(w_up)[ids[s], r, c] * f32(x[s / slots_per_x, c]) + bias_up[ids[s], r]), products and sums in f32; NaN where no expert has the id; each number of w rounded once to bf16
 //   arch     sm_90a, no instruction decodes q8_0 blocks: codes times scales, rounded to bf16; wgmma m64n32k16 bf16
-//   tiles    128 rows of w, 32 of x, 6 stages of 64 columns, 2 places for 256 columns of w; 4 warps copy, 8 multiply
-//   launch   grid (ceil(rows / 64) * slots or less, 1, 1), block (384, 1, 1), 113448 bytes of dynamic shared memory
+//   tiles    256 rows of w, 32 of x, 6 stages of 64 columns, 2 places for 256 columns of w; 4 warps copy, 16 multiply
+//   launch   grid (ceil(rows / 128) * slots or less, 1, 1), block (640, 1, 1), 199528 bytes of dynamic shared memory
 //
 // y^T = w x^T. A warpgroup's wgmma takes 64 rows of w from registers and rows of x from shared memory. Four warps
 // copy: x in stages of 64 columns, w in units of 256. The other warps multiply: each decodes 16 rows of w while the
@@ -18,10 +18,10 @@
 // wgmma: it reads those of units, which lie otherwise, wherever they are.
 
 constexpr int kXRowBytes = 1024;           // bytes of a row of x
-constexpr int kThreads = 384;              // threads per CTA
+constexpr int kThreads = 640;              // threads per CTA
 constexpr int kCopyThreads = 128;          // of which copy
 constexpr int kCtas = 1;                   // CTAs on a multiprocessor
-constexpr int kTiles = 8;                  // 16-row tiles of w of a CTA, each of one warp
+constexpr int kTiles = 16;                 // 16-row tiles of w of a CTA, each of one warp
 constexpr int kTileX = 32;                 // rows of x of a CTA
 constexpr int kStages = 6;                 // of 64 columns of x: in use or on their way
 constexpr int kSteps = 8;                  // stages of a tile
@@ -30,18 +30,18 @@ constexpr int kUnits = 2;                  // units side by side, of 16 rows and
 constexpr int kUnitBytes = 4352;           // bytes of a unit in shared memory
 constexpr int kUnitSlots = 2;              // places for units: in use or on their way
 constexpr int kUnitsAt = 24576;            // bytes of shared memory before the units
-constexpr int kBarriersAt = 113216;        // before the barriers
+constexpr int kBarriersAt = 199232;        // before the barriers
 constexpr int kCodeVectors = 8;            // 16-byte vectors of codes that a lane has of a unit
 constexpr int kBlocks = 8;                 // blocks of a unit, whose columns share a scale
-constexpr int kTablesAt = 94208;           // bytes of shared memory before the tables
+constexpr int kTablesAt = 163840;          // bytes of shared memory before the tables
 constexpr float kFactor = 1.0f;            // by which all scales are too small
-constexpr int kYRows = 64;                 // rows of y, along the rows of w, of a CTA
+constexpr int kYRows = 128;                // rows of y, along the rows of w, of a CTA
 constexpr int kExpertsAtOnce = 512;        // whose slots are counted together
 constexpr int kListThreads = kCopyThreads; // threads that look for the CTA's tiles
 constexpr int kLists = 2;                  // lists of a tile's slots: in use or being made
-constexpr int kPlacesAt = 102400;          // bytes of shared memory before the counts
-constexpr int kListsAt = 104480;           // before the lists
-constexpr int kUpSumsAt = 105024;          // before the sums of w_up
+constexpr int kPlacesAt = 180224;          // bytes of shared memory before the counts
+constexpr int kListsAt = 182304;           // before the lists
+constexpr int kUpSumsAt = 182848;          // before the sums of w_up
 
 __device__ __forceinline__ long long min_of(long long a, long long b) { return a < b ? a : b; }
 
