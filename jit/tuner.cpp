@@ -63,8 +63,14 @@ std::vector<Tuning> ideas_for_matmul_by_units() {
 }
 
 /// Tiles of x with one CTA on a multiprocessor and more, as each goes on from tile to tile.
-std::vector<Tuning> ideas_for_experts() {
+std::vector<Tuning> ideas_for_experts(const KernelSpec& spec) {
   std::vector<Tuning> ideas;
+  if (spec.tensor_core_precision) {  // one CTA, of more and fewer warps that multiply
+    for (const int tile : {64, 32, 128, 16}) {
+      for (const int threads : {640, 384}) ideas.push_back({.threads = threads, .x_tile = tile});
+    }
+    return ideas;
+  }
   for (const int tile : {64, 32, 128, 16}) {
     for (const int ctas : {1, 2, 3}) {
       if (tile == 128 && ctas == 3) continue;
@@ -93,7 +99,7 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       break;
     case Op::kMatmul:
     case Op::kMoeMatmul:
-      if (spec.op == Op::kMoeMatmul && !spec.tensor_core_precision) return ideas_for_experts();
+      if (spec.op == Op::kMoeMatmul) return ideas_for_experts(spec);
       if (spec.tensor_core_precision) {
         for (const int tile : {256, 128, 64, 32, 16}) {
           ideas.push_back({.x_tile = tile});
