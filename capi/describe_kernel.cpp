@@ -42,8 +42,9 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   KernelSpec spec = make_spec(get_op(desc.op), weight.id, weight.scale, desc.cols,
                               desc.target == nullptr ? *native : toolchain.get_target(desc.target));
   if (spec.op == Op::kReadTest) {
-    throw SpecError("op", "read_test",
-                    "dequant, matvec, matmul, moe_matvec, quantize, nan_scan, prepare, restore");
+    throw SpecError(
+        "op", "read_test",
+        "dequant, matvec, matmul, moe_matvec, moe_matmul, quantize, nan_scan, prepare, restore");
   }
   if (desc.activation != nullptr) spec.activation = get_activation(desc.activation);
   spec.x_format =
@@ -74,7 +75,9 @@ KernelSpec to_spec(const ktjit_kernel_desc* given, const Toolchain& toolchain,
   for (const std::int32_t reserved : {desc.reserved, desc.reserved2}) {
     if (reserved != 0) throw SpecError("reserved", fmt::format("{}", reserved), "0");
   }
-  if (spec.op == Op::kMatmul && desc.x_columns != 0) {
+  if (spec.op == Op::kMoeMatmul && desc.x_columns != 0) {
+    spec.tuning = moe_matmul_tuning(spec.target, desc.x_columns, 1);
+  } else if (spec.op == Op::kMatmul && desc.x_columns != 0) {
     spec.tuning = matmul_tuning(spec, desc.rows > 0 ? desc.rows : desc.x_columns, desc.x_columns);
   } else if (desc.x_columns != 0) {
     spec.x_columns = desc.x_columns;

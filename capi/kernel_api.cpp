@@ -292,7 +292,7 @@ ktjit_status ktjit_kernel_workspace_bytes(const ktjit_kernel* kernel, int64_t ro
     require(bytes, "bytes");
     const KernelSpec& spec = kernel->loaded.built.spec;
     // Refuses counts that no launch serves, where rows and n are all of them.
-    if (spec.op != ktjit::Op::kMoeMatvec && spec.matrices == 1)
+    if (!ktjit::has_experts(spec.op) && spec.matrices == 1)
       argument_bytes(spec, counts_of(rows, n));
     *bytes = 0;
   });

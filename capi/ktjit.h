@@ -153,15 +153,16 @@ KTJIT_API ktjit_status ktjit_synchronize(ktjit_device* device, void* stream);
 //   moe_matvec  y[s, r] = sum over c of decode(w)[ids[s], r, c] * x[s / slots_per_x, c] (+ bias[ids[s], r]):
 //             w is a stack of experts [experts, rows, cols], the ids lie on the device. Rows of y whose id
 //             is no expert's become NaN, and nothing is read for them
-// Fused with matvec: a gate, or several matrices that share x in one launch, or a residual; with moe_matvec a
-// gate. These are launched by ktjit_kernel_launch_counts.
+//   moe_matmul  the same for many slots: those of an expert are multiplied together, in one launch
+// Fused with matvec: a gate, or several matrices that share x in one launch, or a residual; with moe_matvec
+// and moe_matmul a gate. These are launched by ktjit_kernel_launch_counts.
 //   quantize  w[r, c] = encode(x[r, c] / scale), the scale of each group chosen from its largest |x|: to
 //             FP8, with f32 or e8m0 scales of blocks of 1 and more rows, or none; mxfp8_*, mxfp6_*, mxfp4,
 //             nvfp4; q8_0, q4_0; bare fp6_*, fp4_*
 //   nan_scan  found = 1 if any code of w is a NaN, else found is left as it is
 //   prepare   y = w rearranged for matvec on GPUs (sm_61, and sm_70 on), for ggml's block formats that have this layout;
 //             ktjit_prepared_bytes says how large y is. Kernels with layout "prepared" read it: matvec,
-//             moe_matvec (experts prepared one after another), dequant, restore. For a CPU as the target
+//             moe_matvec (experts prepared one after another), matmul, moe_matmul, dequant, restore. For a CPU as the target
 //             layout "prepared" is another one, which matvec and moe_matvec of CPUs read: with prepare and restore
 //             it has to be named then (null is that of GPUs, which a CPU makes and undoes, too), and
 //             ktjit_prepared_bytes_for says how large y is
@@ -183,6 +184,7 @@ typedef struct ktjit_kernel_desc {
   const char* bias_format;   // products: "f32", "f16", "bf16"; null: no bias
   int32_t x_columns;         // matvec: the most rows of x of a launch, 1, 2, 4 or 8; 0: 1
                              // matmul: about how many there will be, for speed only; 0: many
+                             // moe_matmul: likewise, slots of an expert
   int32_t weights_finite;    // not 0: nan_scan found none, which allows shorter decodes
   int32_t non_saturating;    // quantize: values beyond the largest become NaN or infinity
   int32_t alignment;         // w, x and y lie at multiples of this, a power of two; 0: 16
@@ -193,7 +195,7 @@ typedef struct ktjit_kernel_desc {
   int32_t reserved;          // 0
   int64_t rows;      // about how many rows w will have, for speed only: ktjit_kernel_load takes the
                      // knobs that were measured for this size (docs/TUNING.md); 0: not known
-  const char* gate;  // matvec, moe_matvec: y = act(w x + bias) * (w_more[0] x + bias_more[0]), act
+  const char* gate;  // matvec, moe_*: y = act(w x + bias) * (w_more[0] x + bias_more[0]), act
                      // "silu" or "gelu_tanh" (the approximation by tanh); null: no gate
   const char*
       residual_format;  // matvec: y[j, r] += residual[j, r]; "f32", "f16", "bf16"; null: none
@@ -320,7 +322,7 @@ typedef struct ktjit_arguments {
       y;  // dequant [rows, cols], products [n, rows]; prepare: the prepared matrix, at a multiple of 16
           // bytes; restore: the native blocks
   ktjit_address found;     // nan_scan: one uint32_t, which the caller has set to 0
-  ktjit_address ids;       // moe_matvec: int32 [n], the expert of each slot
+  ktjit_address ids;       // moe_*: int32 [n], the expert of each slot
   ktjit_address residual;  // [n, rows]; may be y if the formats are the same
   // Of the second to fourth matrix; with a gate w_more[0] and so on belong to the matrix that isn't activated.
   ktjit_address w_more[3];
@@ -348,12 +350,12 @@ KTJIT_API ktjit_status ktjit_kernel_launch(const ktjit_kernel* kernel, void* str
 // How much one launch does.
 typedef struct ktjit_counts {
   size_t struct_size;
-  int64_t rows;          // of w; of one expert's matrix with moe_matvec
-  int64_t n;             // products: rows of x; moe_matvec: slots, the rows of y. 0: 1
+  int64_t rows;          // of w; of one expert's matrix with moe_*
+  int64_t n;             // products: rows of x; moe_*: slots, the rows of y. 0: 1
   int64_t rows_more[3];  // of the second to fourth matrix; with a gate 0, since both have `rows`
-  int64_t slots_per_x;  // moe_matvec: slots that share a row of x (8 where 8 experts get a token, 1
+  int64_t slots_per_x;  // moe_*: slots that share a row of x (8 where 8 experts get a token, 1
                         // where each slot has its own); 0 elsewhere
-  int64_t experts;      // moe_matvec: of the stack; their scales lie one plane after another, each
+  int64_t experts;      // moe_*: of the stack; their scales lie one plane after another, each
                         // plane of nvfp4 at a multiple of 16 bytes. 0 elsewhere
 } ktjit_counts;
 KTJIT_DEFINE_INIT_(ktjit_counts)

@@ -101,7 +101,7 @@ void check_address(const KernelSpec& spec, const LaunchArgument& argument, ktjit
 /// Refuses what grids would refuse less clearly.
 void check_counts(const KernelSpec& spec, const ktjit_counts& counts) {
   if (counts.rows < 1) throw SpecError("rows", fmt::format("{}", counts.rows), "1 and more");
-  const bool is_moe = spec.op == Op::kMoeMatvec;
+  const bool is_moe = has_experts(spec.op);
   for (int i = 0; i < 3; ++i) {
     const bool is_used = i + 1 < spec.matrices;
     if (is_used ? counts.rows_more[i] >= 1 : counts.rows_more[i] == 0) continue;
@@ -112,7 +112,8 @@ void check_counts(const KernelSpec& spec, const ktjit_counts& counts) {
   const auto check_moe = [&](const char* name, std::int64_t count) {
     if (is_moe ? count >= 1 : count == 0) return;
     throw SpecError(name, fmt::format("{}", count),
-                    is_moe ? "1 and more with moe_matvec (ktjit_kernel_launch_counts takes it)"
+                    is_moe ? fmt::format("1 and more with {} (ktjit_kernel_launch_counts takes it)",
+                                         op_name(spec.op))
                            : fmt::format("0 with {}", op_name(spec.op)));
   };
   check_moe("experts", counts.experts);
@@ -143,10 +144,11 @@ std::uint64_t bytes_of(std::initializer_list<std::int64_t> factors) {
 std::uint64_t bytes_behind(const KernelSpec& spec, const ktjit_counts& counts,
                            const LaunchArgument& argument) {
   const std::int64_t cols = spec.layout.cols;
-  const bool is_moe = spec.op == Op::kMoeMatvec;
+  const bool is_moe = has_experts(spec.op);
   const bool has_own_rows = spec.gate == Gate::kNone && argument.matrix > 0;
   const std::int64_t rows = has_own_rows ? counts.rows_more[argument.matrix - 1] : counts.rows;
   const std::int64_t experts = is_moe ? counts.experts : 1;
+  const std::int64_t x_rows = is_moe ? (counts.n - 1) / counts.slots_per_x + 1 : counts.n;
   switch (argument.role) {
     case ArgumentRole::kWeights:
       if (spec.layout.kind != LayoutKind::kNative && spec.op != Op::kPrepare)
@@ -157,14 +159,11 @@ std::uint64_t bytes_behind(const KernelSpec& spec, const ktjit_counts& counts,
              static_cast<std::uint64_t>(spec.scale->plane_bytes(rows, cols));
     case ArgumentRole::kIds:
       return bytes_of({counts.n, sizeof(std::int32_t)});
-    case ArgumentRole::kX: {
-      const std::int64_t x_rows = spec.op == Op::kQuantize ? rows
-                                  : is_moe                 ? (counts.n - 1) / counts.slots_per_x + 1
-                                                           : counts.n;
-      return bytes_of({x_rows, row_bytes(get_format(spec.x_format), cols)});
-    }
+    case ArgumentRole::kX:
+      return bytes_of(
+          {spec.op == Op::kQuantize ? rows : x_rows, row_bytes(get_format(spec.x_format), cols)});
     case ArgumentRole::kXScale:
-      return static_cast<std::uint64_t>(spec.x_scale->plane_bytes(counts.n, cols));
+      return static_cast<std::uint64_t>(spec.x_scale->plane_bytes(x_rows, cols));
     case ArgumentRole::kBias:
       return bytes_of({experts, rows, get_format(*spec.bias).block_bytes});
     case ArgumentRole::kResidual:

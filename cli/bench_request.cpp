@@ -26,8 +26,8 @@ constexpr std::array kKnobs = {
     TuningKnob{"x_tile", &Tuning::x_tile},
     TuningKnob{"ctas_per_multiprocessor", &Tuning::ctas_per_multiprocessor},
     TuningKnob{"stages", &Tuning::stages}};
-constexpr std::array kBenchOps = {Op::kDequant, Op::kMatvec, Op::kMoeMatvec, Op::kMatmul,
-                                  Op::kQuantize};
+constexpr std::array kBenchOps = {Op::kDequant, Op::kMatvec,    Op::kMoeMatvec,
+                                  Op::kMatmul,  Op::kMoeMatmul, Op::kQuantize};
 
 /// The parts between commas, none empty. Errors: UsageError that names `option`.
 std::vector<std::string> split_list(std::string_view option, std::string_view text) {
@@ -210,7 +210,7 @@ class RequestBuilder {
     work.rows = matrix.rows;
     work.more_rows = matrix.more_rows;
     work.n = n;
-    if (op == Op::kMoeMatvec) {
+    if (has_experts(op)) {
       work.experts = options_.experts;
       work.slots_per_x = matrix.slots_per_x;
     }
@@ -234,12 +234,14 @@ class RequestBuilder {
       if (options_.activation == activation_name(ActivationPolicy::kA8))
         spec.activation = ActivationPolicy::kA8;
     }
-    if ((op == Op::kDequant || op == Op::kMatmul) && options_.layout == "prepared")
+    if (op == Op::kMoeMatmul) spec.gate = gate_;
+    if ((op == Op::kDequant || is_matmul(op)) && options_.layout == "prepared")
       spec.layout.kind = LayoutKind::kPrepared;
-    if (op == Op::kMatmul) {
+    if (is_matmul(op)) {
       spec.activation = get_activation(options_.activation);
       spec.tensor_core_precision = options_.tensor_core_precision;
-      spec.tuning = matmul_tuning(spec, matrix.rows, n);
+      spec.tuning = op == Op::kMoeMatmul ? moe_matmul_tuning(target, n, options_.experts)
+                                         : matmul_tuning(spec, matrix.rows, n);
       if (spec.activation == ActivationPolicy::kAfp8) {
         spec.x_format = FormatId::kFp8E4M3;
         spec.x_scale = ScaleGrid{1, kActivationGroup, ScaleType::kF32};
@@ -335,8 +337,9 @@ Tuning parse_tuning(std::string_view text) {
 
 void BenchOptions::add_to(ArgumentParser& parser) {
   parser.add_positional("MODEL", &model);
-  parser.add_options()("op", po::value(&ops)->value_name("OP[,OP]"),
-                       "dequant, matvec, moe_matvec, matmul, quantize (default: matvec)")(
+  parser.add_options()(
+      "op", po::value(&ops)->value_name("OP[,OP]"),
+      "dequant, matvec, moe_matvec, matmul, moe_matmul, quantize (default: matvec)")(
       "format", po::value(&formats)->value_name("F[,F]"),
       "number formats, in place of a model: fp8e4nv, q4_K, bf16, ...; or all")(
       "shape", po::value(&shapes)->value_name("RxC[,RxC]"),
@@ -346,7 +349,7 @@ void BenchOptions::add_to(ArgumentParser& parser) {
       "rows and columns that share one scale, or 'row' or 'tensor', of the FP8 formats given")(
       "scale-type", po::value(&scale_type)->value_name("TYPE"), "f32, bf16 or e8m0 (default: f32)")(
       "n", po::value(&n)->value_name("N[,N]"),
-      "products: rows of x; moe_matvec: slots (default: 1)")(
+      "products: rows of x; moe_matvec, moe_matmul: slots (default: 1)")(
       "activation", po::value(&activation)->value_name("POLICY"),
       "matmul: a16, a8 or afp8; matvec of prepared weights on CPUs: a16 or a8 (default: a16)")(
       "x-format", po::value(&x_format)->value_name("F"),
@@ -357,12 +360,15 @@ void BenchOptions::add_to(ArgumentParser& parser) {
       "of matvec's weights: native, prepared, or auto: prepared where the target and format have "
       "it; dequant's are prepared if it says so (default: auto)")(
       "gate", po::value(&gate)->value_name("G[,G]"),
-      "matvec, moe_matvec of a gate and an up matrix: none, silu or gelu_tanh (default: none); "
-      "one for all shapes, or one for each")("residual", po::value(&residual)->value_name("F"),
-                                             "matvec: f32, f16 or bf16 values to add")(
-      "experts", po::value(&experts)->value_name("N"), "moe_matvec: matrices in a stack")(
+      "matvec, moe_matvec, moe_matmul of a gate and an up matrix: none, silu or gelu_tanh "
+      "(default: none); one for all shapes, or one for each")(
+      "residual", po::value(&residual)->value_name("F"), "matvec: f32, f16 or bf16 values to add")(
+      "experts", po::value(&experts)->value_name("N"),
+      "moe_matvec, moe_matmul: matrices in a stack")(
       "slots-per-x", po::value(&slots_per_x)->value_name("N[,N]"),
-      "moe_matvec: slots that share a row of x (default: 1); one for all shapes, or one for each")(
+      "moe_matvec, moe_matmul: slots that share a row of x (default: 1); one for all shapes, or "
+      "one "
+      "for each")(
       "tuning", po::value(&tuning)->value_name("KEY=N[,..]"),
       "knobs of the kernels: threads, rows_per_warp, x_tile, ctas_per_multiprocessor, stages "
       "(default: the emitter's)")("samples", po::value(&samples)->value_name("N"),
@@ -397,10 +403,11 @@ void BenchOptions::check() const {
     throw UsageError("--scale-type needs --scale-block");
   if (layout != "auto" && layout != "native" && layout != "prepared")
     throw UsageError(fmt::format("--layout is '{}'", layout), "give auto, native or prepared");
-  const bool has_experts = ops.find("moe_matvec") != std::string::npos;
-  if (has_experts && experts < 1) throw UsageError("moe_matvec needs --experts", "give 1 or more");
+  const bool has_experts = ops.find("moe_") != std::string::npos;
+  if (has_experts && experts < 1)
+    throw UsageError(fmt::format("--op {} needs --experts", ops), "give 1 or more");
   if (!has_experts && (experts != 0 || slots_per_x != "1"))
-    throw UsageError("--experts and --slots-per-x go with --op moe_matvec");
+    throw UsageError("--experts and --slots-per-x go with --op moe_matvec and moe_matmul");
   if (tune && !tuning.empty())
     throw UsageError("--tune and --tuning do not go together", "give one of them");
   if (samples < 1) throw UsageError(fmt::format("--samples is {}", samples), "give 1 or more");

@@ -82,7 +82,7 @@ Json to_json(const BenchWork& work) {
   if (!work.more_rows.empty()) json["more_rows"] = work.more_rows;
   if (spec.gate != Gate::kNone) json["gate"] = gate_name(spec.gate);
   if (spec.residual) json["residual"] = get_format(*spec.residual).name;
-  if (spec.op == Op::kMoeMatvec) {
+  if (has_experts(spec.op)) {
     json["experts"] = work.experts;
     json["slots_per_x"] = work.slots_per_x;
   }
@@ -193,7 +193,7 @@ double spread_percent(const BenchTimes& times) {
 std::string shape_text(const BenchWork& work) {
   std::string text = fmt::format("{}x{}", fmt::join(work.all_rows(), "+"), work.spec.layout.cols);
   if (work.spec.gate != Gate::kNone) text = "2x " + text;
-  if (work.spec.op == Op::kMoeMatvec) text = fmt::format("{} of {}", work.experts, text);
+  if (has_experts(work.spec.op)) text = fmt::format("{} of {}", work.experts, text);
   return text;
 }
 

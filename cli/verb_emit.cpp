@@ -141,7 +141,7 @@ int run_emit(const Arguments& arguments) {
   parser.add_options()("tensor", po::value(&tensor_name)->value_name("NAME"),
                        "which tensor of the model")(
       "op", po::value(&op)->value_name("OP"),
-      "dequant, matvec, matmul, moe_matvec, quantize, "
+      "dequant, matvec, matmul, moe_matvec, moe_matmul, quantize, "
       "nan_scan, prepare or restore (default: dequant)")(
       "stage", po::value(&stage_list)->value_name("S,..."),
       "spec, cuda (GPU), cpp (CPU), llvm, ptx (GPU), sass (GPU), asm (CPU), resources "
@@ -151,19 +151,21 @@ int run_emit(const Arguments& arguments) {
       "dequant, products: f32, f16 or bf16 output (default: f32)")(
       "n", po::value(&n)->value_name("N"),
       "matvec: 1, 2, 4 or 8 columns of activations (default: 1); matmul: about how many there are "
-      "(default: many)")("activation", po::value(&activation)->value_name("POLICY"),
-                         "products: a16, a8 or afp8 (default: a16)")(
-      "bias", po::value(&bias)->value_name("F"), "products: f32, f16 or bf16 (default: none)")(
+      "(default: many); moe_matmul: about how many slots an expert has (default: many)")(
+      "activation", po::value(&activation)->value_name("POLICY"),
+      "products: a16, a8 or afp8 (default: a16)")("bias", po::value(&bias)->value_name("F"),
+                                                  "products: f32, f16 or bf16 (default: none)")(
       "gate", po::value(&gate)->value_name("ACT"),
-      "matvec, moe_matvec: act(gate x) * (up x), silu or gelu_tanh (default: none)")(
+      "matvec, moe_matvec, moe_matmul: act(gate x) * (up x), silu or gelu_tanh (default: none)")(
       "matrices", po::value(&matrices)->value_name("M"),
       "matvec: 1 to 4 matrices that share x in one launch (default: 1)")(
       "layout", po::value(&layout)->value_name("L"),
-      "matvec, dequant: of the weights, native or prepared (default: native; restore's are "
+      "products, dequant: of the weights, native or prepared (default: native; restore's are "
       "prepared)")("residual", po::value(&residual)->value_name("F"),
                    "matvec: adds f32, f16 or bf16 numbers to y (default: none)");
   parser.add_flag("tensor-core-precision", &tensor_core_precision,
-                  "matmul from sm_80 on: of weights rounded once to the format of x; or afp8");
+                  "matmul from sm_80 on, moe_matmul on sm_90a: of weights rounded once to the "
+                  "format of x; or afp8");
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_target(parser);
@@ -184,7 +186,9 @@ int run_emit(const Arguments& arguments) {
   KernelSpec spec = spec_for(tensor, get_op(op), target);
   spec.x_format = get_format(x_format).id;
   spec.y_format = get_format(y_format).id;
-  if (spec.op != Op::kMatmul) {
+  if (spec.op == Op::kMoeMatmul) {
+    if (n != 0) spec.tuning = moe_matmul_tuning(target, n, 1);
+  } else if (spec.op != Op::kMatmul) {
     spec.x_columns = n == 0 ? 1 : n;
   } else if (n != 0) {
     spec.tensor_core_precision = tensor_core_precision;

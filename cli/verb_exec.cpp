@@ -216,10 +216,10 @@ Result compute(const ExecOptions& options, Op op, Operand& operand,
                    x.second, view.rows);
 }
 
-Result compute_experts(const ExecOptions& options, Operand& operand) {
+Result compute_experts(const ExecOptions& options, Op op, Operand& operand) {
   const std::int64_t experts = options.experts > 0 ? options.experts : operand.experts;
   if (experts == 0)
-    throw UsageError("--op moe_matvec needs --experts for a matrix",
+    throw UsageError(fmt::format("--op {} needs --experts for a matrix", op_name(op)),
                      "how many matrices of equal height lie one after another in it");
   if (operand.experts > 0 && experts != operand.experts) {
     throw UsageError(fmt::format("--experts is {}", experts),
@@ -241,9 +241,8 @@ Result compute_experts(const ExecOptions& options, Operand& operand) {
   Toolchain toolchain = options.common.make_toolchain();
   const Place place = choose_place(toolchain, options.common.device, options.common.target);
   const bool is_whole = operand.prepared && operand.prepared->matrices == experts;
-  if (is_whole &&
-      stays_prepared(Op::kMoeMatvec, ActivationPolicy::kA16, operand, toolchain, place)) {
-    return as_result(multiply_prepared_experts(toolchain.engine(), *place.device, place.target,
+  if (is_whole && stays_prepared(op, ActivationPolicy::kA16, operand, toolchain, place)) {
+    return as_result(multiply_prepared_experts(op, toolchain.engine(), *place.device, place.target,
                                                *operand.prepared, ids, x, slots_per_x),
                      slots, operand.prepared->rows);
   }
@@ -252,8 +251,8 @@ Result compute_experts(const ExecOptions& options, Operand& operand) {
                      "a matrix that is prepared in the file isn't cut: restore the model first");
   }
   if (!stack) stack = split_into_experts(operand.view, experts);
-  return as_result(multiply_experts(toolchain.engine(), *place.device, place.target, stack->view,
-                                    ids, x, slots_per_x),
+  return as_result(multiply_experts(op, toolchain.engine(), *place.device, place.target,
+                                    stack->view, ids, x, slots_per_x),
                    slots, stack->view.rows);
 }
 
@@ -318,9 +317,11 @@ int run_quantize(const ExecOptions& options) {
 }
 
 Op get_exec_op(const std::string& name) {
-  constexpr std::string_view kAdvice = "give dequant, matvec, matmul, moe_matvec or quantize";
+  constexpr std::string_view kAdvice =
+      "give dequant, matvec, matmul, moe_matvec, moe_matmul or quantize";
   if (name.empty()) throw UsageError("--op is missing", std::string(kAdvice));
-  for (std::string_view known : {"dequant", "matvec", "matmul", "moe_matvec", "quantize"}) {
+  for (std::string_view known :
+       {"dequant", "matvec", "matmul", "moe_matvec", "moe_matmul", "quantize"}) {
     if (name == known) return get_op(name);
   }
   throw UsageError(fmt::format("--op is '{}'", name), std::string(kAdvice));
@@ -344,6 +345,7 @@ int run_exec(const Arguments& arguments) {
        "  moe_matvec y [slots, rows]: slot s multiplies row s / slots-per-x of x by the expert "
        "that --ids\n"
        "           (int32) names; NaN where there is no such expert\n"
+       "  moe_matmul the same, for many slots: those of an expert are multiplied together\n"
        "  quantize x [rows, cols] in the format: FP8, with --scale-block RxN also scales, to "
        "--scale-out;\n"
        "           mxfp8_*, mxfp6_*, mxfp4 and nvfp4 with their own scales; q8_0, q4_0; bare "
@@ -357,20 +359,20 @@ int run_exec(const Arguments& arguments) {
        "        --scale-block 128x128 --op dequant --out y.f32"});
   options.subject.add_model(parser);
   parser.add_options()("tensor", po::value(&options.tensor)->value_name("NAME"),
-                       "which tensor of the model")("op", po::value(&options.op)->value_name("OP"),
-                                                    "dequant, matvec, matmul or quantize")(
+                       "which tensor of the model")(
+      "op", po::value(&options.op)->value_name("OP"),
+      "dequant, matvec, matmul, moe_matvec, moe_matmul or quantize")(
       "out", po::value(&options.out)->value_name("FILE"), "where the result goes")(
       "x", po::value(&options.x)->value_name("FILE"),
       "products: the activations, f32 [n, cols]; quantize: f32 [rows, cols]")(
       "n", po::value(&options.n)->value_name("N"), "products: rows of x (default: by its size)")(
       "activation", po::value(&options.activation)->value_name("POLICY"),
-      "products: a16, a8 or afp8 (default: a16)")("ids",
-                                                  po::value(&options.ids)->value_name("FILE"),
-                                                  "moe_matvec: the expert of each slot, int32")(
+      "products: a16, a8 or afp8 (default: a16)")(
+      "ids", po::value(&options.ids)->value_name("FILE"), "MoE: the expert of each slot, int32")(
       "slots-per-x", po::value(&options.slots_per_x)->value_name("N"),
-      "moe_matvec: slots that share a row of x (default: 1)")(
+      "MoE: slots that share a row of x (default: 1)")(
       "experts", po::value(&options.experts)->value_name("N"),
-      "moe_matvec of a matrix: how many experts its rows are")(
+      "MoE, of a matrix: how many experts its rows are")(
       "raw", po::value(&options.raw)->value_name("FILE"), "bare bytes in place of a model");
   options.subject.add_description(parser);
   parser.add_options()("scale", po::value(&options.scale)->value_name("FILE"),
@@ -393,14 +395,17 @@ int run_exec(const Arguments& arguments) {
       (!options.scale_out.empty() || !options.tensor_scale.empty() || options.no_saturate)) {
     throw UsageError("--scale-out, --tensor-scale and --no-saturate go with --op quantize");
   }
-  const bool is_moe = op == Op::kMoeMatvec;
+  const bool is_moe = has_experts(op);
   if (!is_moe && (!options.ids.empty() || options.experts != 0 || options.slots_per_x != 0))
-    throw UsageError("--ids, --experts and --slots-per-x go with --op moe_matvec");
+    throw UsageError(
+        "--ids, --experts and --slots-per-x go with --op moe_matvec and --op moe_matmul");
   if (is_moe) {
-    if (options.ids.empty()) throw UsageError("--op moe_matvec needs --ids");
-    if (options.n > 0) throw UsageError("--n does not go with --op moe_matvec", "the ids count");
+    if (options.ids.empty()) throw UsageError(fmt::format("--op {} needs --ids", options.op));
+    if (options.n > 0)
+      throw UsageError(fmt::format("--n does not go with --op {}", options.op), "the ids count");
     if (get_activation(options.activation) != ActivationPolicy::kA16)
-      throw UsageError(fmt::format("--activation is {}", options.activation), "moe_matvec has a16");
+      throw UsageError(fmt::format("--activation is {}", options.activation),
+                       fmt::format("exec {} has a16", options.op));
     if (options.experts < 0 || options.slots_per_x < 0)
       throw UsageError("--experts or --slots-per-x is negative", "give 1 or more");
   }
@@ -417,7 +422,7 @@ int run_exec(const Arguments& arguments) {
     open_raw(options, operand);
   }
   if (is_moe) {
-    write_result(options.out, compute_experts(options, operand));
+    write_result(options.out, compute_experts(options, op, operand));
     return kDone;
   }
   std::pair<std::vector<float>, std::int64_t> x;

@@ -22,7 +22,8 @@ int run_sample(const Arguments& arguments) {
   ArgumentParser parser(
       {"sample OUT [--kind KIND]",
        "Writes a small model of noise, the same bytes every time.\n"
-       "  gguf          OUT is a file: five llama-like layers, about 2.3 MB, with tensors of every\n"
+       "  gguf          OUT is a file: five llama-like layers, about 2.3 MB, with tensors of "
+       "every\n"
        "                format of GGUF; an older file is replaced\n"
        "  deepseek-fp8  OUT is a new or empty folder: a DeepSeek-V3-like checkpoint of two "
        "layers,\n"

@@ -67,7 +67,7 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
         {"kBlockElems", fmt::format("{}", format.block_elems), "elements of one block"});
     constants.push_back(
         {"kBlockBytes", fmt::format("{}", format.block_bytes), "bytes of one block"});
-    if (spec.op != Op::kMatmul)
+    if (!is_matmul(spec.op))
       constants.push_back({"kBlocks", "kCols / kBlockElems", "blocks of one row"});
   } else if (tail_elems(spec) != 0) {
     constants.push_back({"kMainCols", "kCols / kRun * kRun", "columns in whole runs"});
@@ -86,7 +86,7 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
     constants.push_back(
         {"kXColumns", fmt::format("{}", spec.x_columns), "rows of x that a launch can use"});
   }
-  if (spec.op == Op::kMatmul) {
+  if (is_matmul(spec.op)) {
     const MatmulTile tile = matmul_tile(spec.target);
     const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
     constants.push_back({"kTileRows", number(tile.rows), "rows of w in one tile"});
@@ -435,27 +435,155 @@ std::string widen_loop(const KernelSpec& spec) {
                     x_c_type(spec), tail_load);
 }
 
+/// Where rows of w, of x and of y of a block are, in the text's words.
+struct BlockWords {
+  std::string matrix_of_row, row_of_block, x_row, y_row, stored_rows, y_statement;
+};
+
+std::string block_text(const KernelSpec& spec, const BlockWords& words) {
+  return fill_template(get_template("cpu/matmul_block.cpp.in"),
+                       {{"matrix_of_row", words.matrix_of_row},
+                        {"row_of_block", words.row_of_block},
+                        {"x_row", words.x_row},
+                        {"y_row", words.y_row},
+                        {"y_type", io_type(spec.y_format)},
+                        {"stored_rows", words.stored_rows},
+                        {"y_statement", words.y_statement}});
+}
+
+/// The blocks of rows of x that meet one of w.
+std::string dense_blocks(const KernelSpec& spec) {
+  return "    const int block_rows = at_most(kBlockRows, rows - row);\n"
+         "    for (long long column = 0; column < n; column += kBlockColumns) {\n"
+         "      const int block_columns = at_most(kBlockColumns, n - column);\n" +
+         block_text(
+             spec, {"arguments", "at_most(block_rows - 1, r)",
+                    "column + at_most(block_columns - 1, j)", "(column + j)", "block_rows",
+                    fmt::format("y_row[r] = {};", y_value(spec, "sum_of(sum[r][j])", "row + r"))}) +
+         "    } // column: blocks of rows of x\n";
+}
+
+/// "matrix", with a gate "gate" and "up": an expert's matrices, declared.
+std::string expert_matrices(const KernelSpec& spec) {
+  std::string text;
+  for (const LaunchArgument& argument : launch_order(spec)) {
+    if (argument.role != ArgumentRole::kWeights) continue;
+    const std::string suffix = spec.gate == Gate::kNone ? ""
+                               : argument.matrix == 0   ? "_gate"
+                                                        : "_up";
+    text += fmt::format(
+        "      const Matrix matrix{0} = {{arguments->w{0} + expert * rows * kRowBytes", suffix);
+    if (spec.scale) {
+      text += fmt::format(", arguments->scale{} + expert * {}", suffix,
+                          expert_scale_stride(spec, "rows"));
+    }
+    text += "};\n";
+  }
+  return text;
+}
+
+/// The same with the slots of each expert, found one block after another; rows of slots whose id is no expert's get NaN.
+/// With a gate half of the block's rows are of w_gate, the others of w_up.
+std::string expert_blocks(const KernelSpec& spec) {
+  const bool has_gate = spec.gate != Gate::kNone;
+  const auto rounded = [&](const std::string& value) {
+    return spec.y_format == FormatId::kF32
+               ? value
+               : fmt::format("f32_to_{}({})", get_format(spec.y_format).name, value);
+  };
+  const auto biased = [&](const std::string& sum, const std::string& bias) {
+    return spec.bias
+               ? fmt::format("{} + {}", sum,
+                             widened(*spec.bias,
+                                     fmt::format("arguments->{}[expert * rows + row + r]", bias)))
+               : sum;
+  };
+  std::string value = biased("sum_of(sum[r][j])", "bias");
+  if (has_gate) {
+    const std::string up = biased("sum_of(sum[kYRows + r][j])", "bias_up");
+    value = fmt::format("activate({}) * {}", biased("sum_of(sum[r][j])", "bias_gate"),
+                        spec.bias ? fmt::format("({})", up) : up);
+  }
+  const BlockWords words = {
+      has_gate ? "r < kYRows ? &matrix_gate : &matrix_up" : "&matrix",
+      has_gate ? "at_most(y_rows - 1, r % kYRows)" : "at_most(block_rows - 1, r)",
+      "slot_of[at_most(block_columns - 1, j)] / arguments->slots_per_x",
+      "slot_of[j]",
+      "y_rows",
+      fmt::format("y_row[r] = {};", rounded(value))};
+  return fmt::format(
+             "    const int y_rows = at_most({}, rows - row);\n"
+             "    const int block_rows = {};\n"
+             "    for (long long slot = 0; slot < slots; ++slot) {{\n"
+             "      if (ids[slot] >= 0 && ids[slot] < experts) continue;\n"
+             "      for (int r = 0; r < y_rows; ++r) arguments->y[slot * rows + row + r] = {};\n"
+             "    }} // slot: of no expert\n"
+             "    for (long long expert = 0; expert < experts; ++expert) {{\n"
+             "{}"
+             "      for (long long slot = 0; slot < slots;) {{\n"
+             "        long long slot_of[kBlockColumns];\n"
+             "        int block_columns = 0;\n"
+             "        for (; slot < slots && block_columns < kBlockColumns; ++slot) {{\n"
+             "          if (ids[slot] == expert) slot_of[block_columns++] = slot;\n"
+             "        }} // slot: of the expert\n"
+             "        if (block_columns == 0) break;\n",
+             has_gate ? "kYRows" : "kBlockRows", has_gate ? "kBlockRows" : "y_rows",
+             rounded("__builtin_nanf(\"\")"), expert_matrices(spec)) +
+         "  " + indented(block_text(spec, words), 2) +
+         "\n      } // slot: blocks of the expert's\n"
+         "    } // expert: one after another\n";
+}
+
 EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
+  const bool is_moe = has_experts(spec.op);
+  const bool has_gate = spec.gate != Gate::kNone;
   std::vector<std::string> names = product_fragments(spec);
   names.insert(names.end(), {"load", "store"});
   if (spec.x_scale && !scale_is_uniform_in_run(*spec.x_scale, kRun)) names.push_back("scaled");
+  if (has_gate) names.push_back(gate_fragment(spec));
 
-  TemplateValues values = product_values(spec, lowering);
-  values["block_rows"] = fmt::format("{}", kBlockRows);
+  TemplateValues values = {{"kernel", kernel_name(spec)},
+                           {"emitter_version", fmt::format("{}", kEmitterVersion)},
+                           {"math", product_math(spec)},
+                           {"arch", cpu_description(spec.target, lowering.summary)},
+                           {"tensor_descriptions", tensor_descriptions(spec)}};
+  std::vector<Constant> constants = constants_of(spec);
+  if (has_gate)
+    constants.push_back(
+        {"kYRows", fmt::format("{}", kBlockRows / 2), "rows of y, of each matrix, in a block"});
+  values["constants"] = format_constants(constants);
+  values["block_rows"] = fmt::format("{}", has_gate ? kBlockRows / 2 : kBlockRows);
+  values["y_rows"] = has_gate ? "kYRows" : "kBlockRows";
   values["functions"] = FragmentLibrary::of("cpu").splice(names, variants_for(spec, lowering));
-  values["x_scale_description"] = "";
-  values["x_scale_member"] = "";
-  if (spec.x_scale) {
-    values["x_scale_description"] =
-        fmt::format("//   x_scale  in   f32  [n, {}]  row-major, one per {} columns of x\n",
-                    spec.x_scale->cols_of_scales(spec.layout.cols), spec.x_scale->block_cols);
-    values["x_scale_member"] = "const float* x_scale;\n  ";
+  values["x_type"] = x_c_type(spec);
+  values["members"] = "";
+  for (const LaunchArgument& argument : launch_order(spec)) {
+    const bool is_x = argument.role == ArgumentRole::kX;
+    values["members"] += is_x ? fmt::format("  const {}* x;\n", x_c_type(spec))
+                              : fmt::format("  {};\n", declaration(spec, argument, ""));
   }
+  const std::string scale_member =
+      spec.scale ? fmt::format("  const {}* scale;\n", scale_c_type(spec.scale->type)) : "";
+  values["matrix"] = is_moe ? fmt::format(
+                                  "// An expert's matrix.\n"
+                                  "struct Matrix {{\n"
+                                  "  const unsigned char* w;\n"
+                                  "{}"
+                                  "}};\n\n",
+                                  scale_member)
+                            : "";
+  values["matrix_name"] = is_moe ? "matrix" : "arguments";
+  values["matrix_parameter"] = is_moe ? "const Matrix* matrix" : "const Arguments* arguments";
+  values["counts"] = is_moe ? "  const long long slots = arguments->slots;\n"
+                              "  const long long experts = arguments->experts;\n"
+                              "  const int* const ids = arguments->ids;\n"
+                            : "  const long long n = arguments->n;\n";
   const ColumnRange range = {"begin", "end", "begin / kBlockElems", "end / kBlockElems"};
   const std::string indent = is_blocked(spec) ? "        " : "      ";
-  values["decode_loop"] = outdented(
-      scale_row_line(spec) + run_loop(spec, scale_statements(spec, "at", "kRun"),
-                                      indent + "store(out + (at - begin), weight);\n", range));
+  values["decode_loop"] =
+      outdented(scale_row_line(spec, values["matrix_name"] + "->scale") +
+                run_loop(spec, scale_statements(spec, "at", "kRun"),
+                         indent + "store(out + (at - begin), weight);\n", range));
   values["decode_tail"] = tail_elems(spec) == 0 || is_blocked(spec)
                               ? ""
                               : "  if (end == kCols) {\n" + tail_decode(spec) +
@@ -463,10 +591,9 @@ EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
                                     "    }\n"
                                     "  }\n";
   values["widen_loop"] = widen_loop(spec);
-  values["y_statement"] =
-      fmt::format("y_row[r] = {};", y_value(spec, "sum_of(sum[r][j])", "row + r"));
+  values["blocks"] = is_moe ? expert_blocks(spec) : dense_blocks(spec);
   LaunchShape launch;
-  launch.rows_per_cta = kBlockRows;
+  launch.rows_per_cta = has_gate ? kBlockRows / 2 : kBlockRows;
   return {fill_template(get_template("cpu/matmul.cpp.in"), values), kernel_name(spec), launch,
           lowering};
 }
@@ -523,6 +650,7 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
       return has_cpu_float_matvec(spec) ? emit_cpu_float_matvec(spec, lowering)
                                         : emit_matvec(spec, lowering);
     case Op::kMatmul:
+    case Op::kMoeMatmul:
       return emit_matmul(spec, lowering);
     case Op::kQuantize:
     case Op::kNanScan:

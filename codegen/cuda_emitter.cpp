@@ -134,8 +134,9 @@ EmittedKernel emit_op(const KernelSpec& spec) {
   if (spec.op == Op::kRestore) return emit_restore(spec, lowering);
   if (spec.tensor_core_precision) {
     if (!has_wgmma(spec.target)) return emit_warp_matmul(spec, lowering);
-    return spec.activation == ActivationPolicy::kAfp8 ? emit_warpgroup_fp8_matmul(spec, lowering)
-                                                      : emit_warpgroup_matmul(spec, lowering);
+    return spec.op == Op::kMatmul && spec.activation == ActivationPolicy::kAfp8
+               ? emit_warpgroup_fp8_matmul(spec, lowering)
+               : emit_warpgroup_matmul(spec, lowering);
   }
   if (takes_unit_matmul(spec)) return emit_unit_matmul(spec, lowering);
   if (spec.layout.kind == LayoutKind::kPrepared) {

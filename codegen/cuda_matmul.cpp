@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 #include <optional>
 
+#include "codegen/cuda_expert_tiles.h"
 #include "codegen/cuda_parts.h"
 #include "codegen/emitter_parts.h"
+#include "codegen/product_text.h"
 #include "core/error.h"
 
 namespace ktjit::codegen {
@@ -97,27 +99,23 @@ int tile_x_of(const KernelSpec& spec) {
   return tile;
 }
 
-std::string parameter(const std::string& type, const std::string& name) {
-  return fmt::format("    const {}* __restrict__ {},\n", type, name);
+/// CTAs that share a multiprocessor where each goes on from tile to tile.
+int ctas_of(const KernelSpec& spec) {
+  constexpr int kCtas = 2;
+  return spec.tuning.ctas_per_multiprocessor == 0 ? kCtas : spec.tuning.ctas_per_multiprocessor;
 }
 
 /// Values that both skeletons have.
-TemplateValues matmul_values(const KernelSpec& spec, const Lowering& lowering,
-                             const LaunchShape& shape, std::vector<std::string>& names) {
-  TemplateValues values = header_values(spec);
-  add_common_values(spec, lowering, values);
-  add_product_values(spec, values, names);
+TemplateValues matmul_values(const KernelSpec& spec, const Lowering& lowering, const TileOfY& tile,
+                             std::vector<std::string>& names) {
+  TemplateValues values = {{"kernel", kernel_name(spec)},
+                           {"emitter_version", fmt::format("{}", kEmitterVersion)},
+                           {"math", product_math(spec)},
+                           {"arch", arch_description(spec, lowering)},
+                           {"threads", number(tile.threads)}};
+  names.push_back(fmt::format("store_element_{}", get_format(spec.y_format).name));
   add_wait(spec, values, names);
-  values["x_name"] = get_format(spec.x_format).name;
-  values["threads"] = number(shape.threads);
-  values["rows_per_cta"] = number(shape.rows_per_cta);
-  values["x_rows_per_cta"] = number(shape.x_rows_per_cta);
-  values["x_scale_parameter"] = spec.x_scale ? parameter("float", "x_scale") : "";
-  values["x_scale_description"] =
-      spec.x_scale
-          ? fmt::format("//   x_scale  in   f32  [n, {}]  row-major, one per group of {} columns\n",
-                        spec.x_scale->cols_of_scales(spec.layout.cols), spec.x_scale->block_cols)
-          : "";
+  values["least_ctas"] = has_experts(spec.op) ? fmt::format(", {}", tile.ctas) : "";
   return values;
 }
 
@@ -133,14 +131,20 @@ EmittedKernel emit_fma(const KernelSpec& spec, const Lowering& weights) {
   constexpr int kTile = 64, kTileCols = 32, kSums = 4;
   static_assert(kTile * kTileCols / kRun == kFmaThreads &&
                 kTile / kSums * (kTile / kSums) == kFmaThreads);
-  const LaunchShape shape{.rows_per_cta = kTile, .threads = kFmaThreads, .x_rows_per_cta = kTile};
+  const TileOfY tile{.w_rows = kTile,
+                     .x_rows = kTile,
+                     .threads = kFmaThreads,
+                     .x_type = spec.x_scale ? "unsigned char" : io_type(spec.x_format),
+                     .weight_stride = "rows * kRowBytes",
+                     .ctas = ctas_of(spec)};
+  const bool has_gate = spec.gate != Gate::kNone;
   Lowering lowering = weights;
   lowering.summary += "; f32 fma";
 
   std::vector<std::string> names = decode_fragments(spec);
   names.insert(names.end(), {"min_of", "Words4"});
-  TemplateValues values = matmul_values(spec, lowering, shape, names);
-  values["x_type"] = spec.x_scale ? "unsigned char" : io_type(spec.x_format);
+  TemplateValues values = matmul_values(spec, lowering, tile, names);
+  FragmentVariants variants = variants_for(spec, weights);
   std::vector<Constant> constants = shared_constants(spec, kRun);
   add_x_scale_constants(spec, constants);
   constants.insert(constants.end(),
@@ -151,16 +155,34 @@ EmittedKernel emit_fma(const KernelSpec& spec, const Lowering& weights) {
                     {"kRunsPerRow", "kTileCols / kRun", ""},
                     {"kSums", number(kSums), "rows of w, and of x, of one thread"},
                     {"kPad", "4", "spreads the columns of a tile over the banks"}});
+  add_tile_values(spec, tile, values, constants, variants, names);
   values["constants"] = format_constants(constants);
-  values["decode"] = indented(decode_statements(spec, "w + row * kRowBytes", "value"), 6);
-  values["apply_scale"] = apply_scale_statements(spec, "row", "value", 6);
-  values["x_scale_row"] = "";
+
+  const std::string x_row = x_row_of_tile(spec, "thread / kRunsPerRow");
+  const StoredRows stored = stored_rows(spec, "y_x");
+  // With a gate even rows of the tile are of w_gate, odd ones of w_up: a thread has both sums behind a row of y.
+  TemplateValues of_tile = {
+      {"row_of_thread", has_gate ? "thread / kRunsPerRow / 2" : "thread / kRunsPerRow"},
+      {"select_matrix", select_gate_matrix(spec, "thread / kRunsPerRow % 2 != 0", 2)},
+      {"x_type", tile.x_type},
+      {"x_row_of_thread", x_row},
+      {"decode", indented(decode_statements(spec, "w + row * kRowBytes", "value"), 6)},
+      {"apply_scale", apply_scale_statements(spec, "row", "value", 6)},
+      {"x_scale_row", ""},
+      {"next_row", has_gate ? "r += 2" : "++r"},
+      {"row_of_sum", has_gate ? "(row_of_sums + r) / 2" : "row_of_sums + r"},
+      {"sums", has_gate ? "      const float gate = sum[r][j];\n"
+                          "      const float up = sum[r + 1][j];\n"
+                        : ""},
+      {"x_row_type", stored.type},
+      {"first_x", stored.first_x},
+      {"last_x", stored.last_x},
+      {"y_x", stored.y_row}};
   if (spec.x_scale) {
-    values["x_scale_row"] =
-        "  const float* x_scale_row = x_scale + min_of(first_x + thread / kRunsPerRow, n - 1) * "
-        "kXGroups;\n";
+    of_tile["x_scale_row"] =
+        fmt::format("  const float* x_scale_row = x_scale + {} * kXGroups;\n", x_row);
     names.push_back("e4m3_to_f32");
-    values["load_x"] = indented(
+    of_tile["load_x"] = indented(
         "#pragma unroll\n"
         "for (int i = 0; i < kRun; ++i) {\n"
         "  if (col + i < kCols) {\n"
@@ -173,12 +195,14 @@ EmittedKernel emit_fma(const KernelSpec& spec, const Lowering& weights) {
     names.push_back(fmt::format("load_run_{}", x_name));
     if (has_tail(spec) && spec.x_format != FormatId::kF32)
       names.push_back(fmt::format("{}_to_f32", x_name));
-    values["load_x"] = indented(load_x_statements(spec, "x_row"), 6);
+    of_tile["load_x"] = indented(load_x_statements(spec, "x_row"), 6);
   }
-  values["result"] = with_bias(spec, "sum[r][j]", "y_row");
-  values["functions"] = FragmentLibrary::of("cuda").splice(names, variants_for(spec, weights));
-  return {fill_template(get_template("cuda/matmul_fma.cu.in"), values), kernel_name(spec), shape,
-          lowering};
+  of_tile["result"] = product_result(spec, "sum[r][j]", "y_row", names);
+  values["tile"] =
+      placed_tile(spec, fill_template(get_template("cuda/matmul_fma_tile.cu.in"), of_tile));
+  values["functions"] = FragmentLibrary::of("cuda").splice(names, variants);
+  return {fill_template(get_template("cuda/matmul_fma.cu.in"), values), kernel_name(spec),
+          tiles_launch(spec, tile), lowering};
 }
 
 int element_bytes(FormatId format) { return get_format(format).block_bytes; }
@@ -226,7 +250,9 @@ std::string store_x_statements(const KernelSpec& spec, const MmaPlan& plan) {
   if (spec.x_scale) {
     text =
         "if (run_col % kChunk == 0) {\n"
-        "  const long long scale_row = min_of(first_x + row, n - 1) * kXGroups;\n"
+        "  const long long scale_row = " +
+        x_row_of_tile(spec, "row") +
+        " * kXGroups;\n"
         "  x_factor[run_col / kChunk][row] = x_scale[scale_row + min_of(col + run_col, kCols - 1) "
         "/ kXGroupCols];\n"
         "}\n";
@@ -237,6 +263,13 @@ std::string store_x_statements(const KernelSpec& spec, const MmaPlan& plan) {
          "  const int quad = run_col / 4 + q;\n"
          "  x_tile[0][step_of(quad)][row][lane_of(quad)] = x_quad(x_next[i], q);\n"
          "} // q: quads of a run";
+}
+
+/// Where in the tile a thread's row of y lies; with a gate the upper halves of 16-row tiles are of w_gate, the lower ones of
+/// w_up, so that a thread has both sums behind it.
+std::string row_of_half(const KernelSpec& spec) {
+  return spec.gate == Gate::kNone ? "warp_row + m * 16 + half * 8 + group"
+                                  : "warp_row / 2 + m * 8 + group";
 }
 
 /// The end of a chunk in the loop over steps: its sums, scaled, join the totals.
@@ -257,9 +290,9 @@ std::string promote_statements(const KernelSpec& spec, const MmaPlan& plan) {
       "          for (int half = 0; half < 2; ++half) {\n";
   if (scales_w) {
     text += fmt::format(
-        "            const long long row = min_of(first_row + warp_row + m * 16 + half * 8 + "
-        "group, rows - 1);\n"
-        "            const float w_factor = load_scale(scale, {});\n",
+        "            const long long row = min_of(first_row + {}, rows - 1);\n"
+        "            const float w_factor = load_scale({}, {});\n",
+        row_of_half(spec), spec.gate == Gate::kNone ? "scale" : "half == 0 ? scale_gate : scale_up",
         scale_index(*spec.scale, "row", "chunk_col"));
   }
   const std::string x_factor = fmt::format(
@@ -298,12 +331,40 @@ TileShape tile_shape(const KernelSpec& spec) {
   return x == 32 ? TileShape{128, x, 64, 8, 1} : TileShape{128, x, 64, 4, 2};
 }
 
+/// Statements between a thread's sums and what is stored: `product`, or `gate` and `up`.
+std::string product_statements(const KernelSpec& spec, bool scales_at_end, bool promotes) {
+  const auto sum = [&](const std::string& factor, const std::string& place) {
+    return fmt::format("{}{}[m][j][{}]", scales_at_end ? factor + " * " : "",
+                       promotes ? "total" : "sum", place);
+  };
+  const std::string margin(12, ' ');
+  if (spec.gate == Gate::kNone)
+    return fmt::format("{}const float product = {};\n", margin, sum("w_factor", "2 * half + i"));
+  return fmt::format("{0}const float gate = {1};\n{0}const float up = {2};\n", margin,
+                     sum("gate_factor", "i"), sum("up_factor", "2 + i"));
+}
+
+/// Statements that load a row's scale where it has one for all columns.
+std::string end_scale_statements(const KernelSpec& spec) {
+  const std::string index = scale_index(*spec.scale, "row", "0");
+  const auto load = [&](std::string_view name, std::string_view plane) {
+    return fmt::format("        const float {} = load_scale({}, {});\n", name, plane, index);
+  };
+  return spec.gate == Gate::kNone
+             ? load("w_factor", "scale")
+             : load("gate_factor", "scale_gate") + load("up_factor", "scale_up");
+}
+
 EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const MmaPlan& plan) {
   const TileShape tile = tile_shape(spec);
   const int threads = tile.warps_rows * tile.warps_x * kWarpThreads;
-  const LaunchShape shape{.rows_per_cta = tile.rows,
-                          .threads = static_cast<unsigned>(threads),
-                          .x_rows_per_cta = tile.x};
+  const TileOfY tile_of_y{.w_rows = tile.rows,
+                          .x_rows = tile.x,
+                          .threads = threads,
+                          .x_type = "unsigned char",
+                          .weight_stride = "rows * kRowBytes",
+                          .ctas = ctas_of(spec)};
+  const bool has_gate = spec.gate != Gate::kNone;
   const bool takes_codes = plan.pair_type.empty();
   const bool is_fp8 = get_format(spec.weight).family == FormatFamily::kFp8;
 
@@ -340,7 +401,7 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
   variants["x_values"] = get_format(spec.x_format).name;
   if (is_fp8 && !takes_codes) add_pair_variants(pair_routine(spec, plan), variants);
 
-  TemplateValues values = matmul_values(spec, lowering, shape, names);
+  TemplateValues values = matmul_values(spec, lowering, tile_of_y, names);
   const int w_bytes = element_bytes(spec.weight), x_bytes = element_bytes(spec.x_format);
   std::vector<Constant> constants = shared_constants(spec, kRun);
   add_x_scale_constants(spec, constants);
@@ -371,8 +432,8 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
     constants.push_back(
         {"kGroupCols", number(kGroupCols), "columns of x that have one power of two"});
   }
+  add_tile_values(spec, tile_of_y, values, constants, variants, names);
   values["constants"] = format_constants(constants);
-  values["functions"] = FragmentLibrary::of("cuda").splice(names, variants);
   values["tiles"] =
       fmt::format("{} rows of w, {} of x, {} columns; {}{}", tile.rows, tile.x, tile.cols,
                   plan.words, plan.parts > 1 ? fmt::format(", x in {} terms", plan.parts) : "");
@@ -381,33 +442,46 @@ EmittedKernel emit_mma(const KernelSpec& spec, const Lowering& weights, const Mm
           ? fmt::format("  __shared__ float x_factor[{}][kTileX];\n",
                         spec.x_scale ? "kTileCols / kChunk" : "kTileCols / kGroupCols")
           : "";
-  values["total_declaration"] = plan.promotes ? "  float total[kRowTiles][kXTiles][4] = {};\n" : "";
-  values["store_x"] = indented(store_x_statements(spec, plan), 8);
-  values["load_a"] =
-      indented(takes_codes ? "a[m][0] = w_tile[step][row][quad_lane].word[0];\n"
-                             "a[m][1] = w_tile[step][row + 8][quad_lane].word[0];\n"
-                             "a[m][2] = w_tile[step + 1][row][quad_lane].word[0];\n"
-                             "a[m][3] = w_tile[step + 1][row + 8][quad_lane].word[0];"
-                           : "w_pairs(w_tile[step][row][quad_lane], a[m][0], a[m][2]);\n"
-                             "w_pairs(w_tile[step][row + 8][quad_lane], a[m][1], a[m][3]);",
-               8);
-  values["load_b"] = indented(
-      takes_codes ? "const unsigned b[2] = {x_tile[part][step][x_row][quad_lane].word[0],\n"
-                    "                       x_tile[part][step + 1][x_row][quad_lane].word[0]};"
-                  : "const Quad<2> quad = x_tile[part][step][x_row][quad_lane];\n"
-                    "const unsigned b[2] = {quad.word[0], quad.word[1]};",
-      10);
-  values["promote"] = plan.promotes ? promote_statements(spec, plan) : "";
+
+  const StoredRows stored = stored_rows(spec, "x_row");
   const bool scales_at_end = spec.scale && spec.scale->block_cols == 0;
-  values["end_scale"] = scales_at_end
-                            ? fmt::format("        const float w_factor = load_scale(scale, {});\n",
-                                          scale_index(*spec.scale, "row", "0"))
-                            : "";
-  values["total"] = fmt::format("{}{}[m][j][2 * half + i]", scales_at_end ? "w_factor * " : "",
-                                plan.promotes ? "total" : "sum");
-  values["result"] = with_bias(spec, "product", "row");
-  return {fill_template(get_template("cuda/matmul_mma.cu.in"), values), kernel_name(spec), shape,
-          lowering};
+  TemplateValues of_tile = {
+      {"w_row", has_gate ? "(row / 8 % 2 == 0 ? w_gate : w_up) + min_of(first_row + row / 16 * 8 + "
+                           "row % 8, rows - 1)"
+                         : "w + min_of(first_row + row, rows - 1)"},
+      {"x_row", x_row_of_tile(spec, "row")},
+      {"total_declaration", plan.promotes ? "  float total[kRowTiles][kXTiles][4] = {};\n" : ""},
+      {"store_x", indented(store_x_statements(spec, plan), 8)},
+      {"load_a",
+       indented(takes_codes ? "a[m][0] = w_tile[step][row][quad_lane].word[0];\n"
+                              "a[m][1] = w_tile[step][row + 8][quad_lane].word[0];\n"
+                              "a[m][2] = w_tile[step + 1][row][quad_lane].word[0];\n"
+                              "a[m][3] = w_tile[step + 1][row + 8][quad_lane].word[0];"
+                            : "w_pairs(w_tile[step][row][quad_lane], a[m][0], a[m][2]);\n"
+                              "w_pairs(w_tile[step][row + 8][quad_lane], a[m][1], a[m][3]);",
+                8)},
+      {"load_b",
+       indented(takes_codes
+                    ? "const unsigned b[2] = {x_tile[part][step][x_row][quad_lane].word[0],\n"
+                      "                       x_tile[part][step + 1][x_row][quad_lane].word[0]};"
+                    : "const Quad<2> quad = x_tile[part][step][x_row][quad_lane];\n"
+                      "const unsigned b[2] = {quad.word[0], quad.word[1]};",
+                10)},
+      {"promote", plan.promotes ? promote_statements(spec, plan) : ""},
+      {"halves", has_gate ? "1" : "2"},
+      {"row_of_sum", row_of_half(spec)},
+      {"end_scale", scales_at_end ? end_scale_statements(spec) : ""},
+      {"x_row_type", stored.type},
+      {"first_x", stored.first_x},
+      {"last_x", stored.last_x},
+      {"y_row", stored.y_row},
+      {"products", product_statements(spec, scales_at_end, plan.promotes)},
+      {"result", product_result(spec, "product", "row", names)}};
+  values["tile"] =
+      placed_tile(spec, fill_template(get_template("cuda/matmul_mma_tile.cu.in"), of_tile));
+  values["functions"] = FragmentLibrary::of("cuda").splice(names, variants);
+  return {fill_template(get_template("cuda/matmul_mma.cu.in"), values), kernel_name(spec),
+          tiles_launch(spec, tile_of_y), lowering};
 }
 
 }  // namespace

@@ -67,20 +67,6 @@ void add_pair_variants(const std::string& routine, FragmentVariants& variants) {
 
 bool has_tail(const KernelSpec& spec) { return spec.layout.cols % kRun != 0; }
 
-std::string indented(std::string_view text, int spaces) {
-  std::string result;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    if (begin > 0) result += "\n";
-    const std::string_view line = text.substr(begin, end - begin);
-    const bool at_margin = line.empty() || line.front() == '#';
-    if (begin > 0 && !at_margin) result += std::string(static_cast<std::size_t>(spaces), ' ');
-    result += line;
-    begin = end + 1;
-  }
-  return result;
-}
-
 std::string decode_statements(const KernelSpec& spec, const std::string& row_pointer,
                               const std::string& value) {
   if (!has_tail(spec)) return fmt::format("decode_run({}, col, {});", row_pointer, value);

@@ -31,9 +31,6 @@ void add_pair_variants(const std::string& routine, FragmentVariants& variants);
 /// Names of the pieces that decode_statements and the scale's load call.
 std::vector<std::string> decode_fragments(const KernelSpec& spec);
 
-/// `text` with every line but the first moved right.
-std::string indented(std::string_view text, int spaces);
-
 /// Statements that decode the run at `col` of the row at `row_pointer` into `value`, zeros past the
 /// last column.
 std::string decode_statements(const KernelSpec& spec, const std::string& row_pointer,

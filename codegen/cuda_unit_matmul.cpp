@@ -7,10 +7,12 @@
 #include <bit>
 #include <fmt/format.h>
 
+#include "codegen/cuda_expert_tiles.h"
 #include "codegen/cuda_parts.h"
 #include "codegen/cuda_unit_matvec.h"
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
+#include "codegen/product_text.h"
 #include "core/error.h"
 #include "core/prepared_layout.h"
 
@@ -104,6 +106,12 @@ void lay_out(const KernelSpec& spec, const XPlan& x, const UnitDecode& decode, T
   tiles.smem_bytes = std::max(tiles.smem_bytes, product_bytes);
 }
 
+/// Bytes of dynamic shared memory that a CTA may have.
+std::int64_t smem_limit(const KernelSpec& spec, const Tiles& tiles) {
+  const std::int64_t limit = get_cuda_facts(spec.target).smem_per_cta_bytes;
+  return has_experts(spec.op) ? limit - expert_tiles_smem_bytes(tiles.x, tiles.threads()) : limit;
+}
+
 /// With a tile of x of that size: where the target's shared memory is too small fewer stages, unless a knob says how
 /// many, then fewer columns at once, then fewer rows of w, at least `least_tiles` times 16.
 Tiles fitted_tiles(const KernelSpec& spec, const XPlan& x, const UnitDecode& decode, int x_tile,
@@ -115,9 +123,8 @@ Tiles fitted_tiles(const KernelSpec& spec, const XPlan& x, const UnitDecode& dec
   tiles.stages = wanted != 0 ? wanted : x.is_copied ? kDefaultStages : kLeastStages;
   if (tiles.stages < kLeastStages || tiles.stages > kMaxStages)
     throw SpecError("stages", number(tiles.stages), fmt::format("2 to {}", kMaxStages));
-  const std::int64_t limit = get_cuda_facts(spec.target).smem_per_cta_bytes;
   lay_out(spec, x, decode, tiles);
-  while (tiles.smem_bytes > limit) {
+  while (tiles.smem_bytes > smem_limit(spec, tiles)) {
     if (wanted == 0 && tiles.stages > kLeastStages) {
       --tiles.stages;
     } else if (tiles.warps_k > 1) {
@@ -133,16 +140,31 @@ Tiles fitted_tiles(const KernelSpec& spec, const XPlan& x, const UnitDecode& dec
   return tiles;
 }
 
+/// With experts: CTAs that share a multiprocessor, each going on from tile to tile; two or three where a small tile leaves
+/// registers and shared memory.
+int ctas_of(const KernelSpec& spec, const Tiles& tiles) {
+  constexpr int kSmallTile = 64, kReservedBytes = 1024;
+  if (spec.tuning.ctas_per_multiprocessor != 0) return spec.tuning.ctas_per_multiprocessor;
+  const std::int64_t used =
+      tiles.smem_bytes + kReservedBytes + expert_tiles_smem_bytes(tiles.x, tiles.threads());
+  const std::int64_t fitting = get_cuda_facts(spec.target).smem_per_cta_bytes / used;
+  if (tiles.x > kSmallTile) return 1;
+  constexpr int kFewThreads = 128;
+  return static_cast<int>(
+      std::clamp<std::int64_t>(fitting, 1, tiles.threads() <= kFewThreads ? 3 : 2));
+}
+
 /// By the spec's knobs, or the largest tile that fits.
 Tiles choose_tiles(const KernelSpec& spec, const XPlan& x, const UnitDecode& decode) {
   constexpr int kLeastTiles = 4, kLargeTile = 128, kSmallTile = 64;
-  const std::int64_t limit = get_cuda_facts(spec.target).smem_per_cta_bytes;
   if (spec.tuning.x_tile == 0 && x.terms == 1) {
     const Tiles large = fitted_tiles(spec, x, decode, kLargeTile, kLeastTiles);
-    if (large.smem_bytes <= limit) return large;
+    if (large.smem_bytes <= smem_limit(spec, large)) return large;
   }
   const int x_tile = spec.tuning.x_tile == 0 ? kSmallTile : spec.tuning.x_tile;
-  const Tiles tiles = fitted_tiles(spec, x, decode, x_tile, 1);
+  const int least_tiles = spec.gate == Gate::kNone ? 1 : 2;  // one of each matrix
+  const Tiles tiles = fitted_tiles(spec, x, decode, x_tile, least_tiles);
+  const std::int64_t limit = smem_limit(spec, tiles);
   if (tiles.smem_bytes > limit) {
     throw SpecError(
         "x_tile", number(tiles.x),
@@ -153,7 +175,11 @@ Tiles choose_tiles(const KernelSpec& spec, const XPlan& x, const UnitDecode& dec
 }
 
 /// `copy_x`, or `load_x` and `store_x`.
-std::string x_source(const XPlan& x, bool has_tail) {
+std::string x_source(const KernelSpec& spec, const XPlan& x, bool has_tail) {
+  const std::string x_row = x_row_of_tile(spec, "row");
+  // Rows of x past the last slot's are not multiplied, but in whole tiles of 8.
+  const std::string skip =
+      has_experts(spec.op) ? "      if (row >= (tile_slots + 7) / 8 * 8) continue;\n" : "";
   const std::string places =
       "#pragma unroll\n"
       "    for (int i = 0; i < kXRuns; ++i) {\n"
@@ -162,11 +188,11 @@ std::string x_source(const XPlan& x, bool has_tail) {
       "      const int k = run / (8 * kTileX);\n"
       "      const int col = (stage / 4 * kWarpsK + k) * 256 + stage % 4 * 64 + run % 8 * kRun;\n";
   if (x.is_copied) {
-    return "  const auto copy_x = [&](int stage) {\n" + places +
+    return "  const auto copy_x = [&](int stage) {\n" + places + skip +
            "      unsigned char* to = x_ring + ((stage % kStages * kWarpsK + k) * kTileX + row) * "
            "128 + x_place(row, run % 8);\n"
-           "      const unsigned char* from = x + (min_of(first_x + row, n - 1) * kCols + col) * "
-           "kXBytes;\n" +
+           "      const unsigned char* from = x + (" +
+           x_row + " * kCols + col) * kXBytes;\n" +
            (has_tail ? "      if (col < kCols) begin_copy(to, from);\n"
                        "      else *(Words4*)to = Words4{};\n"
                      : "      begin_copy(to, from);\n") +
@@ -175,9 +201,8 @@ std::string x_source(const XPlan& x, bool has_tail) {
   }
   return "  Run<kXBytes> x_next[kXRuns];\n"
          "  const auto load_x = [&](int stage) {\n" +
-         places +
-         "      x_next[i] = load_run<kXBytes>(x + min_of(first_x + row, n - 1) * kCols * kXBytes, "
-         "col);\n"
+         places + skip + "      x_next[i] = load_run<kXBytes>(x + " + x_row +
+         " * kCols * kXBytes, col);\n"
          "    } // i: runs of this thread\n"
          "  };\n"
          "  const auto store_x = [&](int stage) {\n"
@@ -185,8 +210,8 @@ std::string x_source(const XPlan& x, bool has_tail) {
          "    for (int i = 0; i < kXRuns; ++i) {\n"
          "      const int run = threadIdx.x + i * kThreads;\n"
          "      const int row = run / 8 % kTileX;\n"
-         "      const int k = run / (8 * kTileX);\n"
-         "      Words4 term[kTerms];\n" +
+         "      const int k = run / (8 * kTileX);\n" +
+         skip + "      Words4 term[kTerms];\n" +
          (x.is_scaled ? "      const float x_factor = run_terms(x_next[i], term);\n"
                         "      if (run % 8 == 0) x_factors[(stage % kStages * kWarpsK + k) * "
                         "kTileX + row] = x_factor;\n"
@@ -200,7 +225,10 @@ std::string x_source(const XPlan& x, bool has_tail) {
          "  };\n";
 }
 
-std::string unit_copy() {
+std::string unit_copy(const KernelSpec& spec) {
+  const bool has_gate = spec.gate != Gate::kNone;
+  const std::string tile = has_gate ? "tile % (kTiles / 2)" : "tile";
+  const std::string w = has_gate ? "(tile < kTiles / 2 ? w_gate : w_up)" : "w";
   return "  // Begins to copy the units that the CTA has next.\n"
          "  const long long last_tile = (rows - 1) / 16;\n"
          "  const auto copy_units = [&](int v) {\n"
@@ -212,30 +240,34 @@ std::string unit_copy() {
          "      const int tile = at / (kUnitBytes / 16) % kTiles;\n"
          "      const int unit = v * kWarpsK + at / (kUnitBytes / 16 * kTiles);\n"
          "      // Past the last tile of rows, that is read again and its sums are not stored.\n"
-         "      const long long from = (min_of(first_tile + tile, last_tile) * kUnits + unit) * "
-         "kUnitBytes;\n"
+         "      const long long from = (min_of(first_tile + " +
+         tile +
+         ", last_tile) * kUnits + unit) * kUnitBytes;\n"
          "      if (unit < kUnits)\n"
-         "        begin_copy(units + v % kUnitSlots * (kWarpsK * kTiles * kUnitBytes) + 16 * at, w "
-         "+ "
-         "from + 16 * vector);\n"
+         "        begin_copy(units + v % kUnitSlots * (kWarpsK * kTiles * kUnitBytes) + 16 * at, " +
+         w +
+         " + from + 16 * vector);\n"
          "    } // at: vectors of this thread\n"
          "  };\n";
 }
 
 /// Statements that make units of native blocks.
-std::string make_units(const std::string& row) {
+std::string make_units(const KernelSpec& spec, const std::string& row) {
+  const bool has_gate = spec.gate != Gate::kNone;
+  const std::string tile = has_gate ? "task / 64 % (kTiles / 2)" : "task / 64 % kTiles";
   return fmt::format(
       "for (int task = threadIdx.x; task < kWarpsK * kTiles * 64; task += kThreads) {{\n"
       "  const int row_of_unit = task / 4 % 16;\n"
       "  const int u = v * kWarpsK + task / (64 * kTiles);\n"
-      "  const long long row = (first_tile + task / 64 % kTiles) * 16 + row_of_unit;\n"
+      "  const long long row = (first_tile + {}) * 16 + row_of_unit;\n"
       "  if (u >= kUnits) continue;\n"
+      "{}"
       "  const auto from = {};\n"
       "  prepare_quarter(from, row < rows, u, row_of_unit, task % 4, units + task / 64 * "
       "kUnitBytes);\n"
       "}} // task: quarters of a row\n"
       "__syncthreads();",
-      row);
+      tile, select_gate_matrix(spec, "task / 64 % kTiles >= kTiles / 2", 2), row);
 }
 
 /// Statements after a thread has the scales of a row.
@@ -257,11 +289,12 @@ std::string make_factors(bool has_minima) {
 }
 
 /// The sums of x over a block, each row by one warp: an mma with ones.
-std::string sum_x(const XPlan& x) {
+std::string sum_x(const KernelSpec& spec, const XPlan& x) {
   return fmt::format(
       "#pragma unroll 1\n"
       "          for (int j = warp % (kWarpsRows * kWarpsX); j < kTileX / 8; j += kWarpsRows * "
       "kWarpsX) {{\n"
+      "{}"
       "            float sum[4] = {{}};\n"
       "            const unsigned ones[4] = {{kOnes, kOnes, kOnes, kOnes}};\n"
       "#pragma unroll\n"
@@ -283,6 +316,7 @@ std::string sum_x(const XPlan& x) {
       "              own_sums[1] = {}sum[1];\n"
       "            }}\n"
       "          }} // j: 8-row tiles of x\n",
+      has_experts(spec.op) ? "            if (j * 8 >= tile_slots) break;\n" : "",
       x.is_scaled ? "              const float* x_scale = x_factors + (stage % kStages * kWarpsK + "
                     "warp_k) * kTileX + j * 8 + 2 * q;\n"
                   : "",
@@ -290,7 +324,9 @@ std::string sum_x(const XPlan& x) {
 }
 
 /// After a unit: each block's minimum times its sum of x.
-std::string add_minima() {
+std::string add_minima(const KernelSpec& spec) {
+  const std::string skip =
+      has_experts(spec.op) ? "          if (warp_x + j * 8 >= tile_slots) continue;\n" : "";
   return "    __syncthreads(); // the sums of x over the unit's blocks are there\n"
          "    if (has_unit) {\n"
          "#pragma unroll 1\n"
@@ -307,7 +343,8 @@ std::string add_minima() {
          "          minimum[m][1] = own_minima[m * 16 + 8];\n"
          "        } // m: 16-row tiles\n"
          "#pragma unroll\n"
-         "        for (int j = 0; j < kXTiles; ++j) {\n"
+         "        for (int j = 0; j < kXTiles; ++j) {\n" +
+         skip +
          "          const float sum[2] = {own_sums[j * 8], own_sums[j * 8 + 1]};\n"
          "#pragma unroll\n"
          "          for (int m = 0; m < kRowTiles; ++m) {\n"
@@ -318,6 +355,76 @@ std::string add_minima() {
          "        } // j: 8-row tiles of x\n"
          "      } // block: of a unit\n"
          "    }\n";
+}
+
+/// Statements that add up what the warps along the columns have of a row of the tile.
+std::string sum_of_products(const std::string& name, const std::string& row) {
+  return fmt::format(
+      "    float {0} = products[j * kRowPitch + {1}];\n"
+      "#pragma unroll\n"
+      "    for (int k = 1; k < kWarpsK; ++k) {0} += products[(k * kTileX + j) * kRowPitch + "
+      "{1}];\n",
+      name, row);
+}
+
+/// What a CTA does with a tile of y. `row`: of native weights, as add_prepare_parts gives it.
+std::string tile_text(const KernelSpec& spec, const XPlan& x, const Tiles& tiles,
+                      const UnitDecode& decode, const std::string& row,
+                      std::vector<std::string>& names) {
+  const bool has_minima = decode.minimum != "none";
+  const bool has_shifts =
+      std::ranges::any_of(decode.code_shifts, [](int shift) { return shift != 0; });
+  const bool has_gate = spec.gate != Gate::kNone;
+  const bool cuts_x = spec.layout.cols % (kUnitCols * tiles.warps_k) != 0;
+  TemplateValues values;
+  values["x_source"] = x_source(spec, x, cuts_x);
+  values["unit_copy"] = is_native(spec) ? "" : unit_copy(spec);
+  const std::string copy_first = is_native(spec) ? "" : "copy_units(0);\n";
+  const std::string copy_next =
+      is_native(spec) ? "" : "if (pair == 0 && v + 1 < kUnitSteps) copy_units(v + 1);\n";
+  const std::string fill = x.is_copied ? "copy_x(stage);" : "load_x(stage);\n    store_x(stage);";
+  values["first_stages"] = fmt::format(
+      "{}#pragma unroll\n"
+      "  for (int stage = 0; stage < kStages - 1; ++stage) {{\n"
+      "    {}\n"
+      "    end_copies();\n"
+      "  }} // stage: on their way\n",
+      copy_first.empty() ? "" : "  " + copy_first, fill);
+  const std::string has_next = "if (stage + kStages - 1 < 4 * kUnitSteps) ";
+  values["next_stage"] =
+      indented(fmt::format("{}{}(stage + kStages - 1);\n{}end_copies();", has_next,
+                           x.is_copied ? "copy_x" : "load_x", copy_next),
+               6);
+  values["store_stage"] =
+      x.is_copied ? "" : fmt::format("      {}store_x(stage + kStages - 1);\n", has_next);
+  values["make_units"] = is_native(spec) ? indented(make_units(spec, row), 8) + "\n        " : "";
+  values["make_factors"] = indented(make_factors(has_minima), 10);
+  const std::string code = "codes[m][0][r][b * kBlockSteps + s]";
+  values["codes"] = has_shifts ? fmt::format("plain_codes({}, pair)", code) : code;
+  values["x_lane"] = decode.block_cols == 32 ? "x_place(group, 4 * b + 2 * (q % 2) + q / 2)"
+                                             : "x_place(group, 2 * b + q % 2) + 8 * (q / 2)";
+  values["x_factor"] =
+      x.is_scaled ? "            const float* x_factor = x_factors + (stage % kStages * kWarpsK + "
+                    "warp_k) * kTileX + warp_x + j * 8 + 2 * q;\n"
+                  : "";
+  values["factor"] = x.is_scaled ? "factor[m][i / 2] * x_factor[i % 2]" : "factor[m][i / 2]";
+  values["skip_x"] =
+      has_experts(spec.op) ? "            if (warp_x + j * 8 >= tile_slots) continue;\n" : "";
+  values["sum_x"] = has_minima ? sum_x(spec, x) : "";
+  values["add_minima"] = has_minima ? add_minima(spec) : "";
+
+  // With a gate the upper half of the 16-row tiles is of w_gate, the lower one of w_up.
+  const StoredRows stored = stored_rows(spec, "j");
+  values["stored_rows"] = has_gate ? "(kTiles * 8)" : "(kTiles * 16)";
+  values["leave"] = has_experts(spec.op) ? "continue" : "return";
+  values["products"] = has_gate ? sum_of_products("gate", "row_of_tile") +
+                                      sum_of_products("up", "kTiles * 8 + row_of_tile")
+                                : sum_of_products("product", "row_of_tile");
+  values["first_x"] = stored.first_x;
+  values["last_x"] = stored.last_x;
+  values["y_row"] = has_experts(spec.op) ? stored.y_row : "(first_x + j)";
+  values["result"] = product_result(spec, "product", "row", names);
+  return fill_template(get_template("cuda/unit_matmul_tile.cu.in"), values);
 }
 
 /// Two small integers as bits of f16 or bf16.
@@ -334,8 +441,8 @@ std::string pair_of(int value, const std::string& type) {
 }  // namespace
 
 bool takes_unit_matmul(const KernelSpec& spec) {
-  return spec.op == Op::kMatmul && spec.activation == ActivationPolicy::kA16 &&
-         spec.target.is_cuda() && spec.target.sm >= kFirstSm && spec.weight != kIQ1_M &&
+  return is_matmul(spec.op) && spec.activation == ActivationPolicy::kA16 && spec.target.is_cuda() &&
+         spec.target.sm >= kFirstSm && spec.weight != kIQ1_M &&
          find_prepared_layout(spec.weight) != nullptr;
 }
 
@@ -349,10 +456,15 @@ EmittedKernel emit_unit_matmul(const KernelSpec& spec, const Lowering& weights) 
   const bool has_shifts = std::any_of(decode.code_shifts.begin(), decode.code_shifts.end(),
                                       [](int shift) { return shift != 0; });
   const int blocks = kUnitCols / decode.block_cols;
-  LaunchShape shape{.rows_per_cta = tiles.rows(),
-                    .threads = static_cast<unsigned>(tiles.threads()),
-                    .x_rows_per_cta = tiles.x};
-  shape.smem_bytes = static_cast<unsigned>(tiles.smem_bytes);
+  const TileOfY tile{.w_rows = tiles.rows(),
+                     .x_rows = tiles.x,
+                     .threads = tiles.threads(),
+                     .x_type = "unsigned char",
+                     .weight_stride = is_native(spec) ? "rows * kRowBytes"
+                                                      : "(rows + 15) / 16 * kUnits * kUnitBytes",
+                     .counts_unit_rows = true,
+                     .smem_bytes = static_cast<unsigned>(tiles.smem_bytes),
+                     .ctas = ctas_of(spec, tiles)};
 
   Lowering lowering = weights;
   lowering.kind = LoweringKind::kSoftware;
@@ -395,11 +507,12 @@ EmittedKernel emit_unit_matmul(const KernelSpec& spec, const Lowering& weights) 
   variants["run_terms"] = x.terms_form;
   variants["x_values"] = get_format(spec.x_format).name;
 
-  TemplateValues values = header_values(spec);
-  add_common_values(spec, lowering, values);
-  add_product_values(spec, values, names);
+  TemplateValues values = {{"kernel", kernel_name(spec)},
+                           {"emitter_version", fmt::format("{}", kEmitterVersion)},
+                           {"math", product_math(spec)},
+                           {"arch", arch_description(spec, lowering)}};
+  names.push_back(fmt::format("store_element_{}", get_format(spec.y_format).name));
   add_wait(spec, values, names);
-  if (!is_native(spec)) values["scale_parameter"] = values["scale_description"] = "";
   const int units = static_cast<int>(ceil_div(spec.layout.cols, kUnitCols));
   const int x_bytes = get_format(spec.x_format).block_bytes;
   std::vector<Constant> constants = {
@@ -452,17 +565,14 @@ EmittedKernel emit_unit_matmul(const KernelSpec& spec, const Lowering& weights) 
   }
   add_level_constants(spec.weight, true, constants);
 
-  values["x_name"] = get_format(spec.x_format).name;
+  add_tile_values(spec, tile, values, constants, variants, names);
+  values["least_ctas"] = number(has_experts(spec.op) ? tile.ctas : 1);
   values["constants"] = format_constants(constants);
-  values["functions"] = fmt::format("{}{}", has_shifts ? code_shift_text(decode.code_shifts) : "",
-                                    FragmentLibrary::of("cuda").splice(names, variants));
   values["tiles"] =
       fmt::format("{} rows of w, {} of x, {} stages; warps {} x {} x {} along rows, x, columns; {}",
                   tiles.rows(), tiles.x, tiles.stages, tiles.warps_rows, tiles.warps_x,
                   tiles.warps_k, lowering.summary);
   values["threads"] = number(tiles.threads());
-  values["rows_per_cta"] = number(shape.rows_per_cta);
-  values["x_rows_per_cta"] = number(shape.x_rows_per_cta);
   values["smem_bytes"] = number(tiles.smem_bytes);
   values["block_cols"] = block_cols;
   values["unit_source"] = is_native(spec) ? ", made of native blocks here" : "";
@@ -473,43 +583,11 @@ EmittedKernel emit_unit_matmul(const KernelSpec& spec, const Lowering& weights) 
                    "  float* const x_sums = (float*)(shared + kSumsAt);\n"
                  : "",
       x.is_scaled ? "  float* const x_factors = (float*)(shared + kXFactorsAt);\n" : "");
-  const bool cuts_x = spec.layout.cols % (kUnitCols * tiles.warps_k) != 0;
-  values["x_source"] = x_source(x, cuts_x);
-  values["unit_copy"] = is_native(spec) ? "" : unit_copy();
-  const std::string copy_first = is_native(spec) ? "" : "copy_units(0);\n";
-  const std::string copy_next =
-      is_native(spec) ? "" : "if (pair == 0 && v + 1 < kUnitSteps) copy_units(v + 1);\n";
-  const std::string fill = x.is_copied ? "copy_x(stage);" : "load_x(stage);\n    store_x(stage);";
-  values["first_stages"] = fmt::format(
-      "{}#pragma unroll\n"
-      "  for (int stage = 0; stage < kStages - 1; ++stage) {{\n"
-      "    {}\n"
-      "    end_copies();\n"
-      "  }} // stage: on their way\n",
-      copy_first.empty() ? "" : "  " + copy_first, fill);
-  const std::string has_next = "if (stage + kStages - 1 < 4 * kUnitSteps) ";
-  values["next_stage"] =
-      indented(fmt::format("{}{}(stage + kStages - 1);\n{}end_copies();", has_next,
-                           x.is_copied ? "copy_x" : "load_x", copy_next),
-               6);
-  values["store_stage"] =
-      x.is_copied ? "" : fmt::format("      {}store_x(stage + kStages - 1);\n", has_next);
-  values["make_units"] = is_native(spec) ? indented(make_units(row), 8) + "\n        " : "";
-  values["make_factors"] = indented(make_factors(has_minima), 10);
-  const std::string code = "codes[m][0][r][b * kBlockSteps + s]";
-  values["codes"] = has_shifts ? fmt::format("plain_codes({}, pair)", code) : code;
-  values["x_lane"] = decode.block_cols == 32 ? "x_place(group, 4 * b + 2 * (q % 2) + q / 2)"
-                                             : "x_place(group, 2 * b + q % 2) + 8 * (q / 2)";
-  values["x_factor"] =
-      x.is_scaled ? "            const float* x_factor = x_factors + (stage % kStages * kWarpsK + "
-                    "warp_k) * kTileX + warp_x + j * 8 + 2 * q;\n"
-                  : "";
-  values["factor"] = x.is_scaled ? "factor[m][i / 2] * x_factor[i % 2]" : "factor[m][i / 2]";
-  values["sum_x"] = has_minima ? sum_x(x) : "";
-  values["add_minima"] = has_minima ? add_minima() : "";
-  values["result"] = with_bias(spec, "product", "row");
-  return {fill_template(get_template("cuda/unit_matmul.cu.in"), values), kernel_name(spec), shape,
-          lowering};
+  values["tile"] = placed_tile(spec, tile_text(spec, x, tiles, decode, row, names));
+  values["functions"] = fmt::format("{}{}", has_shifts ? code_shift_text(decode.code_shifts) : "",
+                                    FragmentLibrary::of("cuda").splice(names, variants));
+  return {fill_template(get_template("cuda/unit_matmul.cu.in"), values), kernel_name(spec),
+          tiles_launch(spec, tile), lowering};
 }
 
 }  // namespace ktjit::codegen

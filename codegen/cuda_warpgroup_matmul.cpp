@@ -8,22 +8,25 @@
 
 #include "codegen/cuda_parts.h"
 #include "codegen/cuda_unit_matvec.h"
+#include "codegen/cuda_warpgroup_tiles.h"
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
+#include "codegen/product_text.h"
+#include "codegen/warpgroup_parts.h"
 #include "core/error.h"
 #include "core/prepared_layout.h"
 
 namespace ktjit::codegen {
 namespace {
 
+using namespace warpgroup;
+
 constexpr int kStageRowBytes = 128;  // of x
-constexpr int kCopyThreads = 128;
-constexpr int kWarpgroupTiles = 4;  // of 16 rows, each a warp's
+constexpr int kWarpgroupTiles = 4;   // of 16 rows, each a warp's
 constexpr int kUnitSlots = 2;
 constexpr int kTablePitch =
     20;  // rows of a table's block, 8 bytes each: four blocks lie in different banks
-constexpr int kLeastStages = 2, kMostStages = 6;
-constexpr int kBarrierBytes = 8;
+constexpr int kDefaultStages = 6;
 constexpr int kFewRegisters = 40;
 
 std::string number(std::int64_t value) { return fmt::format("{}", value); }
@@ -45,29 +48,36 @@ struct Plan {
   std::int64_t unit_bytes = 0;
   bool has_x_scales = false;
   std::int64_t units_at = 0, tables_at = 0, x_scales_at = 0, barriers_at = 0, smem_bytes = 0;
+  ExpertPlan experts;
 
   int threads() const { return kCopyThreads + tiles * kWarpThreads; }
   int rows() const { return tiles * kUnitRows; }
   /// Rows of x that one wgmma takes: with FP8 sums of a group are apart from the totals, and registers hold both.
   int part() const { return has_x_scales ? std::min(x, 128) : x; }
 
-  void lay_out() {
+  void lay_out(const KernelSpec& spec) {
     units_at = std::int64_t{1} * stages * x * kStageRowBytes;
     tables_at = units_at + kUnitSlots * tiles * unit_bytes;
     x_scales_at = tables_at + std::int64_t{8} * tiles * blocks * kUnitRows;
-    barriers_at = x_scales_at + (has_x_scales ? std::int64_t{4} * stages * x : 0);
-    smem_bytes = barriers_at + std::int64_t{2} * kBarrierBytes * (stages + kUnitSlots);
+    experts = plan_experts(spec, tiles, x, kCopyThreads,
+                           x_scales_at + (has_x_scales ? std::int64_t{4} * stages * x : 0));
+    barriers_at = experts.end;
+    smem_bytes =
+        barriers_at + std::int64_t{kBarrierBytes} * (2 * (stages + kUnitSlots) + experts.barriers);
   }
 };
 
 /// As many stages as fit, unless a knob says how many.
 Plan make_plan(const KernelSpec& spec) {
   constexpr std::array kTilesOfX = {16, 32, 64, 128, 256};
-  constexpr int kDefaultTile = 256;
+  constexpr int kDefaultTile = 256, kLargestOfExperts = 128;
   Plan plan;
-  plan.x = spec.tuning.x_tile == 0 ? kDefaultTile : spec.tuning.x_tile;
-  if (std::ranges::find(kTilesOfX, plan.x) == kTilesOfX.end())
-    throw SpecError("x_tile", number(plan.x), "16, 32, 64, 128 or 256");
+  const bool is_moe = has_experts(spec.op);
+  const int largest = is_moe ? kLargestOfExperts : kDefaultTile;
+  plan.x = spec.tuning.x_tile == 0 ? largest : spec.tuning.x_tile;
+  if (std::ranges::find(kTilesOfX, plan.x) == kTilesOfX.end() || plan.x > largest)
+    throw SpecError("x_tile", number(plan.x),
+                    is_moe ? "16, 32, 64 or 128" : "16, 32, 64, 128 or 256");
   const int wanted = spec.tuning.stages;
   if (wanted != 0 && (wanted < kLeastStages || wanted > kMostStages))
     throw SpecError("stages", number(wanted), fmt::format("{} to {}", kLeastStages, kMostStages));
@@ -77,17 +87,33 @@ Plan make_plan(const KernelSpec& spec) {
   plan.has_x_scales = has_fp8_x(spec);
   // Few rows of x leave registers for two CTAs on a multiprocessor, each of one warpgroup that multiplies: more CTAs share
   // the rows of w.
-  constexpr int kSmallTile = 64, kReservedBytes = 1024;
-  plan.ctas = plan.x <= kSmallTile ? 2 : 1;
-  plan.tiles = plan.x <= kSmallTile ? kWarpgroupTiles : 2 * kWarpgroupTiles;
-  const CudaFacts& facts = get_cuda_facts(spec.target);
-  const std::int64_t limit = plan.ctas == 1 ? std::int64_t{facts.smem_per_cta_bytes}
-                                            : facts.smem_per_cta_bytes / plan.ctas - kReservedBytes;
-  plan.stages = wanted == 0 ? kMostStages : wanted;
-  plan.lay_out();
+  constexpr int kSmallTile = 64;
+  // With experts many rows of w share a tile of x, whose rows come from far apart, and more warps decode at a time.
+  constexpr int kManyTiles = 4 * kWarpgroupTiles;
+  plan.ctas = plan.x <= kSmallTile && !is_moe ? 2 : 1;
+  plan.tiles = plan.ctas == 2 ? kWarpgroupTiles : 2 * kWarpgroupTiles;
+  if (is_moe) {
+    if (plan.x <= kSmallTile) plan.tiles = kManyTiles;
+    const int threads = spec.tuning.threads;
+    if (threads != 0) plan.tiles = (threads - kCopyThreads) / kWarpThreads;
+    if (threads != 0 && (plan.threads() != threads || plan.tiles % kWarpgroupTiles != 0 ||
+                         plan.tiles < kWarpgroupTiles * 2 || plan.tiles > kManyTiles)) {
+      throw SpecError("threads", number(threads), "384, 512 or 640 with moe_matmul");
+    }
+    if (spec.gate != Gate::kNone && plan.tiles % (2 * kWarpgroupTiles) != 0)
+      throw SpecError("threads", number(threads), "384 or 640 with a gate");
+  }
+  const std::int64_t limit = smem_limit(spec.target, plan.ctas);
+  plan.stages = wanted == 0 ? kDefaultStages : wanted;
+  plan.lay_out(spec);
   while (wanted == 0 && plan.smem_bytes > limit && plan.stages > kLeastStages) {
     --plan.stages;
-    plan.lay_out();
+    plan.lay_out(spec);
+  }
+  if (plan.smem_bytes > limit && is_moe && spec.tuning.threads == 0 && plan.tiles == kManyTiles) {
+    KernelSpec fewer = spec;  // rows of 16-bit numbers, which are larger than codes
+    fewer.tuning.threads = kCopyThreads + kManyTiles / 2 * kWarpThreads;
+    return make_plan(fewer);
   }
   if (plan.smem_bytes > limit) {
     throw SpecError("stages", number(plan.stages),
@@ -95,69 +121,6 @@ Plan make_plan(const KernelSpec& spec) {
                                 spec.target.name(), limit, plan.smem_bytes));
   }
   return plan;
-}
-
-/// What threads that multiply may have of the registers that the CTA is launched with: as many for each thread as
-/// __launch_bounds__ allows, in steps of 8. More would wait for ever.
-int many_registers(const Plan& plan) {
-  constexpr int kRegisters = 65536, kStep = 8, kMost = 255;  // of a multiprocessor
-  const int at_launch = std::min(kRegisters / plan.threads(), kMost) / kStep * kStep;
-  const int left = at_launch * plan.threads() - kFewRegisters * kCopyThreads;
-  return std::min(left / (plan.threads() - kCopyThreads), kMost) / kStep * kStep;
-}
-
-/// Names "%0, %1, ..." and bindings "+f"(sum[0]), ... of a thread's sums.
-std::string sum_names(int sums) {
-  std::string names;
-  for (int i = 0; i < sums; ++i) {
-    names += fmt::format("{}%{}{}", i % 16 == 0 ? "\n      \"" : "", i,
-                         i + 1 == sums  ? "}, \""
-                         : i % 16 == 15 ? ", \""
-                                        : ", ");
-  }
-  return names;
-}
-
-std::string sum_bindings(int sums, std::string_view constraint) {
-  std::string bindings;
-  for (int i = 0; i < sums; ++i) {
-    bindings += fmt::format("{}\"{}\"(sum[{}]){}", i % 8 == 0 ? "\n        " : " ", constraint, i,
-                            i + 1 == sums ? "" : ",");
-  }
-  return bindings;
-}
-
-/// One wgmma, whose sums are all of a thread's, as a function. PTX ISA, "wgmma.mma_async".
-std::string product_function(bool is_fp8, int x_rows, bool starts) {
-  const int sums = x_rows / 2;
-  return fmt::format(
-      "\n// {} for 64 rows of w, of which this warp has 16, {} rows of x and {} columns. The sums "
-      "are there after\n"
-      "// products_done; until then no one changes what they read.\n"
-      "__device__ __forceinline__ void {}(float (&sum)[{}], const unsigned (&a)[4], unsigned long "
-      "long x_matrix) {{\n"
-      "  asm volatile(\n"
-      "      \"wgmma.mma_async.sync.aligned.m64n{}k{}.f32.{} {{\"{}\n"
-      "      \"{{%{}, %{}, %{}, %{}}}, %{}, {}, 1, 1{};\"\n"
-      "      :{}\n"
-      "      : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(x_matrix)\n"
-      "      : \"memory\");\n"
-      "}}\n",
-      starts ? "sum = a b" : "sum += a b", x_rows, is_fp8 ? 32 : 16,
-      starts ? "start_product" : "add_product", sums, x_rows, is_fp8 ? 32 : 16,
-      is_fp8 ? "e4m3.e4m3" : "bf16.bf16", sum_names(sums), sums, sums + 1, sums + 2, sums + 3,
-      sums + 4, starts ? 0 : 1, is_fp8 ? "" : ", 0", sum_bindings(sums, starts ? "=f" : "+f"));
-}
-
-std::string keep_sums(int x_rows) {
-  return fmt::format(
-      "\n// After products_done: no one reads the sums from before.\n"
-      "__device__ __forceinline__ void keep_sums(float (&sum)[{}]) {{\n"
-      "  asm volatile(\"\"\n"
-      "               :{}\n"
-      "               : : \"memory\");\n"
-      "}}\n",
-      x_rows / 2, sum_bindings(x_rows / 2, "+f"));
 }
 
 /// Statements that multiply a stage while the one before may still be being multiplied.
@@ -213,27 +176,36 @@ std::string multiply_fp8(const KernelSpec& spec) {
 }
 
 /// Statements that copy the scales of a stage's rows of x.
-constexpr std::string_view kCopyXScales =
-    "#pragma unroll 1\n"
-    "for (int row = threadIdx.x; row < kTileX; row += kCopyThreads) {\n"
-    "  const float* own = x_scale + (first_x + (row < last_x ? row : last_x)) * kXScaleCols + s;\n"
-    "  copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned char*)own);\n"
-    "} // row: of x\n";
+std::string copy_x_scales(const KernelSpec& spec) {
+  return fmt::format(
+      "#pragma unroll 1\n"
+      "for (int row = threadIdx.x; row < kTileX; row += kCopyThreads) {{\n"
+      "  const float* own = x_scale + {} * kXScaleCols + s;\n"
+      "  copy_4_bytes(shared + kXScalesAt + 4 * (slot * kTileX + row), (const unsigned "
+      "char*)own);\n"
+      "}} // row: of x\n",
+      has_experts(spec.op) ? "(long long)list.rows.x_row[min_of(row, tile_slots - 1)]"
+                           : "(first_x + (row < last_x ? row : last_x))");
+}
 
 /// `store_tile`: sums are of rows group and group + 8, and of rows 8 j + 2 q and one more of x.
 std::string store_tile(const KernelSpec& spec) {
+  const bool is_moe = has_experts(spec.op);
+  const bool has_bias = spec.bias && spec.gate == Gate::kNone;  // with a gate it is there already
   const std::string bias_type =
-      spec.bias ? fmt::format("const {}* bias, ", io_type(*spec.bias)) : "";
+      has_bias ? fmt::format("const {}* bias, ", io_type(*spec.bias)) : "";
   const std::string type = io_type(spec.y_format);
   std::string text = fmt::format(
       "\n// Rows and rows of x past the last ones are left out.\n"
       "__device__ __forceinline__ void store_tile(const float (&total)[kTileX / 2], {}* y, {}long "
-      "long first_row, long long "
-      "first_x,\n"
-      "                                           long long rows, long long n, int group, int q) "
-      "{{\n",
-      type, bias_type);
-  if (spec.bias) {
+      "long first_row, {},\n"
+      "                                           long long rows, {} n, int group, int q) {{\n",
+      type, bias_type, is_moe ? "const int (&slot)[kTileX]" : "long long first_x",
+      is_moe ? "int" : "long long");
+  const std::string x_type = is_moe ? "int" : "long long";
+  const std::string first_x = is_moe ? "" : "first_x + ";
+  const std::string y_row = is_moe ? "(long long)slot[x_row]" : "x_row";
+  if (has_bias) {
     text +=
         "  float own_bias[2];\n"
         "#pragma unroll\n"
@@ -241,12 +213,12 @@ std::string store_tile(const KernelSpec& spec) {
         "    own_bias[r] = load_bias(bias, min_of(first_row + group + 8 * r, rows - 1));\n"
         "  } // r: rows\n";
   }
-  const std::string sum = spec.bias ? "total[4 * j + i] + own_bias[i / 2]" : "total[4 * j + i]";
+  const std::string sum = has_bias ? "total[4 * j + i] + own_bias[i / 2]" : "total[4 * j + i]";
   if (spec.y_format != FormatId::kF32) {
     const std::string pack = fmt::format("f32x2_to_{}x2", get_format(spec.y_format).name);
     const auto value = [&](int i) {
-      return spec.bias ? fmt::format("total[4 * j + 2 * r + {}] + own_bias[r]", i)
-                       : fmt::format("total[4 * j + 2 * r + {}]", i);
+      return has_bias ? fmt::format("total[4 * j + 2 * r + {}] + own_bias[r]", i)
+                      : fmt::format("total[4 * j + 2 * r + {}]", i);
     };
     text += fmt::format(
         "  if (rows % 2 == 0 && (unsigned long long)y % 4 == 0) {{ // two rows of y at once\n"
@@ -255,27 +227,27 @@ std::string store_tile(const KernelSpec& spec) {
         "#pragma unroll\n"
         "      for (int r = 0; r < 2; ++r) {{\n"
         "        const unsigned pair = transposed({}({}, {}));\n"
-        "        const long long x_row = first_x + 8 * j + group;\n"
+        "        const {} x_row = {}8 * j + group;\n"
         "        const long long row = first_row + 8 * r + 2 * q;\n"
-        "        if (x_row < n && row < rows) *(unsigned*)(y + x_row * rows + row) = pair;\n"
+        "        if (x_row < n && row < rows) *(unsigned*)(y + {} * rows + row) = pair;\n"
         "      }} // r: eight rows\n"
         "    }} // j: eight rows of x\n"
         "    return;\n"
         "  }}\n",
-        pack, value(0), value(1));
+        pack, value(0), value(1), x_type, first_x, y_row);
   }
   text += fmt::format(
       "#pragma unroll\n"
       "  for (int j = 0; j < kTileX / 8; ++j) {{\n"
       "#pragma unroll\n"
       "    for (int i = 0; i < 4; ++i) {{\n"
-      "      const long long x_row = first_x + 8 * j + 2 * q + i % 2;\n"
+      "      const {} x_row = {}8 * j + 2 * q + i % 2;\n"
       "      const long long row = first_row + group + i / 2 * 8;\n"
-      "      if (x_row < n && row < rows) store_element(y + x_row * rows + row, {});\n"
+      "      if (x_row < n && row < rows) store_element(y + {} * rows + row, {});\n"
       "    }} // i: two rows of w and of x\n"
       "  }} // j: eight rows of x\n"
       "}}\n",
-      sum);
+      x_type, first_x, y_row, sum);
   return text;
 }
 
@@ -379,12 +351,17 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   const Plan plan = make_plan(spec);
   const bool has_units = is_prepared(spec);
   const bool is_bf16 = !has_units && spec.weight == FormatId::kBF16;
-  LaunchShape shape{.rows_per_cta = plan.rows(),
-                    .threads = static_cast<unsigned>(plan.threads()),
-                    .x_rows_per_cta = plan.x,
-                    .is_flat = true,
-                    .ctas_per_multiprocessor = static_cast<unsigned>(plan.ctas)};
-  shape.smem_bytes = static_cast<unsigned>(plan.smem_bytes);
+  const TileOfY tile{
+      .w_rows = plan.rows(),
+      .x_rows = plan.x,
+      .threads = plan.threads(),
+      .x_type = "unsigned char",
+      .weight_stride = has_units ? "(rows + 15) / 16 * kUnits * kUnitBytes" : "rows * kRowBytes",
+      .smem_bytes = static_cast<unsigned>(plan.smem_bytes),
+      .ctas = plan.ctas};
+  LaunchShape shape = tiles_launch(spec, tile);
+  shape.is_flat = true;
+  shape.ctas_per_multiprocessor = static_cast<unsigned>(plan.ctas);
 
   Lowering lowering = weights;
   const bool is_fp8 = has_fp8_x(spec);
@@ -414,8 +391,12 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
     names.push_back(fmt::format("f32x2_to_{}x2", get_format(spec.y_format).name));
   }
 
-  TemplateValues values = header_values(spec);
-  add_product_values(spec, values, names);
+  TemplateValues values = {{"kernel", kernel_name(spec)},
+                           {"emitter_version", fmt::format("{}", kEmitterVersion)},
+                           {"math", product_math(spec)},
+                           {"arch", arch_description(spec, lowering)}};
+  names.push_back(fmt::format("store_element_{}", get_format(spec.y_format).name));
+  if (spec.bias) names.push_back(fmt::format("load_bias_{}", get_format(*spec.bias).name));
   add_wait(spec, values, names);
   std::vector<Constant> constants = {
       {"kXRowBytes", number(spec.layout.cols * get_format(spec.x_format).block_bytes),
@@ -435,12 +416,13 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
       {"kUnitSlots", number(kUnitSlots), "places for units: in use or on their way"},
       {"kUnitsAt", number(plan.units_at), "bytes of shared memory before the units"},
       {"kBarriersAt", number(plan.barriers_at), "before the barriers"}};
-  const bool shares_registers = plan.ctas == 1;
+  const bool shares_registers = plan.ctas == 1 && !has_experts(spec.op);
   if (shares_registers) {
     names.insert(names.end(), {"keep_few_registers", "keep_many_registers"});
     constants.insert(constants.end(),
                      {{"kFewRegisters", number(kFewRegisters), "of a thread that copies"},
-                      {"kManyRegisters", number(many_registers(plan)), "of one that multiplies"}});
+                      {"kManyRegisters", number(many_registers(plan.threads(), kFewRegisters)),
+                       "of one that multiplies"}});
   }
   std::string more_functions, tables, make, load, decode;
   std::string unit = "";
@@ -534,27 +516,22 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
         "unit.codes.lane = {own_unit + 64 * group, 16u * (unsigned)(group / 2), halves_of(q), q / "
         "2};\n";
   }
-  add_common_values(spec, lowering, values);
-  if (has_units) values["scale_parameter"] = values["scale_description"] = "";
-
-  values["x_name"] = get_format(spec.x_format).name;
+  add_warpgroup_tile_values(spec, tile, plan.experts,
+                            {cuts_stage ? "copy_16_bytes_of" : "copy_16_bytes",
+                             cuts_stage ? ", 128 * s + 16 * own_place < kXRowBytes ? 16 : 0" : ""},
+                            values, constants, variants, names);
   values["constants"] = format_constants(constants);
   values["functions"] = more_functions + FragmentLibrary::of("cuda").splice(names, variants) +
                         product_function(is_fp8, plan.part(), false) +
-                        (is_fp8 ? product_function(is_fp8, plan.part(), true) : "") +
+                        (is_fp8 ? product_function(is_fp8, plan.part(), true, "=f") : "") +
                         keep_sums(plan.part()) + store_tile(spec);
   values["tiles"] = fmt::format(
       "{} rows of w, {} of x, {} stages of {} columns, {} places for 256 columns of w; "
       "4 warps copy, {} multiply",
       plan.rows(), plan.x, plan.stages, cols_of_stage, kUnitSlots, plan.tiles);
   values["threads"] = number(plan.threads());
-  values["rows_per_cta"] = number(shape.rows_per_cta);
-  values["x_rows_per_cta"] = number(shape.x_rows_per_cta);
   values["smem_bytes"] = number(plan.smem_bytes);
-  values["stage_unroll"] = is_fp8 ? " 1" : "";     // its sums leave few registers
-  values["copy_unroll"] = cuts_stage ? " 4" : "";  // more registers than threads that copy have
-  values["copy_of"] = cuts_stage ? "_of" : "";
-  values["x_bytes"] = cuts_stage ? ", 128 * s + 16 * own_place < kXRowBytes ? 16 : 0" : "";
+  values["stage_unroll"] = is_fp8 ? " 1" : "";  // its sums leave few registers
   values["stage_cols"] = number(cols_of_stage);
   values["precision"] = is_fp8    ? "sums of 128 columns as FP8 tensor cores make them"
                         : is_bf16 ? "sums in f32"
@@ -569,12 +546,7 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
     const std::string margin(static_cast<std::size_t>(spaces), ' ');
     return text.empty() ? "" : (text.front() == '#' ? "" : margin) + indented(text, spaces) + "\n";
   };
-  values["x_scale_description"] =
-      is_fp8 ? fmt::format("//   x_scale  in   f32  [n, {}]  row-major, one per 128 columns of x\n",
-                           spec.x_scale->cols_of_scales(spec.layout.cols))
-             : "";
-  values["x_scale_parameter"] = is_fp8 ? "    const float* __restrict__ x_scale,\n" : "";
-  values["copy_x_scales"] = is_fp8 ? lines(std::string(kCopyXScales), 8) : "";
+  values["copy_x_scales"] = is_fp8 ? lines(copy_x_scales(spec), 8) : "";
   values["few_registers"] = shares_registers ? "    keep_few_registers();\n" : "";
   values["many_registers"] = shares_registers ? "  keep_many_registers();\n" : "";
   values["multiply"] = lines(is_fp8 ? multiply_fp8(spec) : std::string(kMultiply), 8);
@@ -583,7 +555,6 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
   values["make_tables"] = lines(make, 6);
   values["unit"] = lines(unit, 6);
   values["decode"] = lines(decode, 8);
-  values["bias_argument"] = spec.bias ? ", bias" : "";
   return {fill_template(get_template("cuda/warpgroup_matmul.cu.in"), values), kernel_name(spec),
           shape, lowering};
 }

@@ -145,6 +145,20 @@ bool scale_is_uniform_in_run(const ScaleGrid& grid, int run) {
   return grid.block_cols == 0 || grid.block_cols % run == 0;
 }
 
+std::string indented(std::string_view text, int spaces) {
+  std::string result;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    if (begin > 0) result += "\n";
+    const std::string_view line = text.substr(begin, end - begin);
+    const bool at_margin = line.empty() || line.front() == '#';
+    if (begin > 0 && !at_margin) result += std::string(static_cast<std::size_t>(spaces), ' ');
+    result += line;
+    begin = end + 1;
+  }
+  return result;
+}
+
 std::string format_constants(const std::vector<Constant>& constants) {
   std::size_t width = 0;
   std::vector<std::string> lines;

@@ -54,4 +54,7 @@ std::string scale_col_index(const ScaleGrid& grid, const std::string& col);
 /// The piece that decodes runs of a format: decode_run_q4_K, decode_run_fp8, ...
 std::string decode_run_fragment(FormatId format);
 
+/// `text` with every line but the first moved right.
+std::string indented(std::string_view text, int spaces);
+
 }  // namespace ktjit::codegen

@@ -9,11 +9,12 @@
 namespace ktjit::codegen {
 namespace {
 
-bool is_moe(const KernelSpec& spec) { return spec.op == Op::kMoeMatvec; }
+bool is_moe(const KernelSpec& spec) { return has_experts(spec.op); }
 
 /// "fp8_e4m3  [rows, 512]  row-major": what the header says of an argument; "" for counts.
 std::string describe(const KernelSpec& spec, const LaunchArgument& argument) {
   const std::string y_rows = is_moe(spec) ? "slots" : "n";
+  const std::string x_rows = is_moe(spec) ? "ceil(slots / slots_per_x)" : "n";
   const std::string experts = is_moe(spec) ? "experts, " : "";
   const auto rows =
       fmt::format("rows{}", spec.matrices > 1 ? fmt::format("{}", argument.matrix) : "");
@@ -25,9 +26,12 @@ std::string describe(const KernelSpec& spec, const LaunchArgument& argument) {
     case ArgumentRole::kIds:
       return "i32  [slots]  the expert of each slot";
     case ArgumentRole::kX:
-      return fmt::format("{}  [{}, {}]  row-major{}", get_format(spec.x_format).name,
-                         is_moe(spec) ? "ceil(slots / slots_per_x)" : "n", spec.layout.cols,
-                         is_moe(spec) ? "" : fmt::format(", 1 <= n <= {}", spec.x_columns));
+      return fmt::format(
+          "{}  [{}, {}]  row-major{}", get_format(spec.x_format).name, x_rows, spec.layout.cols,
+          spec.op == Op::kMatvec ? fmt::format(", 1 <= n <= {}", spec.x_columns) : "");
+    case ArgumentRole::kXScale:
+      return fmt::format("f32  [{}, {}]  row-major, one per group of {} columns", x_rows,
+                         spec.x_scale->cols_of_scales(spec.layout.cols), spec.x_scale->block_cols);
     case ArgumentRole::kBias:
       return fmt::format("{}  [{}{}]", get_format(*spec.bias).name, experts, rows);
     case ArgumentRole::kResidual:
@@ -119,10 +123,11 @@ std::string declaration(const KernelSpec& spec, const LaunchArgument& argument,
       case ArgumentRole::kExperts:
         return "long long";
       case ArgumentRole::kXScale:
+        return input("float");
       case ArgumentRole::kFound:
         break;
     }
-    KTJIT_UNREACHABLE("an argument of matvec");
+    KTJIT_UNREACHABLE("an argument of a product");
   }();
   return fmt::format("{} {}", type, argument_name(spec, argument));
 }

@@ -18,11 +18,11 @@ std::string sum_names(int sums) {
   return names;
 }
 
-/// Bound as read and written also where a product overwrites them: else the compiler keeps sums of before elsewhere.
-std::string sum_bindings(int sums) {
+/// Bindings "+f"(sum[0]), ...
+std::string sum_bindings(int sums, std::string_view constraint) {
   std::string bindings;
   for (int i = 0; i < sums; ++i) {
-    bindings += fmt::format("{}\"+f\"(sum[{}]){}", i % 8 == 0 ? "\n        " : " ", i,
+    bindings += fmt::format("{}\"{}\"(sum[{}]){}", i % 8 == 0 ? "\n        " : " ", constraint, i,
                             i + 1 == sums ? "" : ",");
   }
   return bindings;
@@ -44,7 +44,7 @@ std::int64_t smem_limit(const Target& target, int ctas) {
 }
 
 // PTX ISA, "wgmma.mma_async".
-std::string product_function(bool is_fp8, int b_rows, bool starts) {
+std::string product_function(bool is_fp8, int b_rows, bool starts, std::string_view constraint) {
   const int sums = b_rows / 2;
   return fmt::format(
       "\n// {} for 64 rows of a, of which this warp has 16, {} rows of b and {} columns. The sums "
@@ -62,7 +62,7 @@ std::string product_function(bool is_fp8, int b_rows, bool starts) {
       starts ? "sum = a b" : "sum += a b", b_rows, is_fp8 ? 32 : 16,
       starts ? "start_product" : "add_product", sums, b_rows, is_fp8 ? 32 : 16,
       is_fp8 ? "e4m3.e4m3" : "bf16.bf16", sum_names(sums), sums, sums + 1, sums + 2, sums + 3,
-      sums + 4, starts ? 0 : 1, is_fp8 ? "" : ", 0", sum_bindings(sums));
+      sums + 4, starts ? 0 : 1, is_fp8 ? "" : ", 0", sum_bindings(sums, constraint));
 }
 
 std::string keep_sums(int b_rows) {
@@ -73,7 +73,7 @@ std::string keep_sums(int b_rows) {
       "               :{}\n"
       "               : : \"memory\");\n"
       "}}\n",
-      b_rows / 2, sum_bindings(b_rows / 2));
+      b_rows / 2, sum_bindings(b_rows / 2, "+f"));
 }
 
 }  // namespace ktjit::codegen::warpgroup

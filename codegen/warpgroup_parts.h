@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "core/target.h"
 
@@ -21,8 +22,11 @@ int many_registers(int threads, int few);
 std::int64_t smem_limit(const Target& target, int ctas);
 
 /// `start_product`, sum = a b, or `add_product`, sum += a b: one wgmma of 64 rows of a (in registers this warp has 16) and
-/// `b_rows` rows in shared memory, 32 bytes of each, e4m3 or bf16, with all of a thread's sums.
-std::string product_function(bool is_fp8, int b_rows, bool starts);
+/// `b_rows` rows in shared memory, 32 bytes of each, e4m3 or bf16, with all of a thread's sums. The sums are bound as read
+/// and written ("+f") also where a product overwrites them, so that the compiler doesn't keep those of before elsewhere;
+/// sums that have no value before take "=f".
+std::string product_function(bool is_fp8, int b_rows, bool starts,
+                             std::string_view constraint = "+f");
 /// `keep_sums`: a barrier to the compiler between products_done and the sums of `b_rows` rows of b.
 std::string keep_sums(int b_rows);
 

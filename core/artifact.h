@@ -68,7 +68,7 @@ struct LaunchShape {
   unsigned column_tiles = 1;
   unsigned threads = 1;     ///< per CTA
   unsigned smem_bytes = 0;  ///< dynamic shared memory per CTA
-  /// Along the y dimension: rows of x of a matmul, slots (1) of moe_matvec; 0 elsewhere.
+  /// Along the y dimension: rows of x of a matmul, slots (1) of moe_matvec and moe_matmul; 0 elsewhere.
   std::int64_t x_rows_per_cta = 0;
   /// CTAs along y are counted along x as well, those of one tile of rows next to each other.
   bool is_flat = false;
@@ -94,7 +94,7 @@ struct LaunchGrid {
   unsigned limited_x(unsigned multiprocessors) const;
 };
 
-/// `n`: rows of x, of moe_matvec slots. Errors: SpecError if `rows` or `n` is not positive, or needs
+/// `n`: rows of x, of moe_matvec and moe_matmul slots. Errors: SpecError if `rows` or `n` is not positive, or needs
 /// more than 2^31 - 1 CTAs along rows or 65535 along x.
 LaunchGrid grid_for(const LaunchShape& shape, std::int64_t rows, std::int64_t n = 1);
 /// For several matrices that share x: the CTAs of each one's rows, one after another.

@@ -14,15 +14,16 @@
 namespace ktjit {
 namespace {
 
-constexpr std::array<std::pair<Op, std::string_view>, 9> kOps = {{{Op::kDequant, "dequant"},
-                                                                  {Op::kMatvec, "matvec"},
-                                                                  {Op::kMatmul, "matmul"},
-                                                                  {Op::kMoeMatvec, "moe_matvec"},
-                                                                  {Op::kQuantize, "quantize"},
-                                                                  {Op::kPrepare, "prepare"},
-                                                                  {Op::kRestore, "restore"},
-                                                                  {Op::kNanScan, "nan_scan"},
-                                                                  {Op::kReadTest, "read_test"}}};
+constexpr std::array<std::pair<Op, std::string_view>, 10> kOps = {{{Op::kDequant, "dequant"},
+                                                                   {Op::kMatvec, "matvec"},
+                                                                   {Op::kMatmul, "matmul"},
+                                                                   {Op::kMoeMatvec, "moe_matvec"},
+                                                                   {Op::kMoeMatmul, "moe_matmul"},
+                                                                   {Op::kQuantize, "quantize"},
+                                                                   {Op::kPrepare, "prepare"},
+                                                                   {Op::kRestore, "restore"},
+                                                                   {Op::kNanScan, "nan_scan"},
+                                                                   {Op::kReadTest, "read_test"}}};
 constexpr std::array<std::pair<ActivationPolicy, std::string_view>, 3> kActivations = {
     {{ActivationPolicy::kA16, "a16"},
      {ActivationPolicy::kA8, "a8"},
@@ -86,7 +87,8 @@ void validate_prepared_matmul(const KernelSpec& spec, const Format& format) {
   if (!spec.target.is_cuda() || spec.target.sm < kFirstSm ||
       spec.activation != ActivationPolicy::kA16 || spec.weight == FormatId::kIQ1_M) {
     throw SpecError("layout", fmt::format("prepared {} on {}", format.name, spec.target.name()),
-                    "native with matmul before sm_75, of iq1_m, or with FP8 activations");
+                    fmt::format("native with {} before sm_75, of iq1_m, or with FP8 activations",
+                                op_name(spec.op)));
   }
 }
 
@@ -114,7 +116,7 @@ void validate_prepared(const KernelSpec& spec, const Format& format) {
                                 "targets that have dp4a: sm_61, and from sm_70 on",
                                 op_name(spec.op)));
   }
-  if (is_prepared && spec.op == Op::kMatmul) validate_prepared_matmul(spec, format);
+  if (is_prepared && is_matmul(spec.op)) validate_prepared_matmul(spec, format);
   if (is_prepared && spec.op == Op::kDequant && !dequantizes_prepared(spec.weight, spec.target)) {
     throw SpecError("layout", fmt::format("prepared {} on {}", format.name, spec.target.name()),
                     "native with dequant: restore the weights first");
@@ -148,7 +150,8 @@ void validate_interleaved(const KernelSpec& spec, const Format& format) {
 void validate_activations(const KernelSpec& spec) {
   const std::string_view x_name = get_format(spec.x_format).name;
   if (spec.activation == ActivationPolicy::kAfp8) {
-    if (spec.op != Op::kMatmul) throw SpecError("activation", "afp8", "a16 for matvec");
+    if (!is_matmul(spec.op))
+      throw SpecError("activation", "afp8", fmt::format("a16 for {}", op_name(spec.op)));
     if (spec.x_format != FormatId::kFp8E4M3)
       throw SpecError("x_format", x_name, "fp8_e4m3 with afp8");
     if (!spec.x_scale || !is_group_grid(*spec.x_scale))
@@ -163,8 +166,10 @@ void validate_activations(const KernelSpec& spec) {
                                  !std::has_single_bit(unsigned(spec.x_columns)))) {
     throw SpecError("x_columns", fmt::format("{}", spec.x_columns), "1, 2, 4, 8");
   }
-  if (spec.op == Op::kMoeMatvec && spec.x_columns != 1)
-    throw SpecError("x_columns", fmt::format("{}", spec.x_columns), "1 with moe_matvec");
+  if (has_experts(spec.op) && spec.x_columns != 1) {
+    throw SpecError("x_columns", fmt::format("{}", spec.x_columns),
+                    fmt::format("1 with {}", op_name(spec.op)));
+  }
 }
 
 /// Several matrices in one launch, and what follows the product.
@@ -172,22 +177,22 @@ void validate_fusion(const KernelSpec& spec) {
   const std::string_view op = op_name(spec.op);
   const std::string_view gate = gate_name(spec.gate);
   const std::string matrices = fmt::format("{}", spec.matrices);
-  if (spec.gate != Gate::kNone && !is_matvec(spec.op))
+  if (spec.gate != Gate::kNone && !is_matvec(spec.op) && spec.op != Op::kMoeMatmul)
     throw SpecError("gate", gate, fmt::format("none with {}", op));
   if (spec.matrices < 1 || spec.matrices > kMaxMatrices)
     throw SpecError("matrices", matrices, fmt::format("1 to {}", kMaxMatrices));
   if (spec.matrices > 1) {
-    if (spec.op == Op::kMoeMatvec)
-      throw SpecError("matrices", matrices, "1 with moe_matvec (a gate takes two)");
+    if (has_experts(spec.op))
+      throw SpecError("matrices", matrices, fmt::format("1 with {} (a gate takes two)", op));
     if (spec.op != Op::kMatvec) throw SpecError("matrices", matrices, fmt::format("1 with {}", op));
     if (spec.gate != Gate::kNone)
       throw SpecError("matrices", matrices, fmt::format("1 with gate {}, which takes two", gate));
   }
   if (!spec.residual) return;
   const std::string_view residual = get_format(*spec.residual).name;
-  if (spec.op == Op::kMoeMatvec) {
+  if (has_experts(spec.op)) {
     throw SpecError("residual", residual,
-                    "none with moe_matvec, whose slots are weighted and added afterwards");
+                    fmt::format("none with {}, whose slots are weighted and added afterwards", op));
   }
   if (spec.op != Op::kMatvec)
     throw SpecError("residual", residual, fmt::format("none with {}", op));
@@ -200,9 +205,13 @@ void validate_fusion(const KernelSpec& spec) {
 
 }  // namespace
 
-bool is_product(Op op) { return is_matvec(op) || op == Op::kMatmul; }
+bool is_product(Op op) { return is_matvec(op) || is_matmul(op); }
 
 bool is_matvec(Op op) { return op == Op::kMatvec || op == Op::kMoeMatvec; }
+
+bool is_matmul(Op op) { return op == Op::kMatmul || op == Op::kMoeMatmul; }
+
+bool has_experts(Op op) { return op == Op::kMoeMatvec || op == Op::kMoeMatmul; }
 
 bool is_fused(const KernelSpec& spec) { return weight_matrices(spec) > 1 || spec.residual; }
 
@@ -222,7 +231,9 @@ bool has_wgmma(const Target& target) {
 bool serves_tensor_core_precision(const KernelSpec& spec) {
   constexpr int kFirstBf16 = 80, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
   constexpr std::int64_t kMostCols = 1 << 20;  // 32-bit offsets within a tile of x
-  if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm < kFirstBf16 ||
+  const bool has_op =
+      spec.op == Op::kMatmul || (spec.op == Op::kMoeMatmul && has_wgmma(spec.target));
+  if (!has_op || !spec.target.is_cuda() || spec.target.sm < kFirstBf16 ||
       spec.layout.base_alignment_bytes < kVectorBytes || spec.layout.cols > kMostCols)
     return false;
   const auto spans = [&spec](int cols) {
@@ -344,6 +355,11 @@ Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n) 
   return {.x_tile = time(kSmall, kSmallTime) < time(kLarge, kLargeTime) ? kSmall : kLarge};
 }
 
+Tuning moe_matmul_tuning(const Target& target, std::int64_t slots, std::int64_t experts) {
+  const std::int64_t average = slots / std::max<std::int64_t>(experts, 1);
+  return matmul_tuning(target, std::max<std::int64_t>(average + average / 2, 1));
+}
+
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,
                      std::int64_t cols, const Target& target) {
   KernelSpec spec;
@@ -395,7 +411,8 @@ void validate(const KernelSpec& spec) {
   if (spec.tensor_core_precision && !serves_tensor_core_precision(spec)) {
     throw SpecError(
         "tensor_core_precision", "true",
-        "false but for matmul from sm_80 on: of bf16 activations (f16 too, but on sm_90a) and "
+        "false but for matmul from sm_80 on and moe_matmul on sm_90a: of bf16 activations (f16 "
+        "too, but on sm_90a) and "
         "prepared weights, or native e4m3, e5m2 with scales of 64 columns and more, or weights "
         "of the activations' format; or on sm_90a of e4m3 weights and activations with scales "
         "of 128");
@@ -460,7 +477,7 @@ std::string to_text(const KernelSpec& spec) {
     line("runs_per_thread", fmt::format("{}", spec.tuning.runs_per_thread));
   if (spec.tuning.w_path != DataPath::kDefault) line("w_path", data_path_name(spec.tuning.w_path));
   if (spec.tuning.y_path != DataPath::kDefault) line("y_path", data_path_name(spec.tuning.y_path));
-  if (spec.op == Op::kMatmul)
+  if (is_matmul(spec.op))
     line("x_tile", spec.tuning.x_tile == 0 ? "default" : fmt::format("{}", spec.tuning.x_tile));
   if (spec.tuning.ctas_per_multiprocessor != 0)
     line("ctas_per_multiprocessor", fmt::format("{}", spec.tuning.ctas_per_multiprocessor));
@@ -495,7 +512,8 @@ std::string name_of_work(const KernelSpec& spec) {
                          spec.layout.cols);
     case Op::kMatvec:
     case Op::kMatmul:
-    case Op::kMoeMatvec: {
+    case Op::kMoeMatvec:
+    case Op::kMoeMatmul: {
       std::string name = fmt::format("{}_{}{}", op_name(spec.op), format, scale);
       if (spec.activation != ActivationPolicy::kA16)
         name += fmt::format("_{}", activation_name(spec.activation));

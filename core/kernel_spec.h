@@ -19,6 +19,8 @@ enum class Op {
   /// y[s, r] = sum over c of decode(w)[ids[s], r, c] * x[s / slots_per_x, c]: w is a stack of experts, the
   /// int32 ids lie on the device. Rows of an id outside of the stack become NaN, and nothing is read there.
   kMoeMatvec,
+  /// As kMoeMatvec, for any number of slots: those of an expert are multiplied together, grouped on the device.
+  kMoeMatmul,
   kQuantize,  ///< w[r, c] = encode(x[r, c] / scale), the scale chosen from the block's largest |x|
   /// Rearranges w from the native layout: to LayoutKind::kInterleaved if the spec's layout is that, else to
   /// LayoutKind::kPrepared.
@@ -42,7 +44,7 @@ enum class DataPath {
   kShared,   ///< by way of shared memory: a warp's accesses are 16 bytes a lane, side by side
 };
 
-/// What matvec and moe_matvec make of two products with the same x: y = act(w_gate x) * (w_up x), where both
+/// What matvec, moe_matvec and moe_matmul make of two products with the same x: y = act(w_gate x) * (w_up x), where both
 /// matrices have the same format and shape.
 enum class Gate {
   kNone,      ///< one matrix, no activation function
@@ -55,7 +57,7 @@ struct Tuning {
   int threads = 0;  ///< CUDA: threads per CTA
   int rows_per_warp =
       0;           ///< CUDA matvec in f32 arithmetic, which it asks for: rows that share a pass
-  int x_tile = 0;  ///< CUDA matmul: rows of x of one CTA: 16, 32, 64, 128, 256
+  int x_tile = 0;  ///< CUDA matmul, moe_matmul: rows of x of one CTA: 16, 32, 64, 128, 256
   /// Persistent kernels: CTAs that a multiprocessor is given; the grid is that many times their number, or less.
   int ctas_per_multiprocessor = 0;
   int stages = 0;  ///< persistent kernels: units of weights that a warp has in flight, 1 to 8
@@ -90,7 +92,7 @@ struct KernelSpec {
   /// the format has it.
   bool saturate = true;
   int x_columns = 1;        ///< matvec: 1, 2, 4 or 8; a launch may use fewer
-  Gate gate = Gate::kNone;  ///< matvec, moe_matvec
+  Gate gate = Gate::kNone;  ///< matvec, moe_matvec, moe_matmul
   /// matvec: 1 to 4 matrices of one format and column count that share x in one launch, each with its own
   /// rows, scales, bias and y (q, k and v of an attention layer).
   int matrices = 1;
@@ -110,14 +112,18 @@ struct KernelSpec {
   bool operator==(const KernelSpec&) const = default;
 };
 
-/// Whether the op multiplies w by x: matvec, matmul, moe_matvec.
+/// Whether the op multiplies w by x: matvec, matmul, moe_matvec, moe_matmul.
 bool is_product(Op op);
 /// Whether the op is a product of few rows of x: matvec, moe_matvec.
 bool is_matvec(Op op);
+/// Whether the op is a product of any number of rows of x: matmul, moe_matmul.
+bool is_matmul(Op op);
+/// Whether w is a stack of experts that ids on the device choose from: moe_matvec, moe_matmul.
+bool has_experts(Op op);
 /// Whether a launch multiplies more than one matrix, or does more with the product than bias and rounding.
 bool is_fused(const KernelSpec& spec);
-/// Whether there is a matmul with tensor_core_precision of the spec's weights, layout and activations for its target: sm_80
-/// and up, bf16 activations (without wgmma f16 too) and prepared weights, or native e4m3, e5m2 and those of the activations'
+/// Whether there is a matmul with tensor_core_precision of the spec's weights, layout and activations for its target (or, with
+/// wgmma, a moe_matmul): sm_80 and up, bf16 activations (without wgmma f16 too) and prepared weights, or native e4m3, e5m2 and those of the activations'
 /// format in rows of whole 16-byte vectors; or with wgmma e4m3 weights and activations with scales of 128 columns.
 bool serves_tensor_core_precision(const KernelSpec& spec);
 /// Whether the target's tensor cores take operands of four warps (wgmma): sm_90a.
@@ -150,6 +156,9 @@ Tuning matmul_tuning(const Target& target, std::int64_t n);
 /// The same where the rows of w are known as well: at tensor-core precision a large tile multiplies faster, but where it
 /// leaves multiprocessors of an H100 or H200 without work a smaller one ends earlier.
 Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n);
+/// The knobs of a moe_matmul of so many slots and experts: a tile for half as many slots again as an expert has on average,
+/// so that few experts need two.
+Tuning moe_matmul_tuning(const Target& target, std::int64_t slots, std::int64_t experts);
 
 /// A spec with default knobs: the weights' native layout, f32 activations and results, one column.
 KernelSpec make_spec(Op op, FormatId weight, const std::optional<ScaleGrid>& scale,

@@ -86,15 +86,16 @@ LaunchOrder launch_order(const KernelSpec& spec) {
     case Op::kMatvec:
     case Op::kMatmul:
     case Op::kMoeMatvec:
+    case Op::kMoeMatmul:
       add_weights(spec.scale.has_value() && spec.layout.kind == LayoutKind::kNative);
-      if (spec.op == Op::kMoeMatvec) add(kIds);
+      if (has_experts(spec.op)) add(kIds);
       add(kX);
       if (spec.x_scale) add(kXScale);
       if (spec.bias) add_each(kBias);
       if (spec.residual) add(kResidual);
       add_each(kY);
       add_each(kRows);
-      if (spec.op == Op::kMoeMatvec) {
+      if (has_experts(spec.op)) {
         for (const ArgumentRole role : {kSlots, kSlotsPerX, kExperts}) add(role);
       } else {
         add(kN);

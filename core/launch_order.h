@@ -12,20 +12,20 @@ namespace ktjit {
 
 /// What a launch argument is. Each is 8 bytes: an address, or from kRows on an integer.
 enum class ArgumentRole {
-  kWeights,  ///< [rows, cols]; moe_matvec: [experts, rows, cols]; quantize writes it
-  kScale,  ///< not with products of prepared weights: the plane that ScaleGrid describes; moe_matvec: one for each expert, one after another
-  kIds,    ///< moe_matvec: int32 [slots]
-  kX,      ///< [n, cols]; moe_matvec: [ceil(slots / slots_per_x), cols]; quantize: [rows, cols]
+  kWeights,  ///< [rows, cols]; MoE: [experts, rows, cols]; quantize writes it
+  kScale,  ///< not with products of prepared weights: the plane that ScaleGrid describes; MoE: one for each expert, one after another
+  kIds,    ///< MoE (moe_matvec, moe_matmul): int32 [slots]
+  kX,      ///< [n, cols]; MoE: [ceil(slots / slots_per_x), cols]; quantize: [rows, cols]
   kXScale,    ///< afp8: f32 [n, ceil(cols / group)]
-  kBias,      ///< [rows]; moe_matvec: [experts, rows]
+  kBias,      ///< [rows]; MoE: [experts, rows]
   kResidual,  ///< [n, rows]; may be y
-  kY,  ///< dequant: [rows, cols]; prepare: prepared_bytes; restore: native blocks; products: [n, rows]; moe_matvec: [slots, rows]
-  kFound,      ///< nan_scan: one uint32_t
-  kRows,       ///< of a matrix, of one expert's with moe_matvec
-  kN,          ///< rows of x
-  kSlots,      ///< moe_matvec: rows of y, each of an expert
-  kSlotsPerX,  ///< moe_matvec: slots that share a row of x: 8 where 8 experts get a token, 1 where each has its own
-  kExperts,    ///< moe_matvec: of the stack
+  kY,  ///< dequant: [rows, cols]; prepare: prepared_bytes; restore: native blocks; products: [n, rows]; MoE: [slots, rows]
+  kFound,  ///< nan_scan: one uint32_t
+  kRows,   ///< of a matrix, of one expert's with MoE
+  kN,      ///< rows of x
+  kSlots,  ///< MoE: rows of y, each of an expert
+  kSlotsPerX,  ///< MoE: slots that share a row of x: 8 where 8 experts get a token, 1 where each has its own
+  kExperts,  ///< MoE: of the stack
 };
 
 struct LaunchArgument {
@@ -56,6 +56,7 @@ class LaunchOrder {
 ///   dequant     w, [scale], y, rows
 ///   products    w, [scale], x, [x_scale], [bias], [residual], y, rows, n
 ///   moe_matvec  w, [scale], ids, x, [bias], y, rows, slots, slots_per_x, experts
+///   moe_matmul  w, [scale], ids, x, [x_scale], [bias], y, rows, slots, slots_per_x, experts
 ///   quantize    x, w, [scale], rows
 ///   nan_scan    w, found, rows
 ///   prepare     w, [scale], y, rows

@@ -227,7 +227,7 @@ class QuantizeOperands final : public BenchLaunches {
 
 /// Matrices, experts and slots.
 void check_counts(const BenchWork& work) {
-  const bool is_moe = work.spec.op == Op::kMoeMatvec;
+  const bool is_moe = has_experts(work.spec.op);
   const auto matrices = static_cast<int>(work.all_rows().size());
   if (matrices != work.spec.matrices) {
     throw SpecError("rows", fmt::format("{} counts", matrices),
@@ -235,7 +235,7 @@ void check_counts(const BenchWork& work) {
   }
   if (is_moe ? work.experts < 1 : work.experts != 0) {
     throw SpecError("experts", fmt::format("{}", work.experts),
-                    is_moe ? "1 and more" : "0 but with moe_matvec");
+                    is_moe ? "1 and more" : "0 but with moe_matvec and moe_matmul");
   }
   if (work.slots_per_x < 1)
     throw SpecError("slots_per_x", fmt::format("{}", work.slots_per_x), "1 and more");
@@ -262,6 +262,7 @@ BenchBytes bench_bytes(const BenchWork& work) {
     case Op::kMatvec:
     case Op::kMatmul:
     case Op::kMoeMatvec:
+    case Op::kMoeMatmul:
       return product_bytes(work);
     case Op::kQuantize: {
       const std::size_t x = file_bytes({spec.x_format, {}}, work.rows, cols);
@@ -273,7 +274,8 @@ BenchBytes bench_bytes(const BenchWork& work) {
     case Op::kReadTest:
       break;
   }
-  throw SpecError("op", op_name(spec.op), "dequant, matvec, moe_matvec, matmul, quantize");
+  throw SpecError("op", op_name(spec.op),
+                  "dequant, matvec, moe_matvec, matmul, moe_matmul, quantize");
 }
 
 std::unique_ptr<BenchOperands> make_bench_operands(runtime::Device& device, runtime::Stream& stream,

@@ -23,13 +23,13 @@
 namespace ktjit {
 namespace {
 
-bool is_moe(const BenchWork& work) { return work.spec.op == Op::kMoeMatvec; }
+bool is_moe(const BenchWork& work) { return has_experts(work.spec.op); }
 
 std::int64_t experts_of(const BenchWork& work) { return is_moe(work) ? work.experts : 1; }
 
 /// How many launches share a stack of experts, each with experts of its own.
 std::int64_t id_sets(const BenchWork& work) {
-  return is_moe(work) ? std::max<std::int64_t>(work.experts / work.n, 1) : 1;
+  return work.spec.op == Op::kMoeMatvec ? std::max<std::int64_t>(work.experts / work.n, 1) : 1;
 }
 
 std::int64_t x_rows(const BenchWork& work) {
@@ -135,8 +135,28 @@ class ProductOperands final : public BenchLaunches {
     stream.synchronize();
   }
 
-  /// A set of different experts for each launch on a stack, none in two sets.
+  /// moe_matmul: for each row of x experts that are different, as a router chooses them.
+  std::vector<std::int32_t> routed_ids() const {
+    std::vector<std::int32_t> all(static_cast<std::size_t>(work_.experts));
+    std::iota(all.begin(), all.end(), 0);
+    std::mt19937 random(11);
+    std::vector<std::int32_t> ids;
+    for (std::int64_t slot = 0; slot < work_.n; ++slot) {
+      const std::int64_t of_x = slot % work_.slots_per_x;
+      if (of_x == 0) std::shuffle(all.begin(), all.end(), random);
+      ids.push_back(all[static_cast<std::size_t>(of_x % work_.experts)]);
+    }
+    return ids;
+  }
+
+  /// A set of different experts for each launch on a stack, none in two sets; moe_matmul: one for all.
   void upload_ids(runtime::Stream& stream) {
+    if (work_.spec.op == Op::kMoeMatmul) {
+      ids_.push_back(routed_ids());
+      ids_on_device_.push_back(upload(device(), stream, std::as_bytes(std::span(ids_.back()))));
+      stream.synchronize();
+      return;
+    }
     std::vector<std::int32_t> all(static_cast<std::size_t>(work_.experts));
     std::iota(all.begin(), all.end(), 0);
     std::mt19937 random(11);
@@ -256,8 +276,9 @@ class ProductOperands final : public BenchLaunches {
         continue;
       }
       const auto [up, up_magnitude] = product(copy, 1, row, j);
-      const Bounded want = gated_reference(spec.gate, spec.layout.cols, spec.y_format, sum,
-                                           magnitude, up, up_magnitude);
+      const Bounded want = gated_reference(
+          spec.gate, spec.layout.cols, spec.y_format, sum, magnitude, up, up_magnitude,
+          tensor_core_error(spec, magnitude), tensor_core_error(spec, up_magnitude));
       meter.add(y, want.value, is_right(y, want), j, row);
     }
   }

@@ -104,8 +104,8 @@ void measure_work(runtime::Device& device, const LoadedKernel& kernel, const Loa
   result.times = time_launches(device, *stream, {&launch, 1}, settings);
   result.last = operands->check(*stream, result.copies - 1);
   result.gbps = gbps_of(bytes.streamed, result.times);
-  if (work.spec.op == Op::kMatmul) {
-    result.tflops = 2.0 * static_cast<double>(work.rows) *
+  if (is_matmul(work.spec.op)) {
+    result.tflops = 2.0 * weight_matrices(work.spec) * static_cast<double>(work.rows) *
                     static_cast<double>(work.spec.layout.cols) * static_cast<double>(work.n) /
                     result.times.median_us() / 1e6;
   }

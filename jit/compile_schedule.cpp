@@ -31,6 +31,7 @@ std::string cost_name(const KernelSpec& spec, ArtifactKind kind, std::string_vie
 double guess_cost_ms(const KernelSpec& spec) {
   switch (spec.op) {
     case Op::kMatmul:
+    case Op::kMoeMatmul:
       return has_long_matmul(spec.weight) ? 390 : 135;
     case Op::kMatvec:
     case Op::kMoeMatvec:

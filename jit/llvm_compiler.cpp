@@ -125,7 +125,7 @@ CompilerIdentity LlvmCompiler::identity(const Target& target, ArtifactKind kind)
 
 std::optional<std::string> LlvmCompiler::quick_option(Op op, const Target& target,
                                                       ArtifactKind kind) const {
-  const bool is_gain = op == Op::kMatmul && target.is_cpu() && kind == ArtifactKind::kSharedObject;
+  const bool is_gain = is_matmul(op) && target.is_cpu() && kind == ArtifactKind::kSharedObject;
   return is_gain ? std::optional(fmt::format("{}", fmt::join(optimisation(Quality::kQuick), " ")))
                  : std::nullopt;
 }

@@ -29,7 +29,8 @@ constexpr int kTimedLaunches = 3;
 constexpr std::int64_t kMaxCheckedElements = std::int64_t{1} << 21;  // of one tensor, per op
 constexpr std::size_t kMaxPieceBytes = std::size_t{1} << 30;         // of w and y together
 constexpr std::byte kPoison{0xff};                                   // four of them are a NaN
-constexpr std::int64_t kExpertSlots = 8;  // that moe_matvec runs with, if there are so many experts
+constexpr std::int64_t kExpertSlots = 8;     // of a row of x, if there are so many experts
+constexpr std::int64_t kExpertTokens = 6;    // rows of x that moe_matmul runs with
 constexpr std::int64_t kMatmulColumns = 32;  // rows of x that matmul runs with
 
 double ms_since(std::chrono::steady_clock::time_point start) {
@@ -222,6 +223,7 @@ struct GroupKernels {
   const LoadedKernel* matvec = nullptr;
   const LoadedKernel* matmul = nullptr;
   const LoadedKernel* moe_matvec = nullptr;  ///< where a tensor of the group stacks experts
+  const LoadedKernel* moe_matmul = nullptr;  ///< there as well
 };
 
 /// The kernels for any weights, and for formats with NaN codes the scan for them and the kernels for
@@ -255,6 +257,9 @@ GroupChoice choice_of(std::span<const LoadedKernel* const> kernels) {
         break;
       case Op::kMoeMatvec:
         set.moe_matvec = kernel;
+        break;
+      case Op::kMoeMatmul:
+        set.moe_matmul = kernel;
         break;
       case Op::kPrepare:
         choice.prepare = kernel;
@@ -293,8 +298,8 @@ class TensorRunner {
             1, kMaxCheckedElements / static_cast<std::int64_t>(pieces_.size()))) {}
 
   /// Runs dequant, matvec and matmul, as far as the group has them, on each piece while it is on the
-  /// device; prepare and restore, where matvec reads prepared weights; then moe_matvec, if the tensor stacks
-  /// experts.
+  /// device; prepare and restore, where matvec reads prepared weights; then moe_matvec and moe_matmul, if the
+  /// tensor stacks experts.
   std::vector<KernelRun> run() {
     const bool is_scanned = choice_.nan_scan != nullptr;
     const bool has_nans = is_scanned && find_nans(*choice_.nan_scan);
@@ -360,8 +365,10 @@ class TensorRunner {
     }
     if (narrow) runs.push_back(std::move(narrow->run));
     for (Product& product : products) runs.push_back(end(product.measured, weight_bytes));
-    if (experts_of(tensor_) > 0 && kernels.moe_matvec != nullptr)
-      runs.push_back(run_experts(*kernels.moe_matvec, has_nans));
+    if (experts_of(tensor_) > 0) {
+      for (const LoadedKernel* kernel : {kernels.moe_matvec, kernels.moe_matmul})
+        if (kernel != nullptr) runs.push_back(run_experts(*kernel, has_nans));
+    }
     return runs;
   }
 
@@ -655,16 +662,21 @@ class TensorRunner {
   }
 
   /// moe_matvec with one row of x for all slots, each slot with an expert of its own, from the first to the
-  /// last. Of a tensor that is too large for a piece, the first experts alone.
+  /// last; moe_matmul with several such rows, each of whose experts come after those of the row before. Of a tensor
+  /// that is too large for a piece, the first experts alone.
   KernelRun run_experts(const LoadedKernel& kernel, bool has_nans) {
     const Experts stack = load_experts(kernel);
-    const std::int64_t slots = std::min(kExpertSlots, stack.experts);
+    const std::int64_t slots_per_x = std::min(kExpertSlots, stack.experts);
+    const std::int64_t x_rows = kernel.built.spec.op == Op::kMoeMatmul ? kExpertTokens : 1;
+    const std::int64_t slots = x_rows * slots_per_x;
     std::vector<std::int32_t> ids;
     for (std::int64_t slot = 0; slot < slots; ++slot) {
-      const std::int64_t last = std::max<std::int64_t>(slots - 1, 1);
-      ids.push_back(static_cast<std::int32_t>((slots - 1 - slot) * (stack.experts - 1) / last));
+      const std::int64_t last = std::max<std::int64_t>(slots_per_x - 1, 1);
+      const std::int64_t first =
+          (slots_per_x - 1 - slot % slots_per_x) * (stack.experts - 1) / last;
+      ids.push_back(static_cast<std::int32_t>((first + slot / slots_per_x) % stack.experts));
     }
-    const std::vector<float> x = make_x(1);
+    const std::vector<float> x = make_x(x_rows);
     std::vector<float> got(static_cast<std::size_t>(slots * stack.rows));
 
     Measured measured = begin(kernel, has_nans);
@@ -677,19 +689,22 @@ class TensorRunner {
     const auto y = device_.allocate(got.size() * sizeof(float));
     device_.fill(*stream_, *y, kPoison);
     arguments.insert(arguments.end(), {ids_there->address(), x_there->address(), y->address()});
-    for (const std::int64_t count : {stack.rows, slots, slots, stack.experts})
+    for (const std::int64_t count : {stack.rows, slots, slots_per_x, stack.experts})
       arguments.push_back(static_cast<std::uint64_t>(count));
     measured.run.time_us = median_time_us(
         device_, *stream_, [&] { kernel.launch(*stream_, stack.rows, arguments, slots); });
     device_.download(*stream_, *y, 0, std::as_writable_bytes(std::span(got)));
     stream_->synchronize();
 
+    const auto cols = static_cast<std::size_t>(tensor_.cols());
     std::vector<double> want(ids.size()), sum_of_magnitudes(ids.size());
     for (std::int64_t row :
          sample_rows(stack.rows, slots * tensor_.cols(), max_checked_elements_)) {
       for (std::size_t slot = 0; slot < ids.size(); ++slot) {
         const auto [view, at] = rows_.find(ids[slot] * stack.rows + row);
-        matvec_reference(view, x, 1, at, 1, std::span(want).subspan(slot, 1),
+        const std::size_t x_row = slot / static_cast<std::size_t>(slots_per_x);
+        matvec_reference(view, std::span(x).subspan(x_row * cols, cols), 1, at, 1,
+                         std::span(want).subspan(slot, 1),
                          std::span(sum_of_magnitudes).subspan(slot, 1));
         const double y_row =
             got[slot * static_cast<std::size_t>(stack.rows) + static_cast<std::size_t>(row)];
@@ -699,9 +714,11 @@ class TensorRunner {
       }
       ++measured.run.rows_checked;
     }
+    std::ranges::sort(ids);
+    const auto used = std::ranges::unique(ids).begin() - ids.begin();
     return end(measured, static_cast<double>(tensor_.bytes() /
                                              static_cast<std::uint64_t>(experts_of(tensor_))) *
-                             static_cast<double>(slots));
+                             static_cast<double>(used));
   }
 
   /// [n, cols]

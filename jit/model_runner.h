@@ -75,7 +75,7 @@ struct RunReport {
 /// (i + 1)), one and 32 rows of them; within product_tolerance of a sum in double) of each tensor.
 /// Tensors whose format has NaN codes are scanned for them first, on the device; where there are
 /// none, the kernels that rely on it run, and their lowering says so. Tensors that stack experts (experts_of)
-/// also run moe_matvec, eight slots of different experts with one x. Where matvec reads prepared weights, those are
+/// also run moe_matvec, eight slots of different experts with one x, and moe_matmul with six such x. Where matvec reads prepared weights, those are
 /// made by prepare, and what restore makes of them has to mean, bit for bit, what the file says. Large tensors go through the device in pieces; of large results some rows are checked: the first, the
 /// last and random ones. Errors: what Engine and Device throw. A wrong result is no error but a
 /// KernelRun that is not ok.

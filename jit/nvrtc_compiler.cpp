@@ -147,8 +147,8 @@ CompilerIdentity NvrtcCompiler::identity(const Target& target, ArtifactKind kind
 // driver makes.
 std::optional<std::string> NvrtcCompiler::quick_option(Op op, const Target&,
                                                        ArtifactKind kind) const {
-  const bool is_gain = op == Op::kMatmul && kind == ArtifactKind::kCubin &&
-                       candidate_.version >= kFirstWithFastCompile;
+  const bool is_gain =
+      is_matmul(op) && kind == ArtifactKind::kCubin && candidate_.version >= kFirstWithFastCompile;
   return is_gain ? std::optional<std::string>(kFastCompile) : std::nullopt;
 }
 

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/prepared_layout.h"
 #include "jit/expert_stack.h"
+#include "jit/prepared_ops.h"
 #include "jit/tensor_ops.h"
 
 namespace ktjit {
@@ -64,17 +65,20 @@ void add_finite_kernels(std::vector<KernelSpec>& kernels) {
   kernels.insert(kernels.end(), more.begin(), more.end());
 }
 
-/// Adds moe_matvec, unless the group has it or its format has no products.
+/// Adds moe_matvec and moe_matmul, unless the group has them or its format has no products.
 void add_expert_kernels(TensorGroup& group, const Target& target) {
-  const auto is_moe = [](const KernelSpec& spec) { return spec.op == Op::kMoeMatvec; };
+  const auto is_moe = [](const KernelSpec& spec) { return has_experts(spec.op); };
   if (is_dequant_only(group.format) || std::ranges::any_of(group.kernels, is_moe)) return;
-  KernelSpec spec = make_spec(Op::kMoeMatvec, group.format, group.scale, group.cols, target);
-  // The CPU's experts stay native.
-  if (group.matvec_layout == LayoutKind::kPrepared) spec.layout.kind = group.matvec_layout;
-  group.kernels.push_back(spec);
-  if (!has_nan_codes(group.format)) return;
-  spec.weights_finite = true;
-  group.kernels.push_back(spec);
+  for (const Op op : {Op::kMoeMatvec, Op::kMoeMatmul}) {
+    KernelSpec spec = make_spec(op, group.format, group.scale, group.cols, target);
+    // The CPU's experts stay native.
+    if (group.matvec_layout == LayoutKind::kPrepared && reads_prepared(op, group.format, target))
+      spec.layout.kind = group.matvec_layout;
+    group.kernels.push_back(spec);
+    if (!has_nan_codes(group.format)) continue;
+    spec.weights_finite = true;
+    group.kernels.push_back(spec);
+  }
 }
 
 /// Lets matvec read prepared weights, if there is a kernel, and adds those that make and undo them.

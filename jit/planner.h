@@ -43,7 +43,7 @@ struct TensorGroup {
   codegen::Lowering lowering;
   /// dequant to f32, matvec with f32 activations and one column, matmul with f32 activations; only
   /// dequant where is_dequant_only says so. Formats with NaN codes: then nan_scan, and the three again for weights that it found finite.
-  /// Where a tensor stacks experts (experts_of): moe_matvec with f32 activations as well, likewise.
+  /// Where a tensor stacks experts (experts_of): moe_matvec and moe_matmul with f32 activations as well, likewise.
   /// Where matvec reads prepared weights: then prepare, which makes them, and restore, which gives the others native ones.
   /// Where activations are afp8: matmul with such, and quantize, which makes them.
   /// Of weights that are prepared in the file, no prepare; dequant and matvec read them as they are if the target has such

@@ -55,7 +55,10 @@ PreparedTensorView prepared_view(const model::TensorInfo& tensor) {
 }
 
 bool reads_prepared(Op op, FormatId format, const Target& target) {
+  constexpr int kFirstMatmulSm = 75;
   if (op == Op::kDequant) return dequantizes_prepared(format, target);
+  if (op == Op::kMoeMatmul)
+    return target.is_cuda() && target.sm >= kFirstMatmulSm && format != FormatId::kIQ1_M;
   return is_matvec(op) && target.is_cuda() && serves_prepared(format, target);
 }
 
@@ -156,7 +159,7 @@ std::vector<float> multiply_prepared(Engine& engine, runtime::Device& device, co
   return result;
 }
 
-std::vector<float> multiply_prepared_experts(Engine& engine, runtime::Device& device,
+std::vector<float> multiply_prepared_experts(Op op, Engine& engine, runtime::Device& device,
                                              const Target& target, const PreparedTensorView& tensor,
                                              std::span<const std::int32_t> ids,
                                              std::span<const float> x, std::int64_t slots_per_x) {
@@ -169,7 +172,9 @@ std::vector<float> multiply_prepared_experts(Engine& engine, runtime::Device& de
     throw SpecError("x", fmt::format("{} numbers", x.size()),
                     fmt::format("{} x {}", x_rows, tensor.cols));
   }
-  const LoadedKernel kernel = engine.load(device, spec_of(Op::kMoeMatvec, tensor, target));
+  KernelSpec spec = spec_of(op, tensor, target);
+  if (op == Op::kMoeMatmul) spec.tuning = moe_matmul_tuning(target, slots, tensor.matrices);
+  const LoadedKernel kernel = engine.load(device, spec);
   const auto stream = device.make_stream();
   const auto w = runtime::place_on_device(device, *stream, tensor.data);
   const auto ids_there = runtime::place_on_device(device, *stream, std::as_bytes(ids));

@@ -44,8 +44,8 @@ std::vector<float> multiply_prepared(Engine& engine, runtime::Device& device, co
                                      const PreparedTensorView& tensor, std::span<const float> x,
                                      std::int64_t n);
 
-/// As multiply_experts, each matrix an expert. REQUIRES: reads_prepared(kMoeMatvec, ...).
-std::vector<float> multiply_prepared_experts(Engine& engine, runtime::Device& device,
+/// As multiply_experts, each matrix an expert. REQUIRES: reads_prepared(op, ...).
+std::vector<float> multiply_prepared_experts(Op op, Engine& engine, runtime::Device& device,
                                              const Target& target, const PreparedTensorView& tensor,
                                              std::span<const std::int32_t> ids,
                                              std::span<const float> x, std::int64_t slots_per_x);

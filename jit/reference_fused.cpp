@@ -63,10 +63,10 @@ double gate_tolerance(Gate gate, double g) {
 }
 
 Bounded gated_reference(Gate gate, std::int64_t cols, FormatId y_format, double g, double g_abs_sum,
-                        double u, double u_abs_sum) {
+                        double u, double u_abs_sum, double more_g_error, double more_u_error) {
   constexpr double kSteepest = 1.13;  // of silu 1.0999, of gelu_tanh 1.1290
-  const double g_error = product_tolerance(cols, FormatId::kF32, g, g_abs_sum);
-  const double u_error = product_tolerance(cols, FormatId::kF32, u, u_abs_sum);
+  const double g_error = product_tolerance(cols, FormatId::kF32, g, g_abs_sum) + more_g_error;
+  const double u_error = product_tolerance(cols, FormatId::kF32, u, u_abs_sum) + more_u_error;
   const double act = gate_reference(gate, g);
   const double act_error =
       kSteepest * g_error + gate_tolerance(gate, g) + kSteepest * g_error * 0x1p-21;

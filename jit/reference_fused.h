@@ -38,10 +38,12 @@ struct Bounded {
 /// act(g) * u from the sums behind g and u and their sums of magnitudes, as matvec_reference has them.
 ///
 /// Math:    the tolerance joins that of both sums (product_tolerance), times 1.13, the steepest slope of
-///          either function, for g's, that of act, and the rounding to y_format.
+///          either function, for g's, that of act, and the rounding to y_format. The sums may be off by more_g_error and
+///          more_u_error on top of that.
 /// Errors:  SpecError unless y_format is f32, f16 or bf16.
 Bounded gated_reference(Gate gate, std::int64_t cols, FormatId y_format, double g, double g_abs_sum,
-                        double u, double u_abs_sum);
+                        double u, double u_abs_sum, double more_g_error = 0,
+                        double more_u_error = 0);
 
 /// Whether `got` is as near as the tolerance allows; NaN for NaN.
 bool is_right(double got, const Bounded& want);

@@ -170,9 +170,10 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
   return result;
 }
 
-std::vector<float> multiply_experts(Engine& engine, runtime::Device& device, const Target& target,
-                                    const ExpertStackView& stack, std::span<const std::int32_t> ids,
-                                    std::span<const float> x, std::int64_t slots_per_x) {
+std::vector<float> multiply_experts(Op op, Engine& engine, runtime::Device& device,
+                                    const Target& target, const ExpertStackView& stack,
+                                    std::span<const std::int32_t> ids, std::span<const float> x,
+                                    std::int64_t slots_per_x) {
   const auto slots = static_cast<std::int64_t>(ids.size());
   if (slots == 0) throw SpecError("ids", "empty", "1 slot and more");
   if (slots_per_x < 1) throw SpecError("slots_per_x", fmt::format("{}", slots_per_x), "1 and more");
@@ -182,8 +183,8 @@ std::vector<float> multiply_experts(Engine& engine, runtime::Device& device, con
                     fmt::format("{} x {}", x_rows, stack.cols));
   }
   const ExpertStackView all = stack.first(stack.experts);  // whose bytes are no more than that
-  const KernelSpec spec =
-      make_spec(Op::kMoeMatvec, stack.format, stack.scale_grid, stack.cols, target);
+  KernelSpec spec = make_spec(op, stack.format, stack.scale_grid, stack.cols, target);
+  if (op == Op::kMoeMatmul) spec.tuning = moe_matmul_tuning(target, slots, stack.experts);
   const LoadedKernel kernel = engine.load(device, spec);
   const auto stream = device.make_stream();
   const auto w = runtime::place_on_device(device, *stream, all.data);

@@ -34,13 +34,14 @@ std::vector<float> multiply_by(Op op, Engine& engine, runtime::Device& device, c
                                const ScaledTensorView& tensor, std::span<const float> x,
                                std::int64_t n, ActivationPolicy activation);
 
-/// y[s] = x[s / slots_per_x] w[ids[s]]^T, by moe_matvec: each slot by its expert.
+/// y[s] = x[s / slots_per_x] w[ids[s]]^T, each slot by its expert; by the kernel of `op`, moe_matvec or moe_matmul.
 /// Shapes: ids [slots]; x [ceil(slots / slots_per_x), cols]; result [slots, rows], row-major. Slots whose id is
 /// no expert's are NaN.
 /// Errors: as dequantize; SpecError if there are no slots or slots_per_x is below 1.
-std::vector<float> multiply_experts(Engine& engine, runtime::Device& device, const Target& target,
-                                    const ExpertStackView& stack, std::span<const std::int32_t> ids,
-                                    std::span<const float> x, std::int64_t slots_per_x);
+std::vector<float> multiply_experts(Op op, Engine& engine, runtime::Device& device,
+                                    const Target& target, const ExpertStackView& stack,
+                                    std::span<const std::int32_t> ids, std::span<const float> x,
+                                    std::int64_t slots_per_x);
 
 /// Columns of activations that share one scale, as DeepSeek's act_quant has them.
 constexpr std::int64_t kActivationGroup = 128;

@@ -63,6 +63,24 @@ std::vector<Tuning> ideas_for_matmul_by_units() {
   return ideas;
 }
 
+/// Tiles of x with one CTA on a multiprocessor and more, as each goes on from tile to tile.
+std::vector<Tuning> ideas_for_experts(const KernelSpec& spec) {
+  std::vector<Tuning> ideas;
+  if (spec.tensor_core_precision) {  // one CTA, of more and fewer warps that multiply
+    for (const int tile : {64, 32, 128, 16}) {
+      for (const int threads : {640, 384}) ideas.push_back({.threads = threads, .x_tile = tile});
+    }
+    return ideas;
+  }
+  for (const int tile : {64, 32, 128, 16}) {
+    for (const int ctas : {1, 2, 3}) {
+      if (tile == 128 && ctas == 3) continue;
+      ideas.push_back({.x_tile = tile, .ctas_per_multiprocessor = ctas});
+    }
+  }
+  return ideas;
+}
+
 /// In the order in which they are worth the time, if that is short.
 std::vector<Tuning> ideas_for(const KernelSpec& spec) {
   std::vector<Tuning> ideas;
@@ -81,6 +99,8 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       }
       break;
     case Op::kMatmul:
+    case Op::kMoeMatmul:
+      if (spec.op == Op::kMoeMatmul) return ideas_for_experts(spec);
       if (spec.tensor_core_precision) {
         const bool by_warpgroups = has_wgmma(spec.target);
         const bool has_fp8_x = spec.activation == ActivationPolicy::kAfp8;
@@ -262,6 +282,8 @@ std::vector<Tuning> candidates_for(const KernelSpec& spec) {
 }
 
 Tuning default_tuning(const KernelSpec& spec, const TuningSize& size) {
+  if (spec.op == Op::kMoeMatmul)
+    return spec.tuning;  // the size doesn't say how many experts there are
   if (spec.op == Op::kMatmul && size.n > 0) return matmul_tuning(spec, size.rows, size.n);
   if (is_matvec(spec.op) && spec.layout.kind == LayoutKind::kPrepared && size.rows > 0)
     return codegen::unit_matvec_tuning(spec, size.rows);
@@ -292,7 +314,7 @@ TuneResult tune_kernel(Engine& engine, runtime::Device& device, const KernelSpec
   result.spec = without_tuning(given);
   result.size = size;
   KernelSpec spec = result.spec;
-  spec.tuning = default_tuning(spec, size);
+  spec.tuning = default_tuning(given, size);
   const std::vector<Tuning> candidates = candidates_for(spec);
   if (candidates.size() == 1) {
     result.outcome = TuneOutcome::kNoKnobs;

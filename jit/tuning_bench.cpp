@@ -85,8 +85,7 @@ bool can_bench(const KernelSpec& spec, std::string* reason) {
   };
   if (spec.op != Op::kDequant && !is_product(spec.op)) return no("dequant, matvec or matmul");
   if (spec.activation != ActivationPolicy::kA16) return no("a16 activations");
-  if (spec.op == Op::kMoeMatvec || is_fused(spec))
-    return no("one matrix, without gate or residual");
+  if (has_experts(spec.op) || is_fused(spec)) return no("one matrix, without gate or residual");
   return true;
 }
 

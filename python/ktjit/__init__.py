@@ -3,7 +3,8 @@
 ktjit.fp8   act_quant, weight_dequant, fp8_gemm, and install() to put them in the place of the
             Triton functions of those names
 ktjit.gguf  dequant and matvec of ggml's formats, and PreparedWeights: rearranged once for faster matvec on GPUs
-ktjit.moe_matvec, ktjit.gated_matvec  products with experts chosen by ids, and with a gate
+ktjit.moe_matvec, ktjit.moe_matmul    products with experts chosen by ids, of few tokens and of many
+ktjit.gated_matvec                   matvec with a gate
 ktjit.prepare  a call that is repeated with the same arrays, at a launch's cost
 
 Both take numpy arrays and torch tensors; torch is not needed. docs/EMBEDDING.md has more.
@@ -27,7 +28,7 @@ from ._errors import (
 )
 from ._kernels import Spec, configure, device, emit, loaded_kernels
 from ._ktjit import version as __version__
-from .moe import gated_matvec, moe_matvec
+from .moe import gated_matvec, moe_matmul, moe_matvec
 
 __all__ = [
     "ArgumentError",
@@ -50,6 +51,7 @@ __all__ = [
     "gated_matvec",
     "gguf",
     "loaded_kernels",
+    "moe_matmul",
     "moe_matvec",
     "prepare",
 ]

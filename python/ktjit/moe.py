@@ -1,4 +1,4 @@
-"""Products of few rows: with experts chosen by ids on the device, and with a gate.
+"""Products with experts chosen by ids on the device, and products of few rows with a gate.
 
 Weights are the bytes of a tensor: a numpy uint8 array or a torch uint8 tensor (FP8 also in its own type), x and
 ids arrays of the same kind on the same device. Formats by name: "q4_K", "fp8_e4m3", "bf16", ...
@@ -9,7 +9,7 @@ from ._arrays import backend_of, require
 from ._calls import check_contiguous, check_devices
 from ._kernels import Spec
 
-__all__ = ["gated_matvec", "moe_matvec"]
+__all__ = ["gated_matvec", "moe_matmul", "moe_matvec"]
 
 _IO_FORMATS = ("f32", "f16", "bf16")
 _ELEMENT_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
@@ -32,19 +32,15 @@ def moe_matvec(
     scale_block = (R, C), 0 for all.
     Errors: SpecError for a format that is not known or not served; ArgumentError for arrays of other sizes.
     """
-    call = _Call(w, format, cols, x, w_up, scale, scale_up, scale_block, gate, dtype)
-    call.check(ids=ids)
-    require(call.backend.format_of(ids) in ("int32", "torch.int32"), f"ids has type {ids.dtype}, not int32")
-    require(len(ids.shape) == 2, f"ids has shape {tuple(ids.shape)}, not (tokens, slots)")
-    tokens, slots = ids.shape
-    shared, own = (tokens, cols), (tokens, slots, cols)
-    require(tuple(x.shape) in (shared, own), f"x has shape {tuple(x.shape)}, not {shared} or {own}")
-    y = call.empty((tokens, slots, rows))
-    if tokens * slots == 0:
-        return y
-    slots_per_x = slots if len(x.shape) == 2 else 1
-    call.launch("moe_matvec", y, rows, tokens * slots, slots_per_x, experts, ids=ids)
-    return y
+    return _by_experts("moe_matvec", w, format, experts, rows, cols, ids, x, scale, scale_block, w_up, scale_up, gate, dtype)
+
+
+def moe_matmul(
+    w, format, experts, rows, cols, ids, x, *,
+    scale=None, scale_block=None, w_up=None, scale_up=None, gate="silu", dtype=None,
+):  # fmt: skip
+    """As moe_matvec, for many tokens: in one launch the slots of each expert are multiplied together."""
+    return _by_experts("moe_matmul", w, format, experts, rows, cols, ids, x, scale, scale_block, w_up, scale_up, gate, dtype)
 
 
 def gated_matvec(
@@ -67,6 +63,25 @@ def gated_matvec(
     for first in range(0, n, _MAX_COLUMNS):
         count = min(_MAX_COLUMNS, n - first)
         call.launch("matvec", y, rows, count, 0, 0, first=first, x_columns=1 << (count - 1).bit_length())
+    return y
+
+
+def _by_experts(op, w, format, experts, rows, cols, ids, x, scale, scale_block, w_up, scale_up, gate, dtype):
+    call = _Call(w, format, cols, x, w_up, scale, scale_up, scale_block, gate, dtype)
+    call.check(ids=ids)
+    require(call.backend.format_of(ids) in ("int32", "torch.int32"), f"ids has type {ids.dtype}, not int32")
+    require(len(ids.shape) == 2, f"ids has shape {tuple(ids.shape)}, not (tokens, slots)")
+    tokens, slots = ids.shape
+    shared, own = (tokens, cols), (tokens, slots, cols)
+    require(tuple(x.shape) in (shared, own), f"x has shape {tuple(x.shape)}, not {shared} or {own}")
+    y = call.empty((tokens, slots, rows))
+    if tokens * slots == 0:
+        return y
+    slots_per_x = slots if len(x.shape) == 2 else 1
+    # Kernels for about so many slots an expert: few different ones.
+    average = max(1, tokens * slots // max(1, experts))
+    x_columns = 1 << (average - 1).bit_length() if op == "moe_matmul" else 0
+    call.launch(op, y, rows, tokens * slots, slots_per_x, experts, ids=ids, x_columns=x_columns)
     return y
 
 

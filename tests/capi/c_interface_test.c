@@ -515,13 +515,13 @@ static float moe_sum(int matrix, int row, int x_row) {
   return (float)sum;
 }
 
-static void test_experts(ktjit_device* device) {
+static void test_experts(ktjit_device* device, const char* op) {
   static float x[2 * kMoeCols], y[kSlots * kMoeRows];
   const int32_t ids[kSlots] = {2, 0, kExperts, 2};
   for (int i = 0; i < 2 * kMoeCols; ++i) x[i] = moe_x(i / kMoeCols, i % kMoeCols);
   ktjit_kernel* kernel = NULL;
   ktjit_kernel_desc desc = ktjit_kernel_desc_init();
-  desc.op = "moe_matvec";
+  desc.op = op;
   desc.format = "Q8_0";
   desc.cols = kMoeCols;
   REQUIRE(ktjit_kernel_load(device, &desc, NULL, &kernel) == KTJIT_OK);
@@ -882,7 +882,8 @@ int main(int argc, char** argv) {
   test_launches_are_checked(device, kernel);
   test_matvec(device);
   test_prepared(context, device);
-  test_experts(device);
+  test_experts(device, "moe_matvec");
+  test_experts(device, "moe_matmul");
   test_fused_matvec(device);
   test_second_context_finds_it_in_the_cache();
   test_sealed();

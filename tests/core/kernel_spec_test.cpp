@@ -184,6 +184,21 @@ TEST_CASE("each wrong field is refused by its name") {
          s.op = Op::kMoeMatvec;
          s.x_columns = 2;
        }},
+      {"columns of x with moe_matmul", "x_columns",
+       [](KernelSpec& s) {
+         s.op = Op::kMoeMatmul;
+         s.x_columns = 8;
+       }},
+      {"two stacks of experts of moe_matmul", "matrices",
+       [](KernelSpec& s) {
+         s.op = Op::kMoeMatmul;
+         s.matrices = 2;
+       }},
+      {"a residual of moe_matmul", "residual",
+       [](KernelSpec& s) {
+         s.op = Op::kMoeMatmul;
+         s.residual = FormatId::kF32;
+       }},
       {"afp8 moe_matvec", "activation",
        [](KernelSpec& s) {
          s.op = Op::kMoeMatvec;
@@ -278,6 +293,21 @@ TEST_CASE("products that are fused are in the kernel's name and text, and nothin
   CHECK(refused_field(experts).empty());
   CHECK(kernel_name(experts) == "moe_matvec_fp8_e4m3_s128x128_f32_x_f32_gate_silu_c7168");
   CHECK(weight_matrices(experts) == 2);
+
+  experts.op = Op::kMoeMatmul;
+  CHECK(refused_field(experts).empty());
+  CHECK(kernel_name(experts) == "moe_matmul_fp8_e4m3_s128x128_f32_x_f32_gate_silu_c7168");
+  CHECK(is_matmul(experts.op));
+  CHECK(has_experts(experts.op));
+  CHECK_FALSE(is_matvec(experts.op));
+}
+
+TEST_CASE("moe_matmul has tiles for half as many slots again as an expert has on average") {
+  const Target target = make_cuda_target(86);
+  CHECK(moe_matmul_tuning(target, 4096, 128).x_tile == 64);
+  CHECK(moe_matmul_tuning(target, 2048, 128).x_tile == 32);
+  CHECK(moe_matmul_tuning(target, 8, 128).x_tile == 16);
+  CHECK(moe_matmul_tuning(target, 65536, 128) == Tuning{});
 }
 
 TEST_CASE("dependent launches are for sm_90 and up, and in the kernel's name and text") {
@@ -463,12 +493,13 @@ TEST_CASE("kernel names tell specs of one target apart") {
 }
 
 TEST_CASE("ops and activation policies are found by their names") {
-  for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul, Op::kMoeMatvec, Op::kQuantize, Op::kNanScan,
-                Op::kReadTest})
+  for (Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul, Op::kMoeMatvec, Op::kMoeMatmul,
+                Op::kQuantize, Op::kNanScan, Op::kReadTest})
     CHECK(get_op(op_name(op)) == op);
-  CHECK_THROWS_WITH(get_op("matmull"),
-                    "op is 'matmull', allowed: dequant, matvec, matmul, moe_matvec, quantize, "
-                    "prepare, restore, nan_scan, read_test");
+  CHECK_THROWS_WITH(
+      get_op("matmull"),
+      "op is 'matmull', allowed: dequant, matvec, matmul, moe_matvec, moe_matmul, quantize, "
+      "prepare, restore, nan_scan, read_test");
   for (Gate gate : {Gate::kNone, Gate::kSilu, Gate::kGeluTanh})
     CHECK(get_gate(gate_name(gate)) == gate);
   CHECK_THROWS_WITH(get_gate("relu"), "gate is 'relu', allowed: none, silu, gelu_tanh");

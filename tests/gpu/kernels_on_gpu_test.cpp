@@ -107,6 +107,12 @@ TEST_CASE("GPU matvec stays within the f32 bound") { GpuBench().check(test::chec
 TEST_CASE("GPU moe_matvec takes the experts that ids name, and gives NaN where there is none") {
   GpuBench().check(test::check_moe_matvec, 10000);
 }
+TEST_CASE("GPU moe_matmul multiplies the slots of each expert, with every kind of tensor core") {
+  GpuBench().check(test::check_moe_matmul, 10000, {75, 86, 89});
+}
+TEST_CASE("GPU moe_matmul of many experts and of many slots") {
+  GpuBench().check(test::check_many_experts, 8000);
+}
 TEST_CASE("GPU matvec with gates, several matrices and residuals stays within its bounds") {
   GpuBench().check(test::check_fused_matvec, 10000);
 }

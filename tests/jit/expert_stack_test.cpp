@@ -98,7 +98,7 @@ TEST_CASE("what can't be split into experts is refused") {
                     "scale is 3x4 e8m0, allowed: blocks that divide the 4 rows of an expert");
 }
 
-TEST_CASE("a group with a stack of experts has moe_matvec, also for weights without NaN codes") {
+TEST_CASE("a group with a stack of experts has MoE kernels, also for weights without NaN codes") {
   model::Model::Contents contents{};
   contents.container = "test";
   const std::vector<std::byte> data(6 * 4 * 32);
@@ -110,14 +110,16 @@ TEST_CASE("a group with a stack of experts has moe_matvec, also for weights with
   const model::Model model(std::move(contents));
   const Plan plan = make_plan(model, make_cuda_target(86));
   REQUIRE(plan.groups.size() == 1);
-  int any = 0, finite = 0;
-  for (const KernelSpec& spec : plan.groups[0].kernels) {
-    if (spec.op != Op::kMoeMatvec) continue;
-    ++(spec.weights_finite ? finite : any);
-    CHECK_NOTHROW(validate(spec));
+  for (const Op op : {Op::kMoeMatvec, Op::kMoeMatmul}) {
+    int any = 0, finite = 0;
+    for (const KernelSpec& spec : plan.groups[0].kernels) {
+      if (spec.op != op) continue;
+      ++(spec.weights_finite ? finite : any);
+      CHECK_NOTHROW(validate(spec));
+    }
+    CHECK(any == 1);
+    CHECK(finite == 1);
   }
-  CHECK(any == 1);
-  CHECK(finite == 1);
 }
 
 }  // namespace ktjit

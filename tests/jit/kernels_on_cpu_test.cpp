@@ -44,11 +44,11 @@ struct CpuBench {
     return result;
   }
 
-  /// With all features every case, with fewer the first and each `every`-th: compiling takes the time.
+  /// With all features the first case and each `native_every`-th, with fewer each `every`-th: compiling takes the time.
   void check(test::CheckResult (*run)(const test::Place&), std::int64_t least_values,
-             std::int64_t every = 1) {
+             std::int64_t every = 1, std::int64_t native_every = 1) {
     for (test::Place& place : places()) {
-      place.every = place.target == device->native_target() ? 1 : every;
+      place.every = place.target == device->native_target() ? native_every : every;
       const test::CheckResult result = run(place);
       INFO(place.target.name() << ": " << result.kernels << " kernels, " << result.values
                                << " values, " << result.first_problem);
@@ -130,6 +130,12 @@ TEST_CASE("CPU matvec stays within the f32 bound") {
 }
 TEST_CASE("CPU moe_matvec takes the experts that ids name, and gives NaN where there is none") {
   CpuBench().check(test::check_moe_matvec, 10000, 19);
+}
+TEST_CASE("CPU moe_matmul multiplies the slots of each expert") {
+  CpuBench().check(test::check_moe_matmul, 100000, 89, 17);
+}
+TEST_CASE("CPU moe_matmul of many experts and of many slots") {
+  CpuBench().check(test::check_many_experts, 8000);
 }
 TEST_CASE("CPU matvec with gates, several matrices and residuals stays within its bounds") {
   CpuBench().check(test::check_fused_matvec, 10000, 29);

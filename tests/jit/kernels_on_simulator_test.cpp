@@ -2,6 +2,7 @@
 // reference: the bodies are proved without a GPU, and no access is wrong.
 #include <catch2/catch.hpp>
 
+#include "core/prepared_layout.h"
 #include "jit/toolchain.h"
 #include "tests/support/fused_checks.h"
 #include "tests/support/kernel_checks.h"
@@ -68,6 +69,27 @@ TEST_CASE("simulated matvec stays within the f32 bound") {
 TEST_CASE(
     "simulated moe_matvec takes the experts that ids name, and reads nothing where there is none") {
   SimulatorBench().check(test::check_moe_matvec, 500, 31);
+}
+TEST_CASE(
+    "simulated moe_matmul multiplies the slots of each expert, with every kind of tensor core") {
+  SimulatorBench().check(test::check_moe_matmul, 500, 83);
+}
+TEST_CASE("simulated moe_matmul of prepared weights multiplies the slots of each expert") {
+  SimulatorBench().check_prepared(test::check_moe_matmul, 500, 47);
+}
+TEST_CASE("simulated moe_matmul at tensor-core precision multiplies the slots of each expert") {
+  SimulatorBench bench;
+  for (const LayoutKind layout : {LayoutKind::kNative, LayoutKind::kPrepared}) {
+    const test::CheckResult result = test::check_moe_tensor_cores(
+        {bench.toolchain.engine(), *bench.device, bench.toolchain.get_target("sm_90a"),
+         layout == LayoutKind::kNative ? 3 : 21, layout});
+    INFO(layout_name(layout) << ": " << result.kernels << " kernels, " << result.first_problem);
+    CHECK(result.wrong == 0);
+    CHECK(result.values >= 5000);
+  }
+}
+TEST_CASE("simulated moe_matmul of many experts and of many slots") {
+  SimulatorBench().check(test::check_many_experts, 8000);
 }
 TEST_CASE("simulated matvec with gates, several matrices and residuals stays within its bounds") {
   SimulatorBench().check(test::check_fused_matvec, 500, 37);

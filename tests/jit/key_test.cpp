@@ -97,7 +97,8 @@ TEST_CASE("every part of a spec that changes the text or the target changes the 
   };
   add([](KernelSpec& spec) { spec.op = Op::kMatvec; });
   add([](KernelSpec& spec) { spec.op = Op::kMoeMatvec; });
-  for (const Op op : {Op::kMatvec, Op::kMoeMatvec}) {
+  add([](KernelSpec& spec) { spec.op = Op::kMoeMatmul; });
+  for (const Op op : {Op::kMatvec, Op::kMoeMatvec, Op::kMoeMatmul}) {
     for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh}) {
       add([&](KernelSpec& spec) {
         spec.op = op;

@@ -105,12 +105,14 @@ TEST_CASE(
     for (const KernelSpec& spec : group.kernels) {
       ++of_op[spec.op];
       CHECK_NOTHROW(validate(spec));
-      const bool reads_prepared = is_matvec(spec.op) || spec.op == Op::kRestore;
+      const bool reads_prepared =
+          is_matvec(spec.op) || spec.op == Op::kMoeMatmul || spec.op == Op::kRestore;
       CHECK((spec.layout.kind == LayoutKind::kPrepared) == (is_prepared && reads_prepared));
     }
     CHECK(of_op[Op::kPrepare] == (is_prepared ? 1 : 0));
     CHECK(of_op[Op::kRestore] == (is_prepared ? 1 : 0));
-    CHECK(of_op[Op::kMoeMatvec] == (group.format == FormatId::kIQ3_S ? 1 : 0));
+    for (const Op op : {Op::kMoeMatvec, Op::kMoeMatmul})
+      CHECK(of_op[op] == (group.format == FormatId::kIQ3_S ? 1 : 0));
   }
   // 100 rows of q4_K are padded to 112; each expert's 24 rows of iq3_s to 32, and its units are larger than blocks.
   const std::uint64_t q4_k = 12 * 2 * 144;

@@ -127,13 +127,13 @@ TEST_CASE("a model prepared in the file runs as it is, or restored where no kern
       CHECK(kernel.ok);
       CHECK(kernel.op != Op::kPrepare);
       read += kernel.op != Op::kRestore && kernel.layout == LayoutKind::kPrepared ? 1 : 0;
-      experts += kernel.op == Op::kMoeMatvec ? 1 : 0;
+      experts += has_experts(kernel.op) ? 1 : 0;
     }
     CHECK(report.ok);
     CHECK(read == reading);
-    CHECK(experts == 1);
+    CHECK(experts == 2);
   };
-  check(*machine.device, parse_target("sm_86", {}), 6);  // 3 matvec, 2 dequant, 1 of experts
+  check(*machine.device, parse_target("sm_86", {}), 7);  // 3 matvec, 2 dequant, 2 of experts
   check(*machine.device, parse_target("sm_60", {}), 2);  // dequant
   check(*cpu, cpu->native_target(), 0);
 }
@@ -175,17 +175,20 @@ TEST_CASE("prepared tensors give what native ones give, op by op") {
     const std::vector<std::int32_t> ids = {2, 0, 7};
     const std::span<const float> rows_of_x =
         std::span(x).first(static_cast<std::size_t>(3 * sample.cols));
-    const auto routed =
-        multiply_prepared_experts(engine, *machine.device, target, prepared, ids, rows_of_x, 1);
-    const ExpertStack stack = split_into_experts(sample.view(), sample.matrices);
-    const auto routed_native =
-        multiply_experts(engine, *machine.device, target, stack.view, ids, rows_of_x, 1);
-    REQUIRE(routed.size() == routed_native.size());
-    for (std::size_t i = 0; i < routed.size(); ++i) {
-      if (i >= static_cast<std::size_t>(2 * sample.rows)) {
-        CHECK(std::isnan(routed[i]));
-      } else {
-        CHECK(std::abs(double(routed[i]) - double(routed_native[i])) < 1e-5 * largest);
+    for (const Op op : {Op::kMoeMatvec, Op::kMoeMatmul}) {
+      if (!reads_prepared(op, sample.format, target)) continue;
+      const auto routed = multiply_prepared_experts(op, engine, *machine.device, target, prepared,
+                                                    ids, rows_of_x, 1);
+      const ExpertStack stack = split_into_experts(sample.view(), sample.matrices);
+      const auto routed_native =
+          multiply_experts(op, engine, *machine.device, target, stack.view, ids, rows_of_x, 1);
+      REQUIRE(routed.size() == routed_native.size());
+      for (std::size_t i = 0; i < routed.size(); ++i) {
+        if (i >= static_cast<std::size_t>(2 * sample.rows)) {
+          CHECK(std::isnan(routed[i]));
+        } else {
+          CHECK(std::abs(double(routed[i]) - double(routed_native[i])) < 1e-5 * largest);
+        }
       }
     }
   }

@@ -117,7 +117,7 @@ EngineOptions untuned() {
 
 TEST_CASE("candidates are few, the default first, and no two are the same kernel") {
   for (const char* format : {"q4_K", "q8_0", "bf16", "fp8_e4m3"}) {
-    for (const Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul}) {
+    for (const Op op : {Op::kDequant, Op::kMatvec, Op::kMatmul, Op::kMoeMatmul}) {
       for (const int sm : {61, 75, 86, 90}) {
         const KernelSpec spec = test::make_spec(op, format, 4096, make_cuda_target(sm));
         const std::vector<Tuning> candidates = candidates_for(spec);

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/launch_order.h"
 #include "core/prepared_layout.h"
+#include "jit/reference_encode.h"
 #include "jit/reference_fused.h"
 #include "tests/support/kernel_cases.h"
 #include "tests/support/kernel_inputs.h"
@@ -46,6 +47,9 @@ struct FusedCase {
   std::int64_t slots_per_x = 1;
   bool dependent_launch = false;
   LayoutKind layout = LayoutKind::kNative;
+  int x_tile = 0;                         ///< moe_matmul, on GPUs
+  std::optional<ScaleGrid> x_scale = {};  ///< afp8
+  bool tensor_core_precision = false;
 };
 
 KernelSpec spec_of(const FusedCase& one, const Target& target) {
@@ -59,8 +63,16 @@ KernelSpec spec_of(const FusedCase& one, const Target& target) {
   spec.residual = one.residual;
   spec.dependent_launch = one.dependent_launch;
   spec.layout.kind = one.layout;
-  spec.constant_weights = one.dependent_launch && one.layout == LayoutKind::kPrepared;
+  spec.constant_weights =
+      one.dependent_launch && one.layout == LayoutKind::kPrepared && is_matvec(one.op);
   if (one.op == Op::kMatvec) spec.x_columns = x_columns_for(one.n);
+  if (target.is_cuda()) spec.tuning.x_tile = one.x_tile;
+  spec.tensor_core_precision = one.tensor_core_precision;
+  if (one.x_scale) {
+    spec.activation = ActivationPolicy::kAfp8;
+    spec.x_format = FormatId::kFp8E4M3;
+    spec.x_scale = one.x_scale;
+  }
   return spec;
 }
 
@@ -113,7 +125,7 @@ struct Sums {
 /// Of each slot, or of each row of x, times the matrix, with its bias: [slots or n, rows].
 Sums product_reference(const KernelSpec& spec, const FusedCase& one, const Weights& weights,
                        std::span<const float> x) {
-  const bool is_moe = spec.op == Op::kMoeMatvec;
+  const bool is_moe = has_experts(spec.op);
   const std::size_t y_rows = is_moe ? one.ids.size() : static_cast<std::size_t>(one.n);
   const auto rows = static_cast<std::size_t>(weights.rows);
   Sums sums{std::vector<double>(y_rows * rows), std::vector<double>(y_rows * rows)};
@@ -174,6 +186,7 @@ class Guarded {
 struct Launch {
   std::vector<Weights> weights;  ///< one for each matrix
   Bytes x;
+  Bytes x_scale;
   Bytes ids;
   Bytes residual;
   std::vector<Bytes> y;  ///< before, then after
@@ -252,15 +265,16 @@ void run(const Place& place, const LoadedKernel& kernel, const FusedCase& one, L
       case ArgumentRole::kExperts:
         return static_cast<std::uint64_t>(one.experts);
       case ArgumentRole::kXScale:
+        return put(launch.x_scale);
       case ArgumentRole::kFound:
         break;
     }
-    KTJIT_UNREACHABLE("an argument of matvec");
+    KTJIT_UNREACHABLE("an argument of a product");
   };
   std::vector<std::uint64_t> arguments;
   for (const LaunchArgument& argument : launch_order(spec)) arguments.push_back(value_of(argument));
   const std::int64_t y_rows =
-      spec.op == Op::kMoeMatvec ? static_cast<std::int64_t>(one.ids.size()) : one.n;
+      has_experts(spec.op) ? static_cast<std::int64_t>(one.ids.size()) : one.n;
   kernel.launch(*stream, one.rows, arguments, y_rows);
   stream->synchronize();
   for (std::size_t i = 0; i < results.size(); ++i)
@@ -277,12 +291,18 @@ void compare(const KernelSpec& spec, std::span<const float> got, std::span<const
     Bounded want = {value, 0};
     bool right = false;
     if (spec.gate == Gate::kNone) {
-      right = is_right_product(spec.layout.cols, spec.y_format, got[i], value, magnitude);
+      const double slack = tensor_core_error(spec, magnitude);
+      const double nearest = slack > 0 && std::isfinite(value)
+                                 ? std::clamp<double>(got[i], value - slack, value + slack)
+                                 : value;
+      right = is_right_product(spec.layout.cols, spec.y_format, got[i], nearest, magnitude);
       if (!std::isnan(value))
         want.tolerance = product_tolerance(spec.layout.cols, spec.y_format, value, magnitude);
     } else {
       want = gated_reference(spec.gate, spec.layout.cols, spec.y_format, value, magnitude,
-                             sums[1].value[i], sums[1].magnitude[i]);
+                             sums[1].value[i], sums[1].magnitude[i],
+                             tensor_core_error(spec, magnitude),
+                             tensor_core_error(spec, sums[1].magnitude[i]));
       right = is_right(got[i], want);
     }
     if (right) continue;
@@ -298,7 +318,7 @@ void check(const Place& place, const FusedCase& one, std::mt19937& random, Check
   if (result.cases++ % place.every != 0) return;
   const KernelSpec spec = spec_of(one, place.target);
   const LoadedKernel kernel = place.engine.load(place.device, spec);
-  const bool is_moe = spec.op == Op::kMoeMatvec;
+  const bool is_moe = has_experts(spec.op);
   const auto slots = static_cast<std::int64_t>(one.ids.size());
 
   Launch launch;
@@ -308,7 +328,16 @@ void check(const Place& place, const FusedCase& one, std::mt19937& random, Check
   }
   const std::int64_t x_rows = is_moe ? (slots + one.slots_per_x - 1) / one.slots_per_x : one.n;
   std::vector<float> x = normal_values(static_cast<std::size_t>(x_rows * one.cols), random);
-  launch.x = rounded_to(spec.x_format, x);
+  if (one.x_scale) {
+    const QuantizedRows codes =
+        quantize_reference({.format = spec.x_format, .grid = one.x_scale}, x, x_rows, one.cols);
+    launch.x = codes.codes;
+    launch.x_scale = codes.scales;
+    decode_rows({spec.x_format, x_rows, one.cols, codes.codes, one.x_scale, codes.scales}, 0,
+                x_rows, x);
+  } else {
+    launch.x = rounded_to(spec.x_format, x);
+  }
   const auto id_bytes = std::as_bytes(std::span(one.ids));
   launch.ids.assign(id_bytes.begin(), id_bytes.end());
   const std::int64_t y_rows = is_moe ? slots : one.n;
@@ -422,6 +451,155 @@ CheckResult check_moe_matvec(const Place& place) {
       check(place, scaled, random, result);
     }
   }
+  return result;
+}
+
+namespace {
+
+/// Ids of so many slots: of five experts one has a slot, one more of them than a tile has, and one none; others no expert
+/// has.
+std::vector<std::int32_t> ids_of_tokens(std::size_t slots, std::mt19937& random) {
+  std::vector<std::int32_t> ids(slots, 1);
+  for (std::size_t i = 0; i < slots; ++i) {
+    const auto chance = random() % 8;
+    if (chance < 2) ids[i] = 0;
+    if (chance == 2) ids[i] = 3;
+    if (chance == 3) ids[i] = random() % 2 == 0 ? -1 : 5;
+  }
+  ids[slots / 2] = 4;
+  return ids;
+}
+
+/// Whether the target has a moe_matmul of such weights.
+bool serves_moe_matmul(FormatId format, const Place& place) {
+  if (place.layout == LayoutKind::kNative) return true;
+  return format != FormatId::kIQ1_M && place.target.is_cuda() && place.target.sm >= 75;
+}
+
+}  // namespace
+
+CheckResult check_moe_matmul(const Place& place) {
+  using enum FormatId;
+  constexpr std::int32_t kExperts = 5;
+  CheckResult result;
+  std::mt19937 random(41);
+  const bool may_depend = place.target.is_cuda() && place.target.sm >= 90;
+  for (FormatId format : formats_at(place)) {
+    if (!serves_moe_matmul(format, place)) continue;
+    const bool blocks = has_blocks(format);
+    const FusedCase one = {.op = Op::kMoeMatmul,
+                           .weight = format,
+                           .cols = blocks ? 768 : 264,
+                           .rows = {37},
+                           .experts = kExperts,
+                           .layout = place.layout};
+    for (FormatId x_format : {kF32, kF16, kBF16}) {
+      FusedCase each = one;
+      each.x_format = x_format;
+      each.slots_per_x = x_format == kF16 ? 1 : x_format == kF32 ? 8 : 3;
+      each.x_tile = x_format == kF16 ? 64 : x_format == kF32 ? 16 : 32;
+      each.ids = ids_of_tokens(x_format == kF16 ? 150 : 71, random);
+      check(place, each, random, result);
+      each.gate = x_format == kF16 ? Gate::kGeluTanh : Gate::kSilu;
+      each.rows = {70};
+      each.dependent_launch = may_depend && x_format == kBF16;
+      each.y_format = x_format == kF32 ? kF32 : kBF16;
+      check(place, each, random, result);
+    }
+    FusedCase odd = one;
+    odd.cols = blocks ? get_format(format).block_elems : 77;
+    odd.rows = {131};
+    odd.bias = kF32;
+    odd.slots_per_x = 4;
+    odd.x_tile = 16;
+    for (const auto& ids : make_ids(kExperts)) {
+      odd.ids = ids;
+      odd.gate = odd.gate == Gate::kNone ? Gate::kSilu : Gate::kNone;
+      check(place, odd, random, result);
+    }
+    odd.ids = {-1, 5, 7};
+    odd.bias = kBF16;
+    check(place, odd, random, result);
+  }
+  for (FormatId format : formats_at(place)) {
+    if (!has_separate_scales(format) || fixed_scale_grid(format)) continue;
+    for (const ScaleGrid& grid :
+         {ScaleGrid{0, 0}, ScaleGrid{1, 0}, ScaleGrid{0, 1}, ScaleGrid{128, 128, ScaleType::kBF16},
+          ScaleGrid{32, 32}, ScaleGrid{32, 5, ScaleType::kE8M0}}) {
+      FusedCase scaled = {.op = Op::kMoeMatmul,
+                          .weight = format,
+                          .grid = grid,
+                          .cols = grid.block_cols == 5 ? 77 : 264,
+                          .rows = {131},
+                          .experts = kExperts,
+                          .ids = ids_of_tokens(40, random),
+                          .slots_per_x = 8,
+                          .x_tile = 16};
+      check(place, scaled, random, result);
+      scaled.gate = Gate::kSilu;
+      check(place, scaled, random, result);
+      scaled.x_scale = ScaleGrid{1, grid.block_cols == 5 ? 5 : 128};
+      check(place, scaled, random, result);
+    }
+  }
+  return result;
+}
+
+CheckResult check_moe_tensor_cores(const Place& place) {
+  using enum FormatId;
+  CheckResult result;
+  std::mt19937 random(47);
+  const auto add = [&](FusedCase one) {
+    one.op = Op::kMoeMatmul;
+    one.experts = 5;
+    if (!one.x_scale) one.x_format = kBF16;
+    one.tensor_core_precision = true;
+    const std::int64_t cols = one.cols;
+    for (const int x_tile : {16, 32, 64, 128}) {
+      one.x_tile = x_tile;
+      one.ids = ids_of_tokens(static_cast<std::size_t>(x_tile + x_tile / 2), random);
+      one.slots_per_x = x_tile == 32 ? 1 : 8;
+      one.rows = {x_tile == 64 ? 130 : 75};
+      one.gate = x_tile % 48 == 16 ? Gate::kNone : Gate::kSilu;  // 16, 64: none
+      one.bias = x_tile == 16 || x_tile == 128 ? std::optional(kF32) : std::nullopt;
+      one.y_format = x_tile >= 64 ? kBF16 : kF32;
+      one.cols = x_tile == 64 ? cols : 2 * cols;
+      check(place, one, random, result);
+    }
+  };
+  for (FormatId format : formats_at(place)) {
+    if (place.layout == LayoutKind::kPrepared && format != kIQ1_M)
+      add({.weight = format, .cols = 256, .layout = place.layout});
+  }
+  if (place.layout == LayoutKind::kPrepared) return result;
+  add({.weight = kBF16, .cols = 208});
+  add({.weight = kFp8E5M2, .cols = 160});
+  add({.weight = kFp8E4M3, .grid = ScaleGrid{128, 128}, .cols = 272});
+  add({.weight = kFp8E4M3, .grid = ScaleGrid{128, 128}, .cols = 272, .x_scale = ScaleGrid{1, 128}});
+  return result;
+}
+
+CheckResult check_many_experts(const Place& place) {
+  CheckResult result;
+  std::mt19937 random(43);
+  FusedCase many = {.op = Op::kMoeMatmul,
+                    .weight = FormatId::kQ8_0,
+                    .cols = 32,
+                    .rows = {3},
+                    .experts = 1100,
+                    .layout = place.layout,
+                    .x_tile = 16};
+  for (const std::int32_t id : {1099, 0, 511, 512, 513, 1023, 1024, 512, 1099, 1100, 0})
+    many.ids.push_back(id);
+  check(place, many, random, result);
+  FusedCase slots = many;
+  slots.experts = 2;
+  slots.rows = {1};
+  slots.ids.assign(8500, 1);  // more than 32 of each thread
+  for (std::size_t i = 0; i < slots.ids.size(); i += 1 + random() % 60) slots.ids[i] = 0;
+  slots.x_tile = 64;
+  slots.slots_per_x = 100;
+  check(place, slots, random, result);
   return result;
 }
 

@@ -10,6 +10,16 @@ namespace ktjit::test {
 /// bounds of reference_fused.h, nothing around the result touched.
 CheckResult check_moe_matvec(const Place& place);
 
+/// moe_matmul of every format, likewise: experts with no slot, with one and with more than a tile has; tiles of several sizes;
+/// FP8 activations too.
+CheckResult check_moe_matmul(const Place& place);
+
+/// moe_matmul at tensor-core precision of each weight that has it, with tiles of every size. sm_90a.
+CheckResult check_moe_tensor_cores(const Place& place);
+
+/// moe_matmul of more experts and of more slots than a CTA looks at together.
+CheckResult check_many_experts(const Place& place);
+
 /// matvec with gates, of two to four matrices of different heights, and with residuals (y's own memory among
 /// them), each with bias and every kind of x and y.
 CheckResult check_fused_matvec(const Place& place);

@@ -294,6 +294,33 @@ std::vector<KernelCase> kernel_cases() {
     spec.residual = spec.y_format = FormatId::kBF16;
     add(cases, "residual", spec);
   }
+  // Many tokens by experts: each skeleton, with a gate, bias and rounded y; at tensor-core precision.
+  for (const Target& target : {sm_61, sm_86, avx2}) {
+    KernelSpec spec = make_spec(Op::kMoeMatmul, "fp8_e4m3", 544, target);
+    spec.scale = ScaleGrid{128, 128, ScaleType::kF32};
+    spec.x_format = spec.y_format = FormatId::kBF16;
+    spec.tuning = moe_matmul_tuning(target, 32, 1);
+    spec.bias = FormatId::kF16;
+    spec.gate = Gate::kSilu;
+    add(cases, "c544_block128_bias_silu", spec);
+  }
+  for (const Target& target : {sm_75, sm_86, avx2}) {
+    KernelSpec spec = make_spec(Op::kMoeMatmul, "q4_K", 512, target);
+    spec.tuning = moe_matmul_tuning(target, 32, 1);
+    add(cases, "", spec);
+  }
+  units = make_spec(Op::kMoeMatmul, "q8_0", 512, sm_90a);
+  units.layout.kind = LayoutKind::kPrepared;
+  units.x_format = FormatId::kBF16;
+  units.gate = Gate::kGeluTanh;
+  units.tuning = moe_matmul_tuning(sm_90a, 16, 1);
+  add(cases, "prepared_gelu", units);
+  units.tensor_core_precision = true;
+  units.bias = FormatId::kF32;
+  add(cases, "prepared_gelu_tc", units);
+  rows.op = Op::kMoeMatmul;
+  rows.layout.cols = 640;
+  add(cases, "c640_group128_tc", rows);
   // Quantise: in groups, in blocks of rows and columns, as a cast that doesn't saturate; each width of codes,
   // kind of scale and of NaN, ggml's blocks; hardware where there is some. The scan.
   const Target sm_100a = make_cuda_target(100, "a");

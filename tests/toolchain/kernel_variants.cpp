@@ -58,6 +58,7 @@ class Variants {
     if (is_fp8) add_scaled();
     add(spec_of(Op::kNanScan));
     add_fused();
+    add_moe_matmul();
     add_prepared();
   }
 
@@ -95,6 +96,22 @@ class Variants {
         spec.op = Op::kMoeMatvec;
         add(spec);
       }
+    }
+  }
+
+  /// Many tokens by experts, as each skeleton of matmul has them.
+  void add_moe_matmul() {
+    for (FormatId x : {FormatId::kF32, FormatId::kBF16}) {
+      KernelSpec spec = spec_of(Op::kMoeMatmul);
+      spec.x_format = x;
+      spec.gate = x == FormatId::kF32 ? Gate::kNone : Gate::kSilu;
+      spec.tuning = moe_matmul_tuning(target_, 32, 1);
+      spec.bias = spec.y_format = x;
+      add(spec);
+      spec.layout.kind = LayoutKind::kPrepared;
+      add(spec);
+      spec.tensor_core_precision = true;
+      add(spec);
     }
   }
 

@@ -63,6 +63,15 @@ __device__ __forceinline__ unsigned short f32_to_bf16(float value) {
 
 __device__ __forceinline__ void store_element(unsigned short* at, float value) { *at = f32_to_bf16(value); }
 
+__device__ __forceinline__ void load_run_bf16(const unsigned char* at, float (&value)[kRun]) {
+  const Words4 words = *(const Words4*)at;
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    const unsigned word = words.word[i / 2];
+    value[i] = __uint_as_float(i % 2 == 0 ? word << 16 : word & 0xffff0000u);
+  } // i: elements
+}
+
 __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -71,15 +80,6 @@ __device__ __forceinline__ float f16_to_f32(unsigned short bits) {
 
 __device__ __forceinline__ float load_bias(const unsigned short* bias, long long row) {
   return f16_to_f32(bias[row]);
-}
-
-__device__ __forceinline__ void load_run_bf16(const unsigned char* at, float (&value)[kRun]) {
-  const Words4 words = *(const Words4*)at;
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) {
-    const unsigned word = words.word[i / 2];
-    value[i] = __uint_as_float(i % 2 == 0 ? word << 16 : word & 0xffff0000u);
-  } // i: elements
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads)

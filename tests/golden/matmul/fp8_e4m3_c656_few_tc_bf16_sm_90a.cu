@@ -79,6 +79,7 @@ __device__ __forceinline__ void copy_row_vector(unsigned char* to, const unsigne
 
 // Begins to copy 256 columns of kTiles * 16 rows, as if they came as a unit of 8-bit codes: a thread has 16 columns of every
 // eighth row. Past the last row, that is read again and its sums are not stored.
+template <int kTiles>
 __device__ __forceinline__ void copy_unit_tile(unsigned char* to, const unsigned char* w, long long first_row, long long rows,
                                                int u) {
   const int own = threadIdx.x % 16;
@@ -316,7 +317,7 @@ matmul_fp8_e4m3_s128x128_f32_x_bf16_tc_c656(
         if (s % kUnitStages == 0) {
           const int slot = unit_step % kUnitSlots;
           wait_for_barrier(unit_emptied + 8 * slot, unit_step / kUnitSlots % 2 ^ 1);
-          copy_unit_tile(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
+          copy_unit_tile<kTiles>(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
           arrive_after_copies(unit_filled + 8 * slot);
           ++unit_step;
         }

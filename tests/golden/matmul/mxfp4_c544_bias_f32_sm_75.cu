@@ -303,10 +303,6 @@ __device__ __forceinline__ float run_terms(const Run<kXBytes>& run, Words4 (&ter
 
 __device__ __forceinline__ void store_element(float* at, float value) { *at = value; }
 
-__device__ __forceinline__ float load_bias(const unsigned short* bias, long long row) {
-  return f16_to_f32(bias[row]);
-}
-
 // A row whose scales lie in a plane of their own, and that plane's start.
 struct ScaledRow {
   const unsigned char* codes;
@@ -370,6 +366,10 @@ __device__ __forceinline__ void prepare_quarter(const Row& from, bool is_row, in
   for (int i = 0; i < kHeadBytes; ++i) head[i] = is_row ? head_byte(from, u, i) : 0;
   unsigned char* tail = unit + kCodeBytes + 16 * kHeadBytes + row_of_unit * kTailBytes;
   for (int i = 0; i < kTailBytes; ++i) tail[i] = is_row ? tail_byte(from, u, i) : 0;
+}
+
+__device__ __forceinline__ float load_bias(const unsigned short* bias, long long row) {
+  return f16_to_f32(bias[row]);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)

@@ -78,6 +78,7 @@ __device__ __forceinline__ void copy_16_bytes(unsigned char* to, const unsigned 
 
 // Begins to copy unit u of kTiles tiles of 16 rows, each by 16 threads. Vectors of codes are exchanged, so that the same one
 // of eight groups of lanes lie in different banks. Past the last tile, that is read again and its sums are not stored.
+template <int kTiles>
 __device__ __forceinline__ void copy_unit_tile(unsigned char* to, const unsigned char* w, long long first_row, long long rows,
                                                int u) {
   constexpr int kVectors = kUnitBytes / 16;
@@ -447,7 +448,7 @@ matmul_q4_K_x_bf16_y_bf16_tc_prepared_c512(
         if (s % kUnitStages == 0) {
           const int slot = unit_step % kUnitSlots;
           wait_for_barrier(unit_emptied + 8 * slot, unit_step / kUnitSlots % 2 ^ 1);
-          copy_unit_tile(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
+          copy_unit_tile<kTiles>(unit_ring + slot * (kTiles * kUnitBytes), w, first_row, rows, s / kUnitStages);
           arrive_after_copies(unit_filled + 8 * slot);
           ++unit_step;
         }

@@ -24,6 +24,7 @@ def stack_of(experts, rows, cols, seed):
 
 class MoeMatvec(unittest.TestCase):
     experts, rows, cols = 5, 7, 64
+    function = staticmethod(ktjit.moe_matvec)
 
     def setUp(self):
         self.w, self.values = stack_of(self.experts, self.rows, self.cols, 1)
@@ -33,7 +34,7 @@ class MoeMatvec(unittest.TestCase):
     def call(self, **changes):
         given = {"w": self.w, "format": "q8_0", "experts": self.experts, "rows": self.rows,
                  "cols": self.cols, "ids": self.ids, "x": self.x, **changes}  # fmt: skip
-        return ktjit.moe_matvec(**given)
+        return self.function(**given)
 
     def expected(self, values, x):
         """Of the slots whose id is an expert's: all but the last."""
@@ -94,6 +95,10 @@ class MoeMatvec(unittest.TestCase):
         ]:
             with self.subTest(message=message), self.assertRaisesRegex(error, message):
                 self.call(**changes)
+
+
+class MoeMatmul(MoeMatvec):
+    function = staticmethod(ktjit.moe_matmul)
 
 
 class GatedMatvec(unittest.TestCase):
