@@ -345,7 +345,8 @@ void BenchOptions::add_to(ArgumentParser& parser) {
                   "launches overlap the end of the one before, from sm_90 on");
   parser.add_flag(
       "tensor-core-precision", &tensor_core_precision,
-      "matmul on sm_90a: of weights rounded once to bf16 with --x-format bf16, or afp8");
+      "matmul on sm_90a and CPUs with AMX: of weights rounded once to bf16 with --x-format bf16; "
+      "sm_90a: or afp8");
   parser.add_flag("no-graph", &no_graph, "launch one by one, not as a CUDA graph");
 }
 

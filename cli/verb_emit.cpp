@@ -163,7 +163,8 @@ int run_emit(const Arguments& arguments) {
       "prepared)")("residual", po::value(&residual)->value_name("F"),
                    "matvec: adds f32, f16 or bf16 numbers to y (default: none)");
   parser.add_flag("tensor-core-precision", &tensor_core_precision,
-                  "matmul on sm_90a: of weights rounded once to bf16 with bf16 x, or afp8");
+                  "matmul on sm_90a and CPUs with AMX: of weights rounded once to bf16 with bf16 "
+                  "x; sm_90a: or afp8");
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_target(parser);

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <utility>
 
+#include "core/cpu_tiles.h"
 #include "core/error.h"
 #include "core/interleaved_layout.h"
 #include "core/prepared_layout.h"
@@ -217,6 +218,11 @@ bool can_request_early(const KernelSpec& spec) {
 bool serves_tensor_core_precision(const KernelSpec& spec) {
   constexpr int kHopper = 90, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
   constexpr std::int64_t kMostCols = 1 << 20;  // 32-bit offsets within a tile of x
+  if (spec.target.is_cpu()) {
+    return spec.op == Op::kMatmul && spec.layout.kind == LayoutKind::kNative &&
+           spec.activation == ActivationPolicy::kA16 && spec.x_format == FormatId::kBF16 &&
+           !is_dequant_only(spec.weight) && has_bf16_tiles(spec.target);
+  }
   if (spec.op != Op::kMatmul || !spec.target.is_cuda() || spec.target.sm != kHopper ||
       spec.target.suffix.empty() || spec.layout.base_alignment_bytes < kVectorBytes ||
       spec.layout.cols > kMostCols)
@@ -318,7 +324,9 @@ Tuning matmul_tuning(const Target& target, std::int64_t n) {
 
 Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n) {
   const Tuning tuning = matmul_tuning(spec.target, n);
-  if (!spec.tensor_core_precision || tuning.x_tile != 0 || rows <= 0 || n <= 0) return tuning;
+  if (!spec.tensor_core_precision || !spec.target.is_cuda() || tuning.x_tile != 0 || rows <= 0 ||
+      n <= 0)
+    return tuning;
   constexpr int kMultiprocessors = 132, kTileRows = 128, kLarge = 256, kSmall = 128;
   // What a wave of tiles takes. Of q4_K, q8_0 and e4m3 with 4096 and 14336 columns small ones took 0.66 to 0.80 of large
   // ones' time on an H200 (m = 512, 2026-11-24).
@@ -380,7 +388,9 @@ void validate(const KernelSpec& spec) {
   validate_fusion(spec);
   if (spec.tensor_core_precision && !serves_tensor_core_precision(spec)) {
     throw SpecError("tensor_core_precision", "true",
-                    "false but for matmul on sm_90a: of bf16 activations and prepared weights, or "
+                    "false but for matmul of bf16 activations on CPUs with AMX (amx-bf16, "
+                    "avx512bf16) and native weights, and on sm_90a: of bf16 activations and "
+                    "prepared weights, or "
                     "native bf16, e4m3, "
                     "e5m2 with scales of 64 columns and more; or of e4m3 weights and activations "
                     "with scales of 128");
