@@ -68,7 +68,7 @@ MatmulPanels matmul_panels(const KernelSpec& spec) {
     const auto words = [](int terms) {
       return terms == 1 ? std::string("bf16") : fmt::format("{} terms of bf16", terms);
     };
-    return {w_terms == 3 ? 256 : 512,
+    return {512,
             256,
             32,
             2,
@@ -90,6 +90,7 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
       {"f16_to_f32", f16},      {"f16_run_to_f32", f16},         {"f32_run_to_f16", f16},
       {"e4m3_run_to_f32", f16}, {"finite_e4m3_run_to_f32", f16}, {"e5m2_run_to_f32", f16}};
   variants["look_up_16"] = spec.target.has_cpu_feature("ssse3") ? "shuffle" : "compare";
+  variants["ScaleMin"] = spec.op == Op::kMatmul ? "together" : "each";
   variants["multiply_add"] = spec.target.has_cpu_feature("fma") ? "fma" : "separate";
   if (!lowering.routine.empty()) {
     const bool is_shorter = spec.weights_finite && has_finite_routine(spec.weight);
@@ -182,18 +183,20 @@ struct ColumnRange {
 /// column `at`.
 std::string run_loop(const KernelSpec& spec, const std::string& apply_scale, const std::string& use,
                      const ColumnRange& range = {}) {
+  // Four runs of a matmul's: shifts are constants in most formats.
+  const int unroll = spec.op == Op::kMatmul ? 4 : 2;
   if (is_blocked(spec)) {
     return fmt::format(
         "    for (int b = {}; b < {}; ++b) {{\n"
         "      const Block block = open_block(w_row + b * kBlockBytes);\n"
-        "#pragma unroll 2\n"
+        "#pragma unroll {}\n"
         "      for (int first = 0; first < kBlockElems; first += kRun) {{\n"
         "        const int at = b * kBlockElems + first;\n"
         "        const F32Run weight = decode_run(block, first);\n"
         "{}"
         "      }} // first: runs of this block\n"
         "    }} // b: blocks of this row",
-        range.first_block, range.end_block, use);
+        range.first_block, range.end_block, unroll, use);
   }
   return fmt::format(
       "#pragma unroll 2\n"

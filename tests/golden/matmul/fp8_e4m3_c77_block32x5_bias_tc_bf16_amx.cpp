@@ -315,6 +315,7 @@ static inline void multiply(const Panel& panel, int r, const XGroup* x, int chun
   constexpr int kHalf = kBlockRows / (2 * kRun) / 2;
   const int part = r / (2 * kRun); // few groups, of small blocks, are in the cache
   const unsigned char* ahead = (const unsigned char*)x[2 + part / kHalf].tile[chunk * kChunkSteps] + part % kHalf * steps * kAheadBytes;
+#pragma unroll 1
   for (int s = 0; s < steps; ++s) {
     const unsigned* w0 = panel.row[r] + s * kWTerms * kRun;
     const unsigned* w1 = panel.row[r + kRun] + s * kWTerms * kRun;

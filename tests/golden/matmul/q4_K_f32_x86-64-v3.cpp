@@ -39,6 +39,12 @@ static inline T load(const void* at) {
   return value;
 }
 
+// Any alignment.
+template <typename T>
+static inline void store(void* at, T value) {
+  __builtin_memcpy(at, &value, sizeof(T));
+}
+
 static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bit_cast(_Float16, bits); }
 
 // Scales and minima of the eight sub-blocks (32 elements each) of a q4_K or q5_K block, which begins with
@@ -50,20 +56,26 @@ struct ScaleMin {
   float minimum[8];
 };
 
+typedef unsigned char U8Eight __attribute__((vector_size(8)));
+typedef float F32Eight __attribute__((vector_size(32)));
+
+// Eight bytes times a number.
+static inline F32Eight bytes_times(unsigned long long bytes, float factor) {
+  return __builtin_convertvector(__builtin_bit_cast(U8Eight, bytes), F32Eight) * factor;
+}
+
 static inline ScaleMin load_scale_min(const unsigned char* at) {
-  const float d = f16_to_f32(load<unsigned short>(at));
-  const float dmin = f16_to_f32(load<unsigned short>(at + 2));
   const unsigned first = load<unsigned>(at + 4);
   const unsigned second = load<unsigned>(at + 8);
   const unsigned third = load<unsigned>(at + 12);
-  // Four 6-bit numbers in each word, a byte apart.
-  const unsigned scales[2] = {first & 0x3f3f3f3fu, (third & 0x0f0f0f0fu) | (first >> 6 & 0x03030303u) << 4};
-  const unsigned minima[2] = {second & 0x3f3f3f3fu, (third >> 4 & 0x0f0f0f0fu) | (second >> 6 & 0x03030303u) << 4};
+  // Four 6-bit numbers in each half, a byte apart.
+  const unsigned scales = (third & 0x0f0f0f0fu) | (first >> 6 & 0x03030303u) << 4;
+  const unsigned minima = (third >> 4 & 0x0f0f0f0fu) | (second >> 6 & 0x03030303u) << 4;
   ScaleMin result;
-  for (int i = 0; i < 8; ++i) {
-    result.scale[i] = d * (float)(scales[i / 4] >> 8 * (i % 4) & 63u);
-    result.minimum[i] = dmin * (float)(minima[i / 4] >> 8 * (i % 4) & 63u);
-  } // i: sub-blocks
+  store(result.scale, bytes_times((unsigned long long)scales << 32 | (first & 0x3f3f3f3fu),
+                                  f16_to_f32(load<unsigned short>(at))));
+  store(result.minimum, bytes_times((unsigned long long)minima << 32 | (second & 0x3f3f3f3fu),
+                                    f16_to_f32(load<unsigned short>(at + 2))));
   return result;
 }
 
@@ -86,12 +98,6 @@ static inline F32Run decode_run(const Block& block, int first) {
 static inline F32Run multiply_add(F32Run a, F32Run b, F32Run c) { return __builtin_elementwise_fma(a, b, c); }
 
 static inline F32Run load_x(const float* at) { return load<F32Run>(at); }
-
-// Any alignment.
-template <typename T>
-static inline void store(void* at, T value) {
-  __builtin_memcpy(at, &value, sizeof(T));
-}
 
 template <int kWidth>
 static inline void exchange(F32Run& a, F32Run& b) {
@@ -141,7 +147,7 @@ static inline void decode_row(const Arguments* arguments, long long row, int beg
   const unsigned char* w_row = arguments->w + row * kRowBytes;
   for (int b = begin / kBlockElems; b < end / kBlockElems; ++b) {
     const Block block = open_block(w_row + b * kBlockBytes);
-#pragma unroll 2
+#pragma unroll 4
     for (int first = 0; first < kBlockElems; first += kRun) {
       const int at = b * kBlockElems + first;
       const F32Run weight = decode_run(block, first);
