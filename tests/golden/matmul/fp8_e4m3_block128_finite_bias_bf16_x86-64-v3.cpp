@@ -198,7 +198,7 @@ static inline void multiply(const Panel& panel, int r, const XGroup* x, int chun
     for (int g = 0; g < kGroupsTogether; ++g) value[g] = load<F32Run>(x[g].column[chunk * kChunk + c]);
 #pragma unroll
     for (int i = 0; i < kRowsTogether; ++i) {
-      const F32Run weight = (F32Run){} + panel.row[r + i][c];
+      const F32Run weight = panel.row[r + i][c] - (F32Run){}; // in all lanes; to add zero would cost an addition, for -0
 #pragma unroll
       for (int g = 0; g < kGroupsTogether; ++g) sum[i][g] = multiply_add(weight, value[g], sum[i][g]);
     } // i: rows of w
