@@ -112,7 +112,6 @@ static inline void widen_row(const Arguments* arguments, long long j, int begin,
   for (int at = begin; at + kRun <= end; at += kRun) store(out + (at - begin), load_x(x_row + at));
 }
 
-
 // 16 rows of x side by side, a column after another.
 struct XGroup {
   float column[kCols][kRun];

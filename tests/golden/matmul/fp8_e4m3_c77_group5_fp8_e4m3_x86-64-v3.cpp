@@ -158,7 +158,6 @@ static inline void widen_row(const Arguments* arguments, long long j, int begin,
   }
 }
 
-
 // 16 rows of x side by side, a column after another.
 struct XGroup {
   float column[kCols][kRun];

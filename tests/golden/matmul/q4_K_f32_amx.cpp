@@ -206,7 +206,6 @@ static inline void widen_row(const Arguments* arguments, long long j, int begin,
   for (int at = begin; at + kRun <= end; at += kRun) store(out + (at - begin), load_x(x_row + at));
 }
 
-
 // 16 rows of x times factor's inverse, as terms of bf16: for 32 columns a tile of pairs of columns, each of 16 rows.
 struct XGroup {
   float factor[kRun]; // NaN where x has no place in bf16's range
