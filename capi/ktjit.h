@@ -204,12 +204,12 @@ typedef struct ktjit_kernel_desc {
                // restore's are prepared
   int32_t
       constant_weights;  // not 0, with dependent_launch, for prepared w and matvec of bf16, f16, e4m3 and e5m2:
-      // no work that may still run when a launch starts writes w (nor, with moe_matvec, ids), so
-      // it is read before the kernel ahead has ended
+  // no work that may still run when a launch starts writes w (nor, with moe_matvec, ids), so
+  // it is read before the kernel ahead has ended
   int32_t
       tensor_core_precision;  // not 0: matmul as the tensor cores of sm_90a, and tiles of CPUs with AMX (amx-bf16), compute it fastest. a16, bf16
-      // x: each weight is rounded once to bf16 (sm_90a: prepared, bf16, e4m3, e5m2 w; CPUs: native w); afp8, e4m3 w and groups of 128: sums of 128
-      // columns keep the 14 bits of FP8 tensor cores. SPEC elsewhere.
+  // x: each weight is rounded once to bf16 (sm_90a: prepared, bf16, e4m3, e5m2 w; CPUs: native w); afp8, e4m3 w and groups of 128: sums of 128
+  // columns keep the 14 bits of FP8 tensor cores. SPEC elsewhere.
 } ktjit_kernel_desc;
 KTJIT_DEFINE_INIT_(ktjit_kernel_desc)
 
