@@ -1,19 +1,20 @@
 // ktjit's CPU products beside ggml's, on the same bytes, in one process: a pass of each in turn, and a read of memory
 // between them, so that a machine whose state changes changes it for all.
 //
-//   ggml_cpu [--op matvec|matmul] [--format q4_K,...] [--shape ROWSxCOLS,...] [--n 1] [--policy a16,a8]
-//            [--layout auto|native] [--target cpu] [--threads 1] [--passes 9] [--data MIB] [--json OUT]
+//   ggml_cpu [--op matvec|matmul] [--format q4_K,...] [--shape ROWSxCOLS,...] [--n 1] [--policy a16,a8,tc]
+//            [--layout auto|native] [--target cpu] [--threads 1] [--passes 9] [--data MIB] [--clock wall|cpu] [--json OUT]
 //
 // A pass multiplies x by copies of w that together have --data MiB (1088: more than twice the largest caches),
 // one after another. ggml's w lie as in files, and once more in each of its own layouts that takes the format (its
 // "repack" and AMX buffers); its time has the conversion of x and its threads' barriers in it, ours likewise. Formats
 // that ggml lacks are measured beside the read alone. Figures are the smallest and the median time of the passes; GB/s
-// counts the bytes of w as files have them; "x" is the time of ggml's best layout over ours, of the smallest times and
+// counts the bytes of w as files have them; policy tc is a16 at tensor-core precision, of x that is rounded to bf16 before; "x" is the time of ggml's best layout over ours, of the smallest times and
 // of the medians. Errors are root mean squares of y - reference over those of the reference, 64 rows in double.
+//
+// --clock cpu counts the time of this process on its cores, which on a machine that others use says more with one thread.
 //
 // Built where CMake finds ggml: cmake -D KTJIT_GGML=/prefix/of/an/installed/ggml.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -30,8 +31,10 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <time.h>
 #include <vector>
 
+#include "core/cpu_tiles.h"
 #include "core/error.h"
 #include "core/interleaved_layout.h"
 #include "core/prepared_layout.h"
@@ -44,7 +47,6 @@ namespace ktjit {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 struct Arguments {
   Op op = Op::kMatvec;
@@ -57,8 +59,15 @@ struct Arguments {
   std::int64_t n = 1;
   int passes = 9;
   std::int64_t data_mib = 1088;
+  bool counts_cpu = false;
   std::string json;
 };
+
+double now_us(bool counts_cpu) {
+  timespec time{};
+  clock_gettime(counts_cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_nsec) * 1e-3;
+}
 
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> words;
@@ -96,6 +105,9 @@ Arguments parse(int argc, char** argv) {
       arguments.passes = std::stoi(value);
     } else if (name == "--data") {
       arguments.data_mib = std::stoll(value);
+    } else if (name == "--clock") {
+      if (value != "wall" && value != "cpu") throw std::runtime_error("--clock is wall or cpu");
+      arguments.counts_cpu = value == "cpu";
     } else if (name == "--json") {
       arguments.json = value;
     } else {
@@ -238,8 +250,11 @@ class Ours {
     if (const auto prepare_spec = prepare_spec_of(spec))
       prepare = engine.load(device, *prepare_spec);
     const auto rows = static_cast<std::uint64_t>(work.rows);
-    x_ = device.allocate(x.size() * sizeof(float));
-    device.upload(*stream_, std::as_bytes(std::span(x)), *x_, 0);
+    const auto bytes_of_x = static_cast<std::size_t>(get_format(spec.x_format).block_bytes);
+    std::vector<std::byte> x_bytes(x.size() * bytes_of_x);
+    round_output(spec.x_format, x, x_bytes);
+    x_ = device.allocate(x_bytes.size());
+    device.upload(*stream_, x_bytes, *x_, 0);
     if (!weights.scales().empty()) {
       scales_ = device.allocate(weights.scales().size());
       device.upload(*stream_, weights.scales(), *scales_, 0);
@@ -321,6 +336,7 @@ class Bench {
     document_["ggml"] = ggml_version();
     document_["data_mib"] = arguments_.data_mib;
     document_["passes"] = arguments_.passes;
+    document_["clock"] = arguments_.counts_cpu ? "cpu" : "wall";
     document_["results"] = Json::array();
   }
 
@@ -396,7 +412,11 @@ class Bench {
         for (const std::string& policy : arguments_.policies) {
           KernelSpec spec =
               make_spec(work.op, work.format.id, work.format.scale, work.cols, target);
-          spec.activation = get_activation(policy);
+          const bool rounds = policy == "tc";
+          if (rounds && !has_bf16_tiles(target)) continue;
+          spec.activation = rounds ? ActivationPolicy::kA16 : get_activation(policy);
+          spec.tensor_core_precision = rounds;
+          if (rounds) spec.x_format = FormatId::kBF16;
           if (work.op == Op::kMatvec) spec.x_columns = x_columns_for(static_cast<int>(work.n));
           KernelSpec interleaved = spec;
           interleaved.layout.kind = LayoutKind::kInterleaved;
@@ -431,9 +451,9 @@ class Bench {
 
     for (int pass = -1; pass < arguments_.passes; ++pass) {
       for (Side& side : sides) {
-        const auto start = Clock::now();
+        const double start = now_us(arguments_.counts_cpu);
         side.pass();
-        const double us = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+        const double us = now_us(arguments_.counts_cpu) - start;
         if (pass >= 0) side.times_us.push_back(us / work.copies);
       }
     }

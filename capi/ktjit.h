@@ -206,13 +206,13 @@ typedef struct ktjit_kernel_desc {
                // restore's are prepared
   int32_t
       constant_weights;  // not 0, with dependent_launch, for prepared w and matvec of bf16, f16, e4m3 and e5m2:
-      // no work that may still run when a launch starts writes w (nor, with moe_matvec, ids), so
-      // it is read before the kernel ahead has ended
+  // no work that may still run when a launch starts writes w (nor, with moe_matvec, ids), so
+  // it is read before the kernel ahead has ended
   int32_t
-      tensor_core_precision;  // not 0: matmul as the tensor cores compute it fastest, from sm_80 on. a16, bf16 x (f16
-      // too, but on sm_90a): each weight is rounded once to x's format (prepared, e4m3, e5m2 w, and w of
-      // x's format); afp8 on sm_90a, e4m3 w and groups of 128: sums of 128 columns keep the 14 bits of FP8
-      // tensor cores. SPEC elsewhere.
+      tensor_core_precision;  // not 0: matmul as the tensor cores (from sm_80 on) or AMX (CPUs with amx-bf16) compute it
+      // fastest. a16, bf16 x (f16 too, but on sm_90a and CPUs): each weight is rounded once to x's format (GPUs: prepared,
+      // e4m3, e5m2 w, and w of x's format; CPUs: native w); afp8 on sm_90a, e4m3 w and groups of 128: sums of 128 columns
+      // keep the 14 bits of FP8 tensor cores. moe_matmul on sm_90a too. SPEC elsewhere.
 } ktjit_kernel_desc;
 KTJIT_DEFINE_INIT_(ktjit_kernel_desc)
 

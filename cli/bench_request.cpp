@@ -383,7 +383,9 @@ void BenchOptions::add_to(ArgumentParser& parser) {
                   "launches overlap the end of the one before, from sm_90 on");
   parser.add_flag(
       "tensor-core-precision", &tensor_core_precision,
-      "matmul from sm_80 on: of weights rounded once to the format of x, bf16 or f16; or afp8");
+      "matmul from sm_80 on, moe_matmul on sm_90a: of weights rounded once to the format of x, "
+      "bf16 "
+      "or f16; sm_90a: or afp8; CPUs with AMX: matmul of native weights with --x-format bf16");
   parser.add_flag("no-graph", &no_graph, "launch one by one, not as a CUDA graph");
   parser.add_flag("in-turn", &in_turn,
                   "all works once more as one sequence, a launch of each after another, as the "

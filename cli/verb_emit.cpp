@@ -164,8 +164,8 @@ int run_emit(const Arguments& arguments) {
       "prepared)")("residual", po::value(&residual)->value_name("F"),
                    "matvec: adds f32, f16 or bf16 numbers to y (default: none)");
   parser.add_flag("tensor-core-precision", &tensor_core_precision,
-                  "matmul from sm_80 on, moe_matmul on sm_90a: of weights rounded once to the "
-                  "format of x; or afp8");
+                  "matmul from sm_80 on and on CPUs with AMX, moe_matmul on sm_90a: of weights "
+                  "rounded once to the format of x; sm_90a: or afp8");
   subject_options.add_description(parser);
   common.add_device(parser);
   common.add_target(parser);

@@ -13,6 +13,7 @@
 #include "codegen/emitter_parts.h"
 #include "codegen/fragment_library.h"
 #include "codegen/product_text.h"
+#include "core/cpu_tiles.h"
 #include "core/error.h"
 
 namespace ktjit::codegen {
@@ -20,15 +21,80 @@ namespace {
 
 constexpr int kRun = 16;  // elements decoded at a time: a divisor of every sub-block
 
-/// Rows of w and rows of x whose sums a tile of the matmul keeps in registers.
+/// How the matmul of a spec lays out decoded weights and x, and multiplies them.
+struct MatmulPanels {
+  int chunk;            ///< columns decoded at a time, whole blocks of each format
+  int block_rows;       ///< rows of w decoded together
+  int rows_together;    ///< rows of w whose sums are in registers
+  int groups_together;  ///< 16 rows of x each, likewise
+  int tile_rows;        ///< of a launch
+  int w_terms = 0;      ///< of bf16, that add up to a weight; 0: f32
+  int x_terms = 0;
+  std::string summary;
+};
+
+constexpr int kBlockGroups = 32;  // matmul: groups of 16 rows of x whose sums a thread keeps
+constexpr int kTileCols = 32;     // of bf16, in a tile of AMX
+
+/// Terms of bf16, of 8 bits each, without which weights lose bits.
+int terms_of_weights(const KernelSpec& spec) {
+  using enum FormatId;
+  // One: codes alone, or times powers of two. Two: 11 bits of an f16 scale by at most 5 of a code, or f16 itself.
+  constexpr std::array kOne = {kBF16,      kGgmlMxfp4,   kGgmlNvfp4,   kMxfp4,
+                               kMxfp6E2M3, kMxfp6E3M2,   kFp8E4M3,     kFp8E5M2,
+                               kFp8E4B15,  kFp8E4M3Fnuz, kFp8E5M2Fnuz, kFp4E2M1};
+  constexpr std::array kTwo = {kF16, kQ4_0, kQ5_0, kTQ1_0, kTQ2_0, kQ1_0, kQ2_0};
+  const auto has = [&](const auto& formats) {
+    return std::ranges::find(formats, spec.weight) != formats.end();
+  };
+  if (has(kOne)) {
+    if (!spec.scale || spec.scale->type == ScaleType::kE8M0) return 1;
+    return spec.scale->type == ScaleType::kBF16 ? 2 : 3;
+  }
+  return has(kTwo) ? 2 : 3;
+}
+
+int terms_of_x(const KernelSpec& spec) {
+  if (spec.x_scale) return 3;
+  if (spec.x_format == FormatId::kBF16) return 1;
+  return spec.x_format == FormatId::kF16 ? 2 : 3;
+}
+
+MatmulPanels matmul_panels(const KernelSpec& spec) {
+  if (has_bf16_tiles(spec.target)) {
+    const bool rounds = spec.tensor_core_precision;
+    const int w_terms = rounds ? 1 : terms_of_weights(spec);
+    const int x_terms = rounds ? 1 : terms_of_x(spec);
+    const auto words = [](int terms) {
+      return terms == 1 ? std::string("bf16") : fmt::format("{} terms of bf16", terms);
+    };
+    return {512,
+            256,
+            32,
+            2,
+            32,
+            w_terms,
+            x_terms,
+            fmt::format("tiles of AMX: w as {}{}, x as {}, sums in f32", words(w_terms),
+                        rounds ? ", rounded" : "", words(x_terms))};
+  }
+  // As many sums as hide the latency of an addition, with room for their operands.
+  if (spec.target.has_cpu_feature("avx512f")) return {256, 128, 8, 2, 16, 0, 0, "f32"};
+  if (spec.target.has_cpu_feature("avx")) return {256, 128, 4, 1, 16, 0, 0, "f32"};
+  return {256, 128, 2, 1, 16, 0, 0, "f32"};
+}
+
+/// Rows of w and rows of x whose sums a tile of moe_matmul keeps in registers.
 struct MatmulTile {
   int rows;
   int columns;
 };
 
-constexpr int kBlockRows = 16;     // matmul: rows of w decoded together; a multiple of every tile's
-constexpr int kBlockColumns = 48;  // matmul: rows of x widened together; as well
-constexpr int kChunk = 256;        // matmul: columns decoded at a time, whole blocks of each format
+constexpr int kBlockRows =
+    16;  // moe_matmul: rows of w decoded together; a multiple of every tile's
+constexpr int kBlockColumns = 48;  // moe_matmul: rows of x widened together; as well
+constexpr int kMoeChunk =
+    256;  // moe_matmul: columns decoded at a time, whole blocks of each format
 
 /// Sums of kRun lanes that the vector registers hold, with room for their operands.
 MatmulTile matmul_tile(const Target& target) {
@@ -43,6 +109,7 @@ FragmentVariants variants_for(const KernelSpec& spec, const Lowering& lowering) 
       {"f16_to_f32", f16},      {"f16_run_to_f32", f16},         {"f32_run_to_f16", f16},
       {"e4m3_run_to_f32", f16}, {"finite_e4m3_run_to_f32", f16}, {"e5m2_run_to_f32", f16}};
   variants["look_up_16"] = spec.target.has_cpu_feature("ssse3") ? "shuffle" : "compare";
+  variants["ScaleMin"] = spec.op == Op::kMatmul ? "together" : "each";
   variants["multiply_add"] = spec.target.has_cpu_feature("fma") ? "fma" : "separate";
   if (!lowering.routine.empty()) {
     const bool is_shorter = spec.weights_finite && has_finite_routine(spec.weight);
@@ -86,20 +153,48 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
     constants.push_back(
         {"kXColumns", fmt::format("{}", spec.x_columns), "rows of x that a launch can use"});
   }
-  if (is_matmul(spec.op)) {
+  if (spec.op == Op::kMatmul) {
+    const MatmulPanels panels = matmul_panels(spec);
+    const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
+    const std::int64_t cols = spec.layout.cols;
+    constants.push_back({"kChunk", number(panels.chunk), "columns decoded at a time"});
+    constants.push_back({"kChunks", "(kCols + kChunk - 1) / kChunk", "of a row"});
+    constants.push_back({"kTileRows", number(panels.tile_rows), "rows of w of a launch's tile"});
+    constants.push_back({"kBlockRows", number(panels.block_rows), "rows of w decoded together"});
+    constants.push_back({"kFewGroups", "4", "of x, for which fewer are"});
+    constants.push_back({"kFewRows", number(panels.tile_rows), "then"});
+    constants.push_back(
+        {"kRowsTogether", number(panels.rows_together), "rows of w whose sums are in registers"});
+    constants.push_back(
+        {"kGroupsTogether", number(panels.groups_together), "groups of 16 rows of x, likewise"});
+    constants.push_back(
+        {"kBlockGroups", number(kBlockGroups), "groups of x whose sums a thread keeps"});
+    if (panels.w_terms > 0) {
+      const std::int64_t row = row_bytes(get_format(spec.weight), cols);
+      constants.push_back({"kStep", number(kTileCols), "columns of a tile"});
+      constants.push_back({"kChunkSteps", "kChunk / kStep", "tiles of a chunk"});
+      constants.push_back({"kAllSteps", "(kCols + kStep - 1) / kStep", "tiles of a row"});
+      constants.push_back({"kWTerms", number(panels.w_terms), "of bf16, that add up to a weight"});
+      constants.push_back({"kXTerms", number(panels.x_terms), "of bf16, that add up to an x"});
+      constants.push_back({"kRowsAhead", "8", "that are asked for while a row is decoded"});
+      constants.push_back(
+          {"kChunkBytes", number(std::min(row, row * panels.chunk / cols + 1)), "of a row of w"});
+    }
+  }
+  if (spec.op == Op::kMoeMatmul) {
     const MatmulTile tile = matmul_tile(spec.target);
     const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
     constants.push_back({"kTileRows", number(tile.rows), "rows of w in one tile"});
     constants.push_back({"kTileColumns", number(tile.columns), "rows of x in one tile"});
     constants.push_back({"kBlockRows", number(kBlockRows), "rows of w decoded together"});
     constants.push_back({"kBlockColumns", number(kBlockColumns), "rows of x widened together"});
-    constants.push_back({"kChunk", number(kChunk), "columns decoded at a time"});
-    if (spec.x_scale) {
-      constants.push_back(
-          {"kXGroup", number(spec.x_scale->block_cols), "columns of x that share one scale"});
-      constants.push_back({"kXScaleCols", number(spec.x_scale->cols_of_scales(spec.layout.cols)),
-                           "scales in one row of scales of x"});
-    }
+    constants.push_back({"kChunk", number(kMoeChunk), "columns decoded at a time"});
+  }
+  if (spec.x_scale) {
+    constants.push_back(
+        {"kXGroup", number(spec.x_scale->block_cols), "columns of x that share one scale"});
+    constants.push_back({"kXScaleCols", number(spec.x_scale->cols_of_scales(spec.layout.cols)),
+                         "scales in one row of scales of x"});
   }
   return constants;
 }
@@ -116,18 +211,20 @@ struct ColumnRange {
 /// column `at`.
 std::string run_loop(const KernelSpec& spec, const std::string& apply_scale, const std::string& use,
                      const ColumnRange& range = {}) {
+  // Four runs of a matmul's: shifts are constants in most formats.
+  const int unroll = spec.op == Op::kMatmul ? 4 : 2;
   if (is_blocked(spec)) {
     return fmt::format(
         "    for (int b = {}; b < {}; ++b) {{\n"
         "      const Block block = open_block(w_row + b * kBlockBytes);\n"
-        "#pragma unroll 2\n"
+        "#pragma unroll {}\n"
         "      for (int first = 0; first < kBlockElems; first += kRun) {{\n"
         "        const int at = b * kBlockElems + first;\n"
         "        const F32Run weight = decode_run(block, first);\n"
         "{}"
         "      }} // first: runs of this block\n"
         "    }} // b: blocks of this row",
-        range.first_block, range.end_block, use);
+        range.first_block, range.end_block, unroll, use);
   }
   return fmt::format(
       "#pragma unroll 2\n"
@@ -435,13 +532,115 @@ std::string widen_loop(const KernelSpec& spec) {
                     x_c_type(spec), tail_load);
 }
 
+/// The tile instructions of 32 columns: each term of w times each of x that is no smaller than an f32's last bit.
+std::string tile_products(const MatmulPanels& panels) {
+  constexpr int kLastTerm = 2;
+  std::string text;
+  int w_loaded = -1, x_loaded = -1;
+  for (int t = 0; t < panels.w_terms; ++t) {
+    for (int i = 0; i < panels.x_terms; ++i) {
+      // There and back again, so that one operand stays.
+      const int u = t % 2 == 0 ? i : panels.x_terms - 1 - i;
+      if (t + u > kLastTerm) continue;
+      const auto load = [&](const char* name, int tile, int term) {
+        text +=
+            tile < 6
+                ? fmt::format(
+                      "    __builtin_ia32_tileloadd64({}, {} + {} * kRun, sizeof(panel.row[0]));\n",
+                      tile, name, term)
+                : fmt::format("    __builtin_ia32_tileloadd64({}, {}[{}], 64);\n", tile, name,
+                              term);
+      };
+      const auto multiply = [&](int sum) {
+        text += fmt::format("    __builtin_ia32_tdpbf16ps({}, {}, {});\n", sum, 4 + sum / 2,
+                            6 + sum % 2);
+      };
+      if (w_loaded != t) load("w0", 4, t);
+      if (x_loaded != u) load("x0", 6, u);
+      multiply(0);
+      if (w_loaded != t) load("w1", 5, t);
+      multiply(2);
+      if (x_loaded != u) load("x1", 7, u);
+      multiply(1);
+      multiply(3);
+      w_loaded = t;
+      x_loaded = u;
+    }
+  }
+  return text;
+}
+
+EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
+  const MatmulPanels panels = matmul_panels(spec);
+  const bool has_terms = panels.w_terms > 0;
+  std::vector<std::string> names = product_fragments(spec);
+  names.insert(names.end(), {"load", "store", "transpose"});
+  if (!has_terms) std::erase(names, "sum_of");
+  if (has_terms) names.push_back("split_weights");
+  if (spec.x_scale && !scale_is_uniform_in_run(*spec.x_scale, kRun)) names.push_back("scaled");
+
+  TemplateValues values = product_values(spec, lowering);
+  values["panels"] = panels.summary;
+  values["tile_rows"] = fmt::format("{}", panels.tile_rows);
+  FragmentVariants variants = variants_for(spec, lowering);
+  variants["split_weights"] = spec.tensor_core_precision ? "rounded" : "exactly";
+  values["functions"] = FragmentLibrary::of("cpu").splice(names, variants);
+  values["x_scale_description"] = "";
+  values["x_scale_member"] = "";
+  if (spec.x_scale) {
+    values["x_scale_description"] =
+        fmt::format("//   x_scale  in   f32  [n, {}]  row-major, one per {} columns of x\n",
+                    spec.x_scale->cols_of_scales(spec.layout.cols), spec.x_scale->block_cols);
+    values["x_scale_member"] = "const float* x_scale;\n  ";
+  }
+  const ColumnRange range = {"begin", "end", "begin / kBlockElems", "end / kBlockElems"};
+  const std::string indent = is_blocked(spec) ? "        " : "      ";
+  values["decode_loop"] = outdented(
+      scale_row_line(spec) + run_loop(spec, scale_statements(spec, "at", "kRun"),
+                                      indent + "store(out + (at - begin), weight);\n", range));
+  values["decode_tail"] = tail_elems(spec) == 0 || is_blocked(spec)
+                              ? ""
+                              : "  if (end == kCols) {\n" + tail_decode(spec) +
+                                    "      store(out + (kMainCols - begin), weight);\n"
+                                    "    }\n"
+                                    "  }\n";
+  values["widen_loop"] = widen_loop(spec);
+  values["y_statement"] = fmt::format("y_row[r] = {};", y_value(spec, "total[r]", "row + r"));
+  values["panel_functions"] = FragmentLibrary::of("cpu").splice(
+      {has_terms ? "panels_tiles" : "panels_f32"}, FragmentVariants{});
+  values["finish"] = values["open"] = values["close"] = "";
+  if (has_terms) {
+    const std::string from = "${products}";
+    std::string& text = values["panel_functions"];
+    text.replace(text.find(from), from.size(), tile_products(panels));
+    values["finish"] = "finish(arguments, row, block_rows, j + i, x->factor[i], total);\n    ";
+    values["open"] =
+        "// Others of this thread may count on a configuration of theirs.\n"
+        "  alignas(64) TileConfig before;\n"
+        "  __builtin_ia32_tile_storeconfig(&before);\n"
+        "  alignas(64) const TileConfig config = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, "
+        "{16, 16, 16, 16, 16, 16, 16, 16}};\n"
+        "  __builtin_ia32_tile_loadconfig(&config);\n";
+    values["close"] =
+        "if (before.palette == 0) {\n"
+        "    __builtin_ia32_tilerelease();\n"
+        "  } else {\n"
+        "    __builtin_ia32_tile_loadconfig(&before);\n"
+        "  }";
+  }
+  LaunchShape launch;
+  launch.rows_per_cta = panels.tile_rows;
+  return {fill_template(get_template("cpu/matmul.cpp.in"), values), kernel_name(spec), launch,
+          lowering};
+}
+
 /// Where rows of w, of x and of y of a block are, in the text's words.
 struct BlockWords {
   std::string matrix_of_row, row_of_block, x_row, y_row, stored_rows, y_statement;
 };
 
 std::string block_text(const KernelSpec& spec, const BlockWords& words) {
-  return fill_template(get_template("cpu/matmul_block.cpp.in"),
+  return fill_template(get_template("cpu/moe_matmul_block.cpp.in"),
                        {{"matrix_of_row", words.matrix_of_row},
                         {"row_of_block", words.row_of_block},
                         {"x_row", words.x_row},
@@ -449,18 +648,6 @@ std::string block_text(const KernelSpec& spec, const BlockWords& words) {
                         {"y_type", io_type(spec.y_format)},
                         {"stored_rows", words.stored_rows},
                         {"y_statement", words.y_statement}});
-}
-
-/// The blocks of rows of x that meet one of w.
-std::string dense_blocks(const KernelSpec& spec) {
-  return "    const int block_rows = at_most(kBlockRows, rows - row);\n"
-         "    for (long long column = 0; column < n; column += kBlockColumns) {\n"
-         "      const int block_columns = at_most(kBlockColumns, n - column);\n" +
-         block_text(
-             spec, {"arguments", "at_most(block_rows - 1, r)",
-                    "column + at_most(block_columns - 1, j)", "(column + j)", "block_rows",
-                    fmt::format("y_row[r] = {};", y_value(spec, "sum_of(sum[r][j])", "row + r"))}) +
-         "    } // column: blocks of rows of x\n";
 }
 
 /// "matrix", with a gate "gate" and "up": an expert's matrices, declared.
@@ -482,7 +669,7 @@ std::string expert_matrices(const KernelSpec& spec) {
   return text;
 }
 
-/// The same with the slots of each expert, found one block after another; rows of slots whose id is no expert's get NaN.
+/// The blocks of slots of each expert that meet one of w, found one after another; rows of slots whose id is no expert's get NaN.
 /// With a gate half of the block's rows are of w_gate, the others of w_up.
 std::string expert_blocks(const KernelSpec& spec) {
   const bool has_gate = spec.gate != Gate::kNone;
@@ -534,8 +721,7 @@ std::string expert_blocks(const KernelSpec& spec) {
          "    } // expert: one after another\n";
 }
 
-EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
-  const bool is_moe = has_experts(spec.op);
+EmittedKernel emit_moe_matmul(const KernelSpec& spec, const Lowering& lowering) {
   const bool has_gate = spec.gate != Gate::kNone;
   std::vector<std::string> names = product_fragments(spec);
   names.insert(names.end(), {"load", "store"});
@@ -564,24 +750,11 @@ EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
   }
   const std::string scale_member =
       spec.scale ? fmt::format("  const {}* scale;\n", scale_c_type(spec.scale->type)) : "";
-  values["matrix"] = is_moe ? fmt::format(
-                                  "// An expert's matrix.\n"
-                                  "struct Matrix {{\n"
-                                  "  const unsigned char* w;\n"
-                                  "{}"
-                                  "}};\n\n",
-                                  scale_member)
-                            : "";
-  values["matrix_name"] = is_moe ? "matrix" : "arguments";
-  values["matrix_parameter"] = is_moe ? "const Matrix* matrix" : "const Arguments* arguments";
-  values["counts"] = is_moe ? "  const long long slots = arguments->slots;\n"
-                              "  const long long experts = arguments->experts;\n"
-                              "  const int* const ids = arguments->ids;\n"
-                            : "  const long long n = arguments->n;\n";
+  values["scale_member"] = scale_member;
   const ColumnRange range = {"begin", "end", "begin / kBlockElems", "end / kBlockElems"};
   const std::string indent = is_blocked(spec) ? "        " : "      ";
   values["decode_loop"] =
-      outdented(scale_row_line(spec, values["matrix_name"] + "->scale") +
+      outdented(scale_row_line(spec, "matrix->scale") +
                 run_loop(spec, scale_statements(spec, "at", "kRun"),
                          indent + "store(out + (at - begin), weight);\n", range));
   values["decode_tail"] = tail_elems(spec) == 0 || is_blocked(spec)
@@ -591,10 +764,10 @@ EmittedKernel emit_matmul(const KernelSpec& spec, const Lowering& lowering) {
                                     "    }\n"
                                     "  }\n";
   values["widen_loop"] = widen_loop(spec);
-  values["blocks"] = is_moe ? expert_blocks(spec) : dense_blocks(spec);
+  values["blocks"] = expert_blocks(spec);
   LaunchShape launch;
   launch.rows_per_cta = has_gate ? kBlockRows / 2 : kBlockRows;
-  return {fill_template(get_template("cpu/matmul.cpp.in"), values), kernel_name(spec), launch,
+  return {fill_template(get_template("cpu/moe_matmul.cpp.in"), values), kernel_name(spec), launch,
           lowering};
 }
 
@@ -650,8 +823,9 @@ EmittedKernel emit_cpu(const KernelSpec& spec) {
       return has_cpu_float_matvec(spec) ? emit_cpu_float_matvec(spec, lowering)
                                         : emit_matvec(spec, lowering);
     case Op::kMatmul:
-    case Op::kMoeMatmul:
       return emit_matmul(spec, lowering);
+    case Op::kMoeMatmul:
+      return emit_moe_matmul(spec, lowering);
     case Op::kQuantize:
     case Op::kNanScan:
       return emit_nan_scan(spec, lowering);

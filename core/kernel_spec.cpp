@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <utility>
 
+#include "core/cpu_tiles.h"
 #include "core/error.h"
 #include "core/interleaved_layout.h"
 #include "core/prepared_layout.h"
@@ -231,6 +232,11 @@ bool has_wgmma(const Target& target) {
 bool serves_tensor_core_precision(const KernelSpec& spec) {
   constexpr int kFirstBf16 = 80, kVectorBytes = 16, kStageCols = 64, kGroup = 128;
   constexpr std::int64_t kMostCols = 1 << 20;  // 32-bit offsets within a tile of x
+  if (spec.target.is_cpu()) {
+    return spec.op == Op::kMatmul && spec.layout.kind == LayoutKind::kNative &&
+           spec.activation == ActivationPolicy::kA16 && spec.x_format == FormatId::kBF16 &&
+           !is_dequant_only(spec.weight) && has_bf16_tiles(spec.target);
+  }
   const bool has_op =
       spec.op == Op::kMatmul || (spec.op == Op::kMoeMatmul && has_wgmma(spec.target));
   if (!has_op || !spec.target.is_cuda() || spec.target.sm < kFirstBf16 ||
@@ -336,7 +342,7 @@ Tuning matmul_tuning(const Target& target, std::int64_t n) {
 
 Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n) {
   const Tuning tuning = matmul_tuning(spec.target, n);
-  if (!spec.tensor_core_precision || rows <= 0 || n <= 0) return tuning;
+  if (!spec.tensor_core_precision || !spec.target.is_cuda() || rows <= 0 || n <= 0) return tuning;
   if (spec.activation == ActivationPolicy::kAfp8) {
     // Up to 64 rows of x: 64 rows of w share a tile, or 32 where tiles are few.
     constexpr int kLarge = 128, kMiddle = 64, kSmall = 32, kFewRows = 6144;
@@ -412,10 +418,10 @@ void validate(const KernelSpec& spec) {
     throw SpecError(
         "tensor_core_precision", "true",
         "false but for matmul from sm_80 on and moe_matmul on sm_90a: of bf16 activations (f16 "
-        "too, but on sm_90a) and "
-        "prepared weights, or native e4m3, e5m2 with scales of 64 columns and more, or weights "
-        "of the activations' format; or on sm_90a of e4m3 weights and activations with scales "
-        "of 128");
+        "too, but on sm_90a) and prepared weights, or native e4m3, e5m2 with scales of 64 columns "
+        "and more, or weights of the activations' format; or on sm_90a of e4m3 weights and "
+        "activations with scales of 128; or for matmul of bf16 activations and native weights on "
+        "CPUs with AMX (amx-bf16, avx512bf16)");
   }
   if (spec.op == Op::kQuantize) {
     if (!is_io_format(spec.x_format))

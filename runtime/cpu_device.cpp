@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -66,8 +67,7 @@ class CpuStream : public Stream {
   void synchronize() override {}
 };
 
-/// Memory of one launch; the thread keeps it for the next one, so that launches allocate only where they need more than
-/// any before.
+/// Memory of one launch or thread, kept for the next one, so that launches allocate only where they need more than any before.
 struct Scratch {
   std::unique_ptr<void, void (*)(void*)> data{nullptr, &free};
   std::size_t bytes = 0;
@@ -77,7 +77,10 @@ struct Scratch {
     if (wanted <= bytes) return data.get();
     *this = {};
     void* made = nullptr;
-    const int code = posix_memalign(&made, kAlignment, wanted);
+    const bool is_large = wanted >= kHugePageBytes / 2;
+    if (is_large) wanted = (wanted + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+    const int code = posix_memalign(&made, is_large ? kHugePageBytes : kAlignment, wanted);
+    if (code == 0 && is_large) madvise(made, wanted, MADV_HUGEPAGE);
     if (code != 0) {
       throw DriverError("posix_memalign", code, std::strerror(code), kName,
                         fmt::format("allocating {} bytes of scratch", wanted));
@@ -88,43 +91,71 @@ struct Scratch {
   }
 };
 
-/// A kernel that has the symbol ENTRY_begin is told of each launch before its tiles run; it takes scratch, of as many
-/// bytes as ENTRY_scratch_bytes says, as one argument more.
+enum class ScratchOf { kLaunch, kThread };
+
+/// The calling thread's memory for as long as this lives. While it waits for the others, an executor's thread may do other
+/// work, launches too, so it is taken, not shared.
+template <ScratchOf kOf>
+class TakenScratch {
+ public:
+  TakenScratch() : scratch_(std::exchange(kept(), {})) {}
+  ~TakenScratch() { kept() = std::move(scratch_); }
+  TakenScratch(const TakenScratch&) = delete;
+  TakenScratch& operator=(const TakenScratch&) = delete;
+
+  void* at_least(std::size_t wanted) { return scratch_.at_least(wanted); }
+
+ private:
+  static Scratch& kept() {
+    thread_local Scratch scratch;
+    return scratch;
+  }
+
+  Scratch scratch_;
+};
+
+/// A kernel may have, beside its entry,
+///   ENTRY_begin          told of each launch before its tiles run; with ENTRY_begin_tiles, of that many tiles in ranges,
+///                        in parallel
+///   ENTRY_scratch_bytes  goes with it: memory of the launch, as one argument more
+///   ENTRY_thread_bytes   memory of each thread that runs tiles, as one argument more after that
 class CpuKernel : public Kernel {
  public:
   CpuKernel(const Artifact& artifact, std::shared_ptr<Executor> executor)
       : code_(artifact.bytes, artifact.entry_name),
         entry_(reinterpret_cast<Entry>(code_.get_symbol(artifact.entry_name))),
-        begin_(reinterpret_cast<Begin>(code_.find_symbol(artifact.entry_name + "_begin"))),
+        begin_(code_.find_symbol(artifact.entry_name + "_begin")),
+        begin_tiles_(find_size(artifact, "_begin_tiles")),
+        thread_bytes_(find_size(artifact, "_thread_bytes")),
         executor_(std::move(executor)),
         resources_(artifact.resources) {
     if (begin_ != nullptr) {
       scratch_bytes_ =
-          reinterpret_cast<ScratchBytes>(code_.get_symbol(artifact.entry_name + "_scratch_bytes"));
+          reinterpret_cast<Size>(code_.get_symbol(artifact.entry_name + "_scratch_bytes"));
     }
   }
 
   void launch(Stream&, const LaunchGrid& grid,
               std::span<const std::uint64_t> arguments) const override {
     static_assert(sizeof(unsigned long long) == sizeof(std::uint64_t));
+    const std::int64_t tiles = std::int64_t{grid.x} * grid.y;
     if (begin_ == nullptr) {
-      run(grid, reinterpret_cast<const unsigned long long*>(arguments.data()));
-      return;
+      return run(entry_, tiles, reinterpret_cast<const unsigned long long*>(arguments.data()));
     }
-    // While it waits for the others, an executor's thread may do other work, launches too.
-    thread_local Scratch kept;
-    Scratch scratch = std::exchange(kept, {});
-    std::array<unsigned long long, kMaxArguments + 1> values{};
+    TakenScratch<ScratchOf::kLaunch> scratch;
+    Values values{};
     KTJIT_CHECK(arguments.size() <= kMaxArguments);
     std::ranges::copy(arguments, values.begin());
     const auto bytes = static_cast<std::size_t>(scratch_bytes_(values.data()));
     values[arguments.size()] = reinterpret_cast<std::uintptr_t>(scratch.at_least(bytes));
-    {
+    if (begin_tiles_ != nullptr) {
+      run(reinterpret_cast<Entry>(begin_), begin_tiles_(values.data()), values.data());
+    } else {
       const ScopedFloatEnvironment environment;
-      begin_(values.data());
+      reinterpret_cast<Begin>(begin_)(values.data());
     }
-    run(grid, values.data());
-    kept = std::move(scratch);
+    if (thread_bytes_ == nullptr) return run(entry_, tiles, values.data());
+    run_with_memory(tiles, values, arguments.size() + 1);
   }
 
   KernelResources resources() const override { return resources_; }
@@ -133,21 +164,49 @@ class CpuKernel : public Kernel {
   using Entry = void (*)(const unsigned long long* arguments, long long tile_begin,
                          long long tile_end);
   using Begin = void (*)(const unsigned long long* arguments);
-  using ScratchBytes = long long (*)(const unsigned long long* arguments);
+  using Size = long long (*)(const unsigned long long* arguments);
   static constexpr std::size_t kMaxArguments = 32;  // more than any launch order has
+  using Values = std::array<unsigned long long, kMaxArguments + 2>;
 
-  void run(const LaunchGrid& grid, const unsigned long long* values) const {
-    executor_->parallel_for(std::int64_t{grid.x} * grid.y,
-                            [&](std::int64_t begin, std::int64_t end) {
-                              const ScopedFloatEnvironment environment;
-                              entry_(values, begin, end);
-                            });
+  Size find_size(const Artifact& artifact, const char* suffix) const {
+    return reinterpret_cast<Size>(code_.find_symbol(artifact.entry_name + suffix));
+  }
+
+  void run(Entry entry, std::int64_t tiles, const unsigned long long* values) const {
+    executor_->parallel_for(tiles, [&](std::int64_t begin, std::int64_t end) {
+      const ScopedFloatEnvironment environment;
+      entry(values, begin, end);
+    });
+  }
+
+  /// As run, with memory of the thread's own as the argument `at`.
+  void run_with_memory(std::int64_t tiles, const Values& values, std::size_t at) const {
+    const auto bytes = static_cast<std::size_t>(thread_bytes_(values.data()));
+    std::atomic_flag is_short;  // an executor's bodies don't throw
+    executor_->parallel_for(tiles, [&](std::int64_t begin, std::int64_t end) {
+      TakenScratch<ScratchOf::kThread> own;
+      Values with_own = values;
+      try {
+        with_own[at] = reinterpret_cast<std::uintptr_t>(own.at_least(bytes));
+      } catch (const DriverError&) {
+        is_short.test_and_set();
+        return;
+      }
+      const ScopedFloatEnvironment environment;
+      entry_(with_own.data(), begin, end);
+    });
+    if (is_short.test()) {
+      throw DriverError("posix_memalign", ENOMEM, std::strerror(ENOMEM), kName,
+                        fmt::format("allocating {} bytes for a thread", bytes));
+    }
   }
 
   SharedObject code_;
   Entry entry_;
-  Begin begin_;
-  ScratchBytes scratch_bytes_ = nullptr;
+  void* begin_;
+  Size begin_tiles_;
+  Size thread_bytes_;
+  Size scratch_bytes_ = nullptr;
   std::shared_ptr<Executor> executor_;
   KernelResources resources_;
 };

@@ -240,6 +240,19 @@ std::vector<KernelCase> kernel_cases() {
   rows.target = parse_target("sm_120a", {});
   add(cases, "c656_some_tc", rows);
   add(cases, "", make_spec(Op::kMatmul, "bf16", 512, baseline));
+  // Tiles of AMX: three terms of weights and of x, and weights rounded to one.
+  {
+    std::vector<std::string> amx = cpu_level_features("x86-64-v4");
+    amx.insert(amx.end(), {"amx-bf16", "amx-tile", "avx512bf16"});
+    KernelSpec spec = make_spec(Op::kMatmul, "q4_K", 512, make_cpu_target("amx", amx));
+    add(cases, "", spec);
+    spec = make_spec(Op::kMatmul, "fp8_e4m3", 77, spec.target);
+    spec.scale = ScaleGrid{32, 5, ScaleType::kF32};
+    spec.x_format = spec.y_format = FormatId::kBF16;
+    spec.bias = FormatId::kF16;
+    spec.tensor_core_precision = true;
+    add(cases, "c77_block32x5_bias_tc", spec);
+  }
   for (const Target& target : {sm_61, sm_75, sm_86, sm_90a, avx2}) {
     KernelSpec spec = make_spec(Op::kMatmul, "fp8_e4m3", 512, target);
     spec.scale = ScaleGrid{128, 128, ScaleType::kF32};

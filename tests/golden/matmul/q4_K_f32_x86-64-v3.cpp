@@ -4,21 +4,24 @@
 //   x        in   f32  [n, 512]  row-major
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]), products and sums in f32
-//   tiling   a block of rows of w and one of rows of x are decoded to f32, kChunk columns at a time, and
-//            multiplied in tiles whose sums, kRun lanes each, stay in registers
+//   panels   f32
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): software, exact: integers times the block's scale
-//   launch   ranges of blocks of 16 rows of w, in parallel
+//   launch   matmul_q4_K_x_f32_c512_begin for ranges of groups of 16 rows of x, then ranges of 16 rows of w, each in parallel
 
-constexpr int kCols = 512;        // columns of w, and of each row of x
-constexpr int kRowBytes = 288;    // bytes of one row of w
-constexpr int kRun = 16;          // consecutive elements decoded at a time
-constexpr int kBlockElems = 256;  // elements of one block
-constexpr int kBlockBytes = 144;  // bytes of one block
-constexpr int kTileRows = 2;      // rows of w in one tile
-constexpr int kTileColumns = 3;   // rows of x in one tile
-constexpr int kBlockRows = 16;    // rows of w decoded together
-constexpr int kBlockColumns = 48; // rows of x widened together
-constexpr int kChunk = 256;       // columns decoded at a time
+constexpr int kCols = 512;                             // columns of w, and of each row of x
+constexpr int kRowBytes = 288;                         // bytes of one row of w
+constexpr int kRun = 16;                               // consecutive elements decoded at a time
+constexpr int kBlockElems = 256;                       // elements of one block
+constexpr int kBlockBytes = 144;                       // bytes of one block
+constexpr int kChunk = 256;                            // columns decoded at a time
+constexpr int kChunks = (kCols + kChunk - 1) / kChunk; // of a row
+constexpr int kTileRows = 16;                          // rows of w of a launch's tile
+constexpr int kBlockRows = 128;                        // rows of w decoded together
+constexpr int kFewGroups = 4;                          // of x, for which fewer are
+constexpr int kFewRows = 16;                           // then
+constexpr int kRowsTogether = 4;                       // rows of w whose sums are in registers
+constexpr int kGroupsTogether = 1;                     // groups of 16 rows of x, likewise
+constexpr int kBlockGroups = 32;                       // groups of x whose sums a thread keeps
 
 // kRun elements side by side; the compiler cuts them to the registers that this CPU has.
 typedef float F32Run __attribute__((vector_size(4 * kRun)));
@@ -36,6 +39,12 @@ static inline T load(const void* at) {
   return value;
 }
 
+// Any alignment.
+template <typename T>
+static inline void store(void* at, T value) {
+  __builtin_memcpy(at, &value, sizeof(T));
+}
+
 static inline float f16_to_f32(unsigned short bits) { return (float)__builtin_bit_cast(_Float16, bits); }
 
 // Scales and minima of the eight sub-blocks (32 elements each) of a q4_K or q5_K block, which begins with
@@ -47,20 +56,26 @@ struct ScaleMin {
   float minimum[8];
 };
 
+typedef unsigned char U8Eight __attribute__((vector_size(8)));
+typedef float F32Eight __attribute__((vector_size(32)));
+
+// Eight bytes times a number.
+static inline F32Eight bytes_times(unsigned long long bytes, float factor) {
+  return __builtin_convertvector(__builtin_bit_cast(U8Eight, bytes), F32Eight) * factor;
+}
+
 static inline ScaleMin load_scale_min(const unsigned char* at) {
-  const float d = f16_to_f32(load<unsigned short>(at));
-  const float dmin = f16_to_f32(load<unsigned short>(at + 2));
   const unsigned first = load<unsigned>(at + 4);
   const unsigned second = load<unsigned>(at + 8);
   const unsigned third = load<unsigned>(at + 12);
-  // Four 6-bit numbers in each word, a byte apart.
-  const unsigned scales[2] = {first & 0x3f3f3f3fu, (third & 0x0f0f0f0fu) | (first >> 6 & 0x03030303u) << 4};
-  const unsigned minima[2] = {second & 0x3f3f3f3fu, (third >> 4 & 0x0f0f0f0fu) | (second >> 6 & 0x03030303u) << 4};
+  // Four 6-bit numbers in each half, a byte apart.
+  const unsigned scales = (third & 0x0f0f0f0fu) | (first >> 6 & 0x03030303u) << 4;
+  const unsigned minima = (third >> 4 & 0x0f0f0f0fu) | (second >> 6 & 0x03030303u) << 4;
   ScaleMin result;
-  for (int i = 0; i < 8; ++i) {
-    result.scale[i] = d * (float)(scales[i / 4] >> 8 * (i % 4) & 63u);
-    result.minimum[i] = dmin * (float)(minima[i / 4] >> 8 * (i % 4) & 63u);
-  } // i: sub-blocks
+  store(result.scale, bytes_times((unsigned long long)scales << 32 | (first & 0x3f3f3f3fu),
+                                  f16_to_f32(load<unsigned short>(at))));
+  store(result.minimum, bytes_times((unsigned long long)minima << 32 | (second & 0x3f3f3f3fu),
+                                    f16_to_f32(load<unsigned short>(at + 2))));
   return result;
 }
 
@@ -82,22 +97,37 @@ static inline F32Run decode_run(const Block& block, int first) {
 
 static inline F32Run multiply_add(F32Run a, F32Run b, F32Run c) { return __builtin_elementwise_fma(a, b, c); }
 
-static inline float sum_of(F32Run value) {
-  float part[kRun];
-  __builtin_memcpy(part, &value, sizeof(part));
-#pragma unroll
-  for (int width = kRun / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) part[i] += part[i + width];
-  } // width: sums left
-  return part[0];
-}
-
 static inline F32Run load_x(const float* at) { return load<F32Run>(at); }
 
-// Any alignment.
-template <typename T>
-static inline void store(void* at, T value) {
-  __builtin_memcpy(at, &value, sizeof(T));
+template <int kWidth>
+static inline void exchange(F32Run& a, F32Run& b) {
+  struct At {
+    static constexpr int low(int i) { return i & kWidth ? kRun + i - kWidth : i; }
+    static constexpr int high(int i) { return i & kWidth ? kRun + i : i + kWidth; }
+  };
+  const F32Run lower = __builtin_shufflevector(a, b, At::low(0), At::low(1), At::low(2), At::low(3), At::low(4), At::low(5),
+                                               At::low(6), At::low(7), At::low(8), At::low(9), At::low(10), At::low(11),
+                                               At::low(12), At::low(13), At::low(14), At::low(15));
+  b = __builtin_shufflevector(a, b, At::high(0), At::high(1), At::high(2), At::high(3), At::high(4), At::high(5),
+                              At::high(6), At::high(7), At::high(8), At::high(9), At::high(10), At::high(11),
+                              At::high(12), At::high(13), At::high(14), At::high(15));
+  a = lower;
+}
+
+template <int kWidth>
+static inline void exchange_all(F32Run* v) {
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    if (!(i & kWidth)) exchange<kWidth>(v[i], v[i + kWidth]);
+  } // i: vectors
+}
+
+// Lane i of vector j to lane j of vector i.
+static inline void transpose(F32Run* v) {
+  exchange_all<8>(v);
+  exchange_all<4>(v);
+  exchange_all<2>(v);
+  exchange_all<1>(v);
 }
 
 struct Arguments {
@@ -106,14 +136,18 @@ struct Arguments {
   float* y;
   long long rows;
   long long n;
+  unsigned char* packed; // groups of x: scratch of the launch, which the device adds to the caller's arguments
+  unsigned char* own;    // Own: memory of this thread, as well
 };
+
+static inline int at_most(int limit, long long value) { return value < limit ? (int)value : limit; }
 
 // Columns begin to end of a row of w, as f32; zeros fill the last run.
 static inline void decode_row(const Arguments* arguments, long long row, int begin, int end, float* out) {
   const unsigned char* w_row = arguments->w + row * kRowBytes;
   for (int b = begin / kBlockElems; b < end / kBlockElems; ++b) {
     const Block block = open_block(w_row + b * kBlockBytes);
-#pragma unroll 2
+#pragma unroll 4
     for (int first = 0; first < kBlockElems; first += kRun) {
       const int at = b * kBlockElems + first;
       const F32Run weight = decode_run(block, first);
@@ -128,68 +162,146 @@ static inline void widen_row(const Arguments* arguments, long long j, int begin,
   for (int at = begin; at + kRun <= end; at += kRun) store(out + (at - begin), load_x(x_row + at));
 }
 
-// sum[r * kBlockColumns + j] += w[r] * x[j], lane by lane.
-static inline void multiply_tile(const float (*w)[kChunk], const float (*x)[kChunk], int columns, F32Run* sum) {
-  F32Run tile[kTileRows][kTileColumns];
+// 16 rows of x side by side, a column after another.
+struct XGroup {
+  float column[kCols][kRun];
+};
+
+static inline void pack_x(const Arguments* arguments, long long j, int present, XGroup* group) {
+  alignas(64) float rows[kRun][kChunk];
+  for (int first = 0; first < kCols; first += kChunk) {
+    const int columns = at_most(kChunk, kCols - first);
+    for (int i = 0; i < present; ++i) widen_row(arguments, j + i, first, first + columns, rows[i]);
+    for (int at = 0; at < columns; at += kRun) {
+      F32Run value[kRun];
 #pragma unroll
-  for (int r = 0; r < kTileRows; ++r) {
-#pragma unroll
-    for (int j = 0; j < kTileColumns; ++j) tile[r][j] = sum[r * kBlockColumns + j];
-  } // r: rows of w
-  for (int at = 0; at < columns; at += kRun) {
-    F32Run weight[kTileRows];
-#pragma unroll
-    for (int r = 0; r < kTileRows; ++r) weight[r] = load<F32Run>(w[r] + at);
-#pragma unroll
-    for (int j = 0; j < kTileColumns; ++j) {
-      const F32Run value = load<F32Run>(x[j] + at);
-#pragma unroll
-      for (int r = 0; r < kTileRows; ++r) tile[r][j] = multiply_add(weight[r], value, tile[r][j]);
-    } // j: rows of x
-  } // at: runs of this chunk
-#pragma unroll
-  for (int r = 0; r < kTileRows; ++r) {
-#pragma unroll
-    for (int j = 0; j < kTileColumns; ++j) sum[r * kBlockColumns + j] = tile[r][j];
-  } // r: rows of w
+      for (int i = 0; i < kRun; ++i) value[i] = i < present ? load<F32Run>(rows[i] + at) : (F32Run){};
+      transpose(value);
+      for (int c = 0; c < kRun && at + c < columns; ++c) store(group->column[first + at + c], value[c]);
+    } // at: columns of this chunk
+  } // first: chunks of columns
 }
 
-static inline int at_most(int limit, long long value) { return value < limit ? (int)value : limit; }
+// Decoded rows of w; the rest of the last rows multiplied together are not used.
+struct Panel {
+  float row[kBlockRows + kRowsTogether][kChunk];
+};
+
+static inline void pack_w(const Arguments* arguments, long long row, int r, int, int chunk, Panel* panel) {
+  const int first = chunk * kChunk;
+  decode_row(arguments, row + r, first, first + at_most(kChunk, kCols - first), panel->row[r]);
+}
+
+// Adds the chunk's products of kRowsTogether rows of the panel and kGroupsTogether groups; `stride`: f32 from the sums of 16
+// rows to those of the next.
+static inline void multiply(const Panel& panel, int r, const XGroup* x, int chunk, float* sums, long long) {
+  const int columns = at_most(kChunk, kCols - chunk * kChunk);
+  F32Run sum[kRowsTogether][kGroupsTogether];
+#pragma unroll
+  for (int i = 0; i < kRowsTogether; ++i) {
+#pragma unroll
+    for (int g = 0; g < kGroupsTogether; ++g)
+      sum[i][g] = chunk == 0 ? (F32Run){} : load<F32Run>(sums + (g * kRun + i) * kRun);
+  } // i: rows of w
+  for (int c = 0; c < columns; ++c) {
+    F32Run value[kGroupsTogether];
+#pragma unroll
+    for (int g = 0; g < kGroupsTogether; ++g) value[g] = load<F32Run>(x[g].column[chunk * kChunk + c]);
+#pragma unroll
+    for (int i = 0; i < kRowsTogether; ++i) {
+      const F32Run weight = panel.row[r + i][c] - (F32Run){}; // in all lanes; to add zero would cost an addition, for -0
+#pragma unroll
+      for (int g = 0; g < kGroupsTogether; ++g) sum[i][g] = multiply_add(weight, value[g], sum[i][g]);
+    } // i: rows of w
+  } // c: columns of this chunk
+#pragma unroll
+  for (int i = 0; i < kRowsTogether; ++i) {
+#pragma unroll
+    for (int g = 0; g < kGroupsTogether; ++g) store(sums + (g * kRun + i) * kRun, sum[i][g]);
+  } // i: rows of w
+}
+
+// 16 rows of w times 16 rows of x.
+struct Sums {
+  float of_row[kRun][kRun];
+};
+
+// What a thread works with: weights that are decoded, and the sums of all groups of x.
+struct Own {
+  Panel panel;
+  Sums sums[kBlockRows / kRun][kBlockGroups];
+};
+
+static inline long long groups_of(const Arguments* arguments) {
+  const long long together = kRun * kGroupsTogether;
+  return (arguments->n + together - 1) / together * kGroupsTogether;
+}
+
+extern "C" __attribute__((visibility("default"))) long long
+matmul_q4_K_x_f32_c512_scratch_bytes(const Arguments* arguments) { return groups_of(arguments) * (long long)sizeof(XGroup); }
+
+extern "C" __attribute__((visibility("default"))) long long
+matmul_q4_K_x_f32_c512_thread_bytes(const Arguments*) { return sizeof(Own); }
+
+extern "C" __attribute__((visibility("default"))) long long
+matmul_q4_K_x_f32_c512_begin_tiles(const Arguments* arguments) { return groups_of(arguments); }
 
 extern "C" __attribute__((visibility("default"))) void
-matmul_q4_K_x_f32_c512(const Arguments* arguments, long long block_begin, long long block_end) {
-  const long long rows = arguments->rows;
-  const long long n = arguments->n;
-  alignas(64) float w_block[kBlockRows][kChunk];
-  alignas(64) float x_block[kBlockColumns][kChunk];
-  F32Run sum[kBlockRows][kBlockColumns];
+matmul_q4_K_x_f32_c512_begin(const Arguments* arguments, long long group_begin, long long group_end) {
+  for (long long group = group_begin; group < group_end; ++group) {
+    const int present = at_most(kRun, arguments->n - group * kRun);
+    pack_x(arguments, group * kRun, present < 0 ? 0 : present, (XGroup*)arguments->packed + group);
+  } // group: 16 rows of x
+}
 
-  for (long long row = block_begin * kBlockRows; row < block_end * kBlockRows && row < rows; row += kBlockRows) {
-    const int block_rows = at_most(kBlockRows, rows - row);
-    for (long long column = 0; column < n; column += kBlockColumns) {
-      const int block_columns = at_most(kBlockColumns, n - column);
-      for (int r = 0; r < block_rows + kTileRows - 1 && r < kBlockRows; ++r) {
-        for (int j = 0; j < block_columns + kTileColumns - 1 && j < kBlockColumns; ++j) sum[r][j] = (F32Run){};
-      } // r: rows of w
-      for (int first = 0; first < kCols; first += kChunk) {
-        const int last = first + at_most(kChunk, kCols - first);
-        // A tile beyond the edge repeats the last row.
-        for (int r = 0; r < block_rows + kTileRows - 1 && r < kBlockRows; ++r) {
-          decode_row(arguments, row + at_most(block_rows - 1, r), first, last, w_block[r]);
-        } // r: rows of w
-        for (int j = 0; j < block_columns + kTileColumns - 1 && j < kBlockColumns; ++j) {
-          widen_row(arguments, column + at_most(block_columns - 1, j), first, last, x_block[j]);
-        } // j: rows of x
-        for (int j = 0; j < block_columns; j += kTileColumns) {
-          for (int r = 0; r < block_rows; r += kTileRows) {
-            multiply_tile(w_block + r, x_block + j, last - first, &sum[r][j]);
-          } // r: tiles of rows of w
-        } // j: tiles of rows of x
-      } // first: chunks of columns
-      for (int j = 0; j < block_columns; ++j) {
-        float* y_row = arguments->y + (column + j) * rows + row;
-        for (int r = 0; r < block_rows; ++r) y_row[r] = sum_of(sum[r][j]);
-      } // j: rows of x
-    } // column: blocks of rows of x
-  } // row: blocks of rows of w
+// The sums of a group of x, which begin with rows of w and of x, as y.
+static inline void write_y(const Arguments* arguments, long long row, int block_rows, long long j,
+                           [[maybe_unused]] const XGroup* x, const Sums& sums) {
+  const long long rows = arguments->rows;
+  F32Run of_x[kRun];
+#pragma unroll
+  for (int r = 0; r < kRun; ++r) of_x[r] = load<F32Run>(sums.of_row[r]);
+  transpose(of_x);
+  for (int i = 0; i < kRun && j + i < arguments->n; ++i) {
+    alignas(64) float total[kRun];
+    store(total, of_x[i]);
+    float* y_row = arguments->y + (j + i) * rows + row;
+    if (block_rows == kRun) {
+      for (int r = 0; r < kRun; ++r) y_row[r] = total[r];
+    } else {
+      for (int r = 0; r < block_rows; ++r) y_row[r] = total[r];
+    }
+  } // i: rows of x
+}
+
+extern "C" __attribute__((visibility("default"))) void
+matmul_q4_K_x_f32_c512(const Arguments* arguments, long long tile_begin, long long tile_end) {
+  const long long groups = groups_of(arguments);
+  const long long last_row = tile_end * kTileRows < arguments->rows ? tile_end * kTileRows : arguments->rows;
+  Own* own = (Own*)arguments->own;
+  // Many groups share decoded rows, as many as the second cache holds; for few they had better stay in the first.
+  const int most_rows = groups <= kFewGroups ? kFewRows : kBlockRows;
+  
+  for (long long row = tile_begin * kTileRows; row < last_row; row += most_rows) {
+    const int block_rows = at_most(most_rows, last_row - row);
+    for (long long group = 0; group < groups; group += kBlockGroups) {
+      const int block_groups = at_most(kBlockGroups, groups - group);
+      const XGroup* x = (const XGroup*)arguments->packed + group;
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        for (int r = 0; r < block_rows; ++r) pack_w(arguments, row, r, block_rows, chunk, &own->panel);
+        for (int g = 0; g < block_groups; g += kGroupsTogether) {
+          for (int r = 0; r < block_rows; r += kRowsTogether) {
+            multiply(own->panel, r, x + g, chunk, own->sums[r / kRun][g].of_row[r % kRun],
+                     kBlockGroups * kRun * kRun);
+          } // r: rows multiplied together
+        } // g: groups multiplied together
+      } // chunk: columns of this chunk
+      for (int g = 0; g < block_groups; ++g) {
+        for (int r = 0; r < block_rows; r += kRun) {
+          write_y(arguments, row + r, at_most(kRun, block_rows - r), (group + g) * kRun, x + g, own->sums[r / kRun][g]);
+        } // r: 16 rows of w
+      } // g: groups of 16 rows of x
+    } // group: groups whose sums fit
+  } // row: blocks of rows
+  
 }
