@@ -177,9 +177,6 @@ Tiles choose_tiles(const KernelSpec& spec, const XPlan& x, const UnitDecode& dec
 /// `copy_x`, or `load_x` and `store_x`.
 std::string x_source(const KernelSpec& spec, const XPlan& x, bool has_tail) {
   const std::string x_row = x_row_of_tile(spec, "row");
-  // Rows of x past the last slot's are not multiplied, but in whole tiles of 8.
-  const std::string skip =
-      has_experts(spec.op) ? "      if (row >= (tile_slots + 7) / 8 * 8) continue;\n" : "";
   const std::string places =
       "#pragma unroll\n"
       "    for (int i = 0; i < kXRuns; ++i) {\n"
@@ -188,7 +185,7 @@ std::string x_source(const KernelSpec& spec, const XPlan& x, bool has_tail) {
       "      const int k = run / (8 * kTileX);\n"
       "      const int col = (stage / 4 * kWarpsK + k) * 256 + stage % 4 * 64 + run % 8 * kRun;\n";
   if (x.is_copied) {
-    return "  const auto copy_x = [&](int stage) {\n" + places + skip +
+    return "  const auto copy_x = [&](int stage) {\n" + places +
            "      unsigned char* to = x_ring + ((stage % kStages * kWarpsK + k) * kTileX + row) * "
            "128 + x_place(row, run % 8);\n"
            "      const unsigned char* from = x + (" +
@@ -201,7 +198,7 @@ std::string x_source(const KernelSpec& spec, const XPlan& x, bool has_tail) {
   }
   return "  Run<kXBytes> x_next[kXRuns];\n"
          "  const auto load_x = [&](int stage) {\n" +
-         places + skip + "      x_next[i] = load_run<kXBytes>(x + " + x_row +
+         places + "      x_next[i] = load_run<kXBytes>(x + " + x_row +
          " * kCols * kXBytes, col);\n"
          "    } // i: runs of this thread\n"
          "  };\n"
@@ -210,8 +207,8 @@ std::string x_source(const KernelSpec& spec, const XPlan& x, bool has_tail) {
          "    for (int i = 0; i < kXRuns; ++i) {\n"
          "      const int run = threadIdx.x + i * kThreads;\n"
          "      const int row = run / 8 % kTileX;\n"
-         "      const int k = run / (8 * kTileX);\n" +
-         skip + "      Words4 term[kTerms];\n" +
+         "      const int k = run / (8 * kTileX);\n"
+         "      Words4 term[kTerms];\n" +
          (x.is_scaled ? "      const float x_factor = run_terms(x_next[i], term);\n"
                         "      if (run % 8 == 0) x_factors[(stage % kStages * kWarpsK + k) * "
                         "kTileX + row] = x_factor;\n"
@@ -289,12 +286,11 @@ std::string make_factors(bool has_minima) {
 }
 
 /// The sums of x over a block, each row by one warp: an mma with ones.
-std::string sum_x(const KernelSpec& spec, const XPlan& x) {
+std::string sum_x(const XPlan& x) {
   return fmt::format(
       "#pragma unroll 1\n"
       "          for (int j = warp % (kWarpsRows * kWarpsX); j < kTileX / 8; j += kWarpsRows * "
       "kWarpsX) {{\n"
-      "{}"
       "            float sum[4] = {{}};\n"
       "            const unsigned ones[4] = {{kOnes, kOnes, kOnes, kOnes}};\n"
       "#pragma unroll\n"
@@ -316,7 +312,6 @@ std::string sum_x(const KernelSpec& spec, const XPlan& x) {
       "              own_sums[1] = {}sum[1];\n"
       "            }}\n"
       "          }} // j: 8-row tiles of x\n",
-      has_experts(spec.op) ? "            if (j * 8 >= tile_slots) break;\n" : "",
       x.is_scaled ? "              const float* x_scale = x_factors + (stage % kStages * kWarpsK + "
                     "warp_k) * kTileX + j * 8 + 2 * q;\n"
                   : "",
@@ -324,9 +319,7 @@ std::string sum_x(const KernelSpec& spec, const XPlan& x) {
 }
 
 /// After a unit: each block's minimum times its sum of x.
-std::string add_minima(const KernelSpec& spec) {
-  const std::string skip =
-      has_experts(spec.op) ? "          if (warp_x + j * 8 >= tile_slots) continue;\n" : "";
+std::string add_minima() {
   return "    __syncthreads(); // the sums of x over the unit's blocks are there\n"
          "    if (has_unit) {\n"
          "#pragma unroll 1\n"
@@ -343,8 +336,7 @@ std::string add_minima(const KernelSpec& spec) {
          "          minimum[m][1] = own_minima[m * 16 + 8];\n"
          "        } // m: 16-row tiles\n"
          "#pragma unroll\n"
-         "        for (int j = 0; j < kXTiles; ++j) {\n" +
-         skip +
+         "        for (int j = 0; j < kXTiles; ++j) {\n"
          "          const float sum[2] = {own_sums[j * 8], own_sums[j * 8 + 1]};\n"
          "#pragma unroll\n"
          "          for (int m = 0; m < kRowTiles; ++m) {\n"
@@ -408,10 +400,8 @@ std::string tile_text(const KernelSpec& spec, const XPlan& x, const Tiles& tiles
                     "warp_k) * kTileX + warp_x + j * 8 + 2 * q;\n"
                   : "";
   values["factor"] = x.is_scaled ? "factor[m][i / 2] * x_factor[i % 2]" : "factor[m][i / 2]";
-  values["skip_x"] =
-      has_experts(spec.op) ? "            if (warp_x + j * 8 >= tile_slots) continue;\n" : "";
-  values["sum_x"] = has_minima ? sum_x(spec, x) : "";
-  values["add_minima"] = has_minima ? add_minima(spec) : "";
+  values["sum_x"] = has_minima ? sum_x(x) : "";
+  values["add_minima"] = has_minima ? add_minima() : "";
 
   // With a gate the upper half of the 16-row tiles is of w_gate, the lower one of w_up.
   const StoredRows stored = stored_rows(spec, "j");

@@ -556,7 +556,6 @@ moe_matmul_q4_K_x_f32_c512(
         const int row = run / 8 % kTileX;
         const int k = run / (8 * kTileX);
         const int col = (stage / 4 * kWarpsK + k) * 256 + stage % 4 * 64 + run % 8 * kRun;
-        if (row >= (tile_slots + 7) / 8 * 8) continue;
         x_next[i] = load_run<kXBytes>(x + (long long)list.x_row[min_of(row, tile_slots - 1)] * kCols * kXBytes, col);
       } // i: runs of this thread
     };
@@ -566,7 +565,6 @@ moe_matmul_q4_K_x_f32_c512(
         const int run = threadIdx.x + i * kThreads;
         const int row = run / 8 % kTileX;
         const int k = run / (8 * kTileX);
-        if (row >= (tile_slots + 7) / 8 * 8) continue;
         Words4 term[kTerms];
         const float x_factor = run_terms(x_next[i], term);
         if (run % 8 == 0) x_factors[(stage % kStages * kWarpsK + k) * kTileX + row] = x_factor;
@@ -659,7 +657,6 @@ moe_matmul_q4_K_x_f32_c512(
             const unsigned char* x_lane = x_stage + x_place(group, 4 * b + 2 * (q % 2) + q / 2);
 #pragma unroll
             for (int j = 0; j < kXTiles; ++j) {
-              if (warp_x + j * 8 >= tile_slots) continue;
               float sum[kRowTiles][4] = {};
 #pragma unroll
               for (int t = 0; t < kTerms; ++t) {
@@ -680,7 +677,6 @@ moe_matmul_q4_K_x_f32_c512(
             } // j: 8-row tiles of x
 #pragma unroll 1
             for (int j = warp % (kWarpsRows * kWarpsX); j < kTileX / 8; j += kWarpsRows * kWarpsX) {
-              if (j * 8 >= tile_slots) break;
               float sum[4] = {};
               const unsigned ones[4] = {kOnes, kOnes, kOnes, kOnes};
 #pragma unroll
@@ -717,7 +713,6 @@ moe_matmul_q4_K_x_f32_c512(
           } // m: 16-row tiles
 #pragma unroll
           for (int j = 0; j < kXTiles; ++j) {
-            if (warp_x + j * 8 >= tile_slots) continue;
             const float sum[2] = {own_sums[j * 8], own_sums[j * 8 + 1]};
 #pragma unroll
             for (int m = 0; m < kRowTiles; ++m) {

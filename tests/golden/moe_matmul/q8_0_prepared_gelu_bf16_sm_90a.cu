@@ -422,7 +422,6 @@ moe_matmul_q8_0_x_bf16_gate_gelu_tanh_prepared_c512(
         const int row = run / 8 % kTileX;
         const int k = run / (8 * kTileX);
         const int col = (stage / 4 * kWarpsK + k) * 256 + stage % 4 * 64 + run % 8 * kRun;
-        if (row >= (tile_slots + 7) / 8 * 8) continue;
         unsigned char* to = x_ring + ((stage % kStages * kWarpsK + k) * kTileX + row) * 128 + x_place(row, run % 8);
         const unsigned char* from = x + ((long long)list.x_row[min_of(row, tile_slots - 1)] * kCols + col) * kXBytes;
         begin_copy(to, from);
@@ -510,7 +509,6 @@ moe_matmul_q8_0_x_bf16_gate_gelu_tanh_prepared_c512(
             const unsigned char* x_lane = x_stage + x_place(group, 4 * b + 2 * (q % 2) + q / 2);
 #pragma unroll
             for (int j = 0; j < kXTiles; ++j) {
-              if (warp_x + j * 8 >= tile_slots) continue;
               float sum[kRowTiles][4] = {};
 #pragma unroll
               for (int t = 0; t < kTerms; ++t) {
