@@ -234,7 +234,7 @@ class RequestBuilder {
       if (options_.activation == activation_name(ActivationPolicy::kA8))
         spec.activation = ActivationPolicy::kA8;
     }
-    if (op == Op::kMoeMatmul) spec.gate = gate_;
+    if (op == Op::kMoeMatmul) spec.gate = matrix.gate;
     if ((op == Op::kDequant || is_matmul(op)) && options_.layout == "prepared")
       spec.layout.kind = LayoutKind::kPrepared;
     if (is_matmul(op)) {

@@ -128,6 +128,7 @@ std::int64_t tail_elems(const KernelSpec& spec) { return spec.layout.cols % kRun
 
 std::vector<Constant> constants_of(const KernelSpec& spec) {
   const Format& format = get_format(spec.weight);
+  const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
   std::vector<Constant> constants = shared_constants(spec, kRun);
   if (is_blocked(spec)) {
     constants.push_back(
@@ -155,7 +156,6 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
   }
   if (spec.op == Op::kMatmul) {
     const MatmulPanels panels = matmul_panels(spec);
-    const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
     const std::int64_t cols = spec.layout.cols;
     constants.push_back({"kChunk", number(panels.chunk), "columns decoded at a time"});
     constants.push_back({"kChunks", "(kCols + kChunk - 1) / kChunk", "of a row"});
@@ -183,7 +183,6 @@ std::vector<Constant> constants_of(const KernelSpec& spec) {
   }
   if (spec.op == Op::kMoeMatmul) {
     const MatmulTile tile = matmul_tile(spec.target);
-    const auto number = [](std::int64_t value) { return fmt::format("{}", value); };
     constants.push_back({"kTileRows", number(tile.rows), "rows of w in one tile"});
     constants.push_back({"kTileColumns", number(tile.columns), "rows of x in one tile"});
     constants.push_back({"kBlockRows", number(kBlockRows), "rows of w decoded together"});

@@ -276,9 +276,10 @@ class ProductOperands final : public BenchLaunches {
         continue;
       }
       const auto [up, up_magnitude] = product(copy, 1, row, j);
-      const Bounded want = gated_reference(
-          spec.gate, spec.layout.cols, spec.y_format, sum, magnitude, up, up_magnitude,
-          tensor_core_error(spec, magnitude), tensor_core_error(spec, up_magnitude));
+      const Bounded want =
+          gated_reference(spec.gate, spec.layout.cols, spec.y_format, sum, magnitude, up,
+                          up_magnitude, tensor_core_error(spec, magnitude, magnitude_of_x(j)),
+                          tensor_core_error(spec, up_magnitude, magnitude_of_x(j)));
       meter.add(y, want.value, is_right(y, want), j, row);
     }
   }

@@ -3,7 +3,7 @@
 //   w        in   fp8_e4m3  [rows, 576]  row-major
 //   scale    in   f32  [ceil(rows / 128), 5]  row-major, one per 128 x 128 block of w
 //   x        in   fp8_e4m3  [n, 576]  row-major
-//   x_scale  in   f32  [n, 5]  row-major, one per group of 128 columns
+//   x_scale  in   f32  [n, 5]  row-major, one per 128 columns of x
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w) * scale[r, c] * f32(x[j, c]) * x_scale, products and sums in f32
 //   panels   f32

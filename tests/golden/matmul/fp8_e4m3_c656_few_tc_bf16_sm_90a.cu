@@ -233,9 +233,9 @@ struct Unit {
 // For codes, or parts of them, in four bytes of a word.
 __device__ __forceinline__ unsigned halves_of(int q) { return q % 2 == 0 ? 0x5410u : 0x7632u; }
 
-// sum += a b for 64 rows of w, of which this warp has 16, 32 rows of x and 16 columns. The sums are there after
+// sum += a b for 64 rows of a, of which this warp has 16, 32 rows of b and 16 columns. The sums are there after
 // products_done; until then no one changes what they read.
-__device__ __forceinline__ void add_product(float (&sum)[16], const unsigned (&a)[4], unsigned long long x_matrix) {
+__device__ __forceinline__ void add_product(float (&sum)[16], const unsigned (&a)[4], unsigned long long b_matrix) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
@@ -243,7 +243,7 @@ __device__ __forceinline__ void add_product(float (&sum)[16], const unsigned (&a
       :
         "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
         "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x_matrix)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
       : "memory");
 }
 

@@ -2,7 +2,7 @@
 //   kernel   matmul_fp8_e4m3_afp8_x_fp8_e4m3_g5_c77, emitter version 6
 //   w        in   fp8_e4m3  [rows, 77]  row-major
 //   x        in   fp8_e4m3  [n, 77]  row-major
-//   x_scale  in   f32  [n, 16]  row-major, one per group of 5 columns
+//   x_scale  in   f32  [n, 16]  row-major, one per 5 columns of x
 //   y        out  f32  [n, rows]  row-major
 //   math     y[j, r] = sum over c of decode(w)[r, c] * f32(x[j, c]) * x_scale, products and sums in f32
 //   panels   f32

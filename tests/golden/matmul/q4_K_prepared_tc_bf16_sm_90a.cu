@@ -316,9 +316,9 @@ __device__ __forceinline__ unsigned plain_codes(unsigned codes, int pair) { retu
 // For codes, or parts of them, in four bytes of a word.
 __device__ __forceinline__ unsigned halves_of(int q) { return q % 2 == 0 ? 0x5410u : 0x7632u; }
 
-// sum += a b for 64 rows of w, of which this warp has 16, 256 rows of x and 16 columns. The sums are there after
+// sum += a b for 64 rows of a, of which this warp has 16, 256 rows of b and 16 columns. The sums are there after
 // products_done; until then no one changes what they read.
-__device__ __forceinline__ void add_product(float (&sum)[128], const unsigned (&a)[4], unsigned long long x_matrix) {
+__device__ __forceinline__ void add_product(float (&sum)[128], const unsigned (&a)[4], unsigned long long b_matrix) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
@@ -347,7 +347,7 @@ __device__ __forceinline__ void add_product(float (&sum)[128], const unsigned (&
         "+f"(sum[104]), "+f"(sum[105]), "+f"(sum[106]), "+f"(sum[107]), "+f"(sum[108]), "+f"(sum[109]), "+f"(sum[110]), "+f"(sum[111]),
         "+f"(sum[112]), "+f"(sum[113]), "+f"(sum[114]), "+f"(sum[115]), "+f"(sum[116]), "+f"(sum[117]), "+f"(sum[118]), "+f"(sum[119]),
         "+f"(sum[120]), "+f"(sum[121]), "+f"(sum[122]), "+f"(sum[123]), "+f"(sum[124]), "+f"(sum[125]), "+f"(sum[126]), "+f"(sum[127])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x_matrix)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
       : "memory");
 }
 
