@@ -186,6 +186,7 @@ int run_emit(const Arguments& arguments) {
   KernelSpec spec = spec_for(tensor, get_op(op), target);
   spec.x_format = get_format(x_format).id;
   spec.y_format = get_format(y_format).id;
+  spec.activation = get_activation(activation);
   if (spec.op == Op::kMoeMatmul) {
     if (n != 0) spec.tuning = moe_matmul_tuning(target, n, 1);
   } else if (spec.op != Op::kMatmul) {
@@ -194,7 +195,6 @@ int run_emit(const Arguments& arguments) {
     spec.tensor_core_precision = tensor_core_precision;
     spec.tuning = matmul_tuning(spec, tensor.rows(), n);
   }
-  spec.activation = get_activation(activation);
   if (!bias.empty()) spec.bias = get_format(bias).id;
   spec.gate = get_gate(gate);
   spec.matrices = matrices;

@@ -29,14 +29,13 @@ struct Cut {
   int x = 0;             ///< rows of x
   int rows = 0;          ///< of w
   int stage_groups = 0;  ///< of warpgroups that multiply the same, and take turns with the stages
-  int parts = 0;         ///< in which a warpgroup multiplies its rows of w
-  int sum_sets =
-      0;  ///< 2: one part is multiplied while sums of the one before are added; parts are even then
+  int parts = 0;         ///< in which a warpgroup multiplies its rows of w: an even number
 };
 // Many rows of x: 128 sums, 64 of a group of columns and 16 registers of x leave room for one CTA. Few: small tiles, so that
 // there are about as many as multiprocessors.
-constexpr std::array kCuts = {Cut{32, 32, 3, 2, 2}, Cut{64, 64, 3, 2, 2}, Cut{128, 256, 1, 4, 2}};
-constexpr int kCtas = 1, kFewRegisters = 24;
+constexpr std::array kCuts = {Cut{16, 64, 3, 2}, Cut{32, 64, 3, 2}, Cut{64, 64, 3, 2},
+                              Cut{128, 256, 1, 4}};
+constexpr int kCtas = 1, kFewRegisters = 24, kMostStages = 9;
 
 /// The places in shared memory.
 struct Plan {
@@ -66,18 +65,24 @@ Plan make_plan(const KernelSpec& spec) {
   constexpr int kDefaultTile = 128;
   const int tile = spec.tuning.x_tile == 0 ? kDefaultTile : spec.tuning.x_tile;
   const auto* const cut = std::ranges::find(kCuts, tile, &Cut::x);
-  if (cut == kCuts.end()) throw SpecError("x_tile", number(tile), "32, 64 or 128");
-  const int wanted = spec.tuning.stages;
-  if (wanted != 0 && (wanted < kLeastStages || wanted > kMostStages))
-    throw SpecError("stages", number(wanted), fmt::format("{} to {}", kLeastStages, kMostStages));
+  if (cut == kCuts.end()) throw SpecError("x_tile", number(tile), "16, 32, 64 or 128");
   Plan plan;
   plan.cut = *cut;
   if (ceil_div(spec.layout.cols, kStageCols) < plan.cut.stage_groups) plan.cut.stage_groups = 1;
+  // A place in the ring always has stages of the same group: who waits for one knows that the stage there before has been.
+  const int step = plan.cut.stage_groups;
+  const int least = static_cast<int>(ceil_div(kLeastStages, step)) * step;
+  const int wanted = spec.tuning.stages;
+  if (wanted != 0 && (wanted < least || wanted > kMostStages || wanted % step != 0)) {
+    throw SpecError("stages", number(wanted),
+                    step == 1 ? fmt::format("{} to {}", least, kMostStages)
+                              : fmt::format("multiples of {} up to {}", step, kMostStages));
+  }
   const std::int64_t limit = smem_limit(spec.target, kCtas);
   plan.stages = wanted == 0 ? kMostStages : wanted;
   plan.lay_out();
-  while (wanted == 0 && plan.smem_bytes > limit && plan.stages > kLeastStages) {
-    --plan.stages;
+  while (wanted == 0 && plan.smem_bytes > limit && plan.stages > least) {
+    plan.stages -= step;
     plan.lay_out();
   }
   if (plan.smem_bytes > limit) {
@@ -112,27 +117,8 @@ std::string load_x(const Plan& plan) {
   return plan.fills_warps() ? std::string(load) : fmt::format("if (has_tokens) {{\n{}}}\n", load);
 }
 
-/// Statements of a stage, part by part.
-std::string multiply_in_turn(const Plan& plan, const ScaleText& scales) {
-  return load_x(plan) +
-         "#pragma unroll\n"
-         "for (int part = 0; part < kParts; ++part) {\n"
-         "  multiply_part(sum[0], a, w_matrix + part * (kPartRows * 8));\n"
-         "  if (part == 0) {\n    " +
-         indented(scales.load_scales, 4) +
-         "\n  }\n"
-         "  products_done<0>();\n"
-         "  keep_sums(sum[0]);\n"
-         "  if (part == kParts - 1) {\n"
-         "    __syncwarp(); // the warp has read all of the stage\n"
-         "    if (lane == 0) arrive_at_barrier(emptied + 8 * slot);\n"
-         "  }\n"
-         "  " +
-         scales.add("part", "sum[0]", "s") + "\n} // part: of the rows of w\n";
-}
-
 /// Statements of a stage: while a part is multiplied, sums of the one before are added, at first those of the stage before.
-std::string multiply_overlapped(const Plan& plan, const ScaleText& scales) {
+std::string multiply(const Plan& plan, const ScaleText& scales) {
   return "products_done<0>(); // of the stage before\n"
          "keep_sums(sum[1]);\n" +
          load_x(plan) + "multiply_part(sum[0], a, w_matrix);\n" +
@@ -153,8 +139,8 @@ std::string multiply_overlapped(const Plan& plan, const ScaleText& scales) {
          scales.add("part - 1", "sum[(part - 1) % 2]", "s") + "\n} // part: of the rows of w\n";
 }
 
-/// Statements after the last stage of multiply_overlapped.
-std::string finish_overlapped(const ScaleText& scales) {
+/// Statements after the last stage.
+std::string finish(const ScaleText& scales) {
   return "products_done<0>();\n"
          "keep_sums(sum[1]);\n"
          "const int last_step = kSteps - 1 - (kSteps - 1 - stage_group) % kStageGroups; // of this "
@@ -413,12 +399,8 @@ EmittedKernel emit_warpgroup_fp8_matmul(const KernelSpec& spec, const Lowering& 
           ? ""
           : "  const bool has_tokens = first_token < kTileX; // others multiply zeros\n";
   values["if_tokens"] = plan.fills_warps() ? "" : "if (has_tokens) ";
-  const bool overlaps = plan.cut.sum_sets == 2;
-  values["sum_sets"] = number(plan.cut.sum_sets);
-  values["sums_note"] = overlaps ? ", while the next are made" : "";
-  values["multiply"] =
-      lines(overlaps ? multiply_overlapped(plan, scales) : multiply_in_turn(plan, scales), 6);
-  values["finish"] = overlaps ? lines(finish_overlapped(scales), 4) : "";
+  values["multiply"] = lines(multiply(plan, scales), 6);
+  values["finish"] = lines(finish(scales), 4);
   values["bias_argument"] = spec.bias ? ", bias" : "";
   return {fill_template(get_template("cuda/warpgroup_fp8_matmul.cu.in"), values), kernel_name(spec),
           shape, lowering};

@@ -26,7 +26,7 @@ constexpr int kWarpgroupTiles = 4;   // of 16 rows, each a warp's
 constexpr int kUnitSlots = 2;
 constexpr int kTablePitch =
     20;  // rows of a table's block, 8 bytes each: four blocks lie in different banks
-constexpr int kDefaultStages = 6;
+constexpr int kMostStages = 6;
 constexpr int kFewRegisters = 40;
 
 std::string number(std::int64_t value) { return fmt::format("{}", value); }
@@ -104,7 +104,7 @@ Plan make_plan(const KernelSpec& spec) {
       throw SpecError("threads", number(threads), "384 or 640 with a gate");
   }
   const std::int64_t limit = smem_limit(spec.target, plan.ctas);
-  plan.stages = wanted == 0 ? kDefaultStages : wanted;
+  plan.stages = wanted == 0 ? kMostStages : wanted;
   plan.lay_out(spec);
   while (wanted == 0 && plan.smem_bytes > limit && plan.stages > kLeastStages) {
     --plan.stages;

@@ -11,7 +11,7 @@ namespace ktjit::codegen::warpgroup {
 
 /// Threads that copy, a warpgroup.
 inline constexpr int kCopyThreads = 128;
-inline constexpr int kLeastStages = 2, kMostStages = 8;
+inline constexpr int kLeastStages = 2;
 inline constexpr int kBarrierBytes = 8;
 
 /// What threads that multiply may have of the registers of a CTA of so many threads, if those that copy keep `few`: as many

@@ -343,13 +343,8 @@ Tuning matmul_tuning(const Target& target, std::int64_t n) {
 Tuning matmul_tuning(const KernelSpec& spec, std::int64_t rows, std::int64_t n) {
   const Tuning tuning = matmul_tuning(spec.target, n);
   if (!spec.tensor_core_precision || !spec.target.is_cuda() || rows <= 0 || n <= 0) return tuning;
-  if (spec.activation == ActivationPolicy::kAfp8) {
-    // Up to 64 rows of x: 64 rows of w share a tile, or 32 where tiles are few.
-    constexpr int kLarge = 128, kMiddle = 64, kSmall = 32, kFewRows = 6144;
-    return {.x_tile = n > kMiddle ? kLarge : n > kSmall || rows > kFewRows ? kMiddle : kSmall};
-  }
   if (tuning.x_tile != 0) return tuning;
-  if (!has_wgmma(spec.target)) return {.x_tile = 128};
+  if (!has_wgmma(spec.target) || spec.activation == ActivationPolicy::kAfp8) return {.x_tile = 128};
   constexpr int kMultiprocessors = 132, kTileRows = 128, kLarge = 256, kSmall = 128;
   // What a wave of tiles takes. Of q4_K, q8_0 and e4m3 with 4096 and 14336 columns small ones took 0.66 to 0.80 of large
   // ones' time on an H200 (m = 512, 2026-11-24).

@@ -103,10 +103,15 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
       if (spec.op == Op::kMoeMatmul) return ideas_for_experts(spec);
       if (spec.tensor_core_precision) {
         const bool by_warpgroups = has_wgmma(spec.target);
-        const bool has_fp8_x = spec.activation == ActivationPolicy::kAfp8;
+        if (spec.activation == ActivationPolicy::kAfp8) {
+          for (const int tile : {128, 64, 32, 16}) {
+            ideas.push_back({.x_tile = tile});
+            ideas.push_back({.x_tile = tile, .stages = tile == 128 ? 3 : 6});
+          }
+          return ideas;
+        }
         for (const int tile : {256, 128, 64, 32, 16}) {
-          if (tile == 256 && (!by_warpgroups || has_fp8_x)) continue;
-          if (tile == 16 && has_fp8_x) continue;
+          if (tile == 256 && !by_warpgroups) continue;
           ideas.push_back({.x_tile = tile});
           for (const int stages : {by_warpgroups ? 3 : 2, 4})
             ideas.push_back({.x_tile = tile, .stages = stages});

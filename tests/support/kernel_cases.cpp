@@ -223,6 +223,7 @@ std::vector<KernelCase> kernel_cases() {
   rows.x_scale = ScaleGrid{1, 128, ScaleType::kF32};
   rows.tuning = {};
   add(cases, "c656_group128_tc", rows);
+  KernelSpec experts = rows;
   // The same by mma.sync: units of blocks of 32 and of 16 columns, FP8 with and without conversions, f16.
   units.target = sm_86;
   add(cases, "prepared_tc", units);
@@ -331,9 +332,9 @@ std::vector<KernelCase> kernel_cases() {
   units.tensor_core_precision = true;
   units.bias = FormatId::kF32;
   add(cases, "prepared_gelu_tc", units);
-  rows.op = Op::kMoeMatmul;
-  rows.layout.cols = 640;
-  add(cases, "c640_group128_tc", rows);
+  experts.op = Op::kMoeMatmul;
+  experts.layout.cols = 640;
+  add(cases, "c640_group128_tc", experts);
   // Quantise: in groups, in blocks of rows and columns, as a cast that doesn't saturate; each width of codes,
   // kind of scale and of NaN, ggml's blocks; hardware where there is some. The scan.
   const Target sm_100a = make_cuda_target(100, "a");

@@ -72,7 +72,7 @@ std::vector<BenchWork> variants_by_warps(const Target& target, FormatId x_format
   works.push_back({spec_of(kFp8E5M2, 272, 64), 40, 5});
   works.push_back({spec_of(kFp8E4M3, 1296, 16), 33, 16});  // five units and a piece of one
   works.back().spec.weights_finite = true;
-  for (const int tile : {32, 64, 128}) {
+  for (const int tile : {16, 64, 128}) {
     KernelSpec spec = spec_of(tile == 64 ? x_format : tile == 128 ? kQ6_K : kQ4_K, 768, tile);
     spec.bias = tile == 64 ? kF16 : kF32;
     spec.y_format = kBF16;
@@ -104,7 +104,7 @@ std::vector<BenchWork> rounded_weights_variants() {
 
 std::vector<BenchWork> fp8_product_variants() {
   std::vector<BenchWork> works;
-  for (const int tile : {32, 64, 128})
+  for (const int tile : {16, 64, 128})
     works.push_back({fp8_product_spec(512, tile), 200, tile + 5});
   works.push_back({fp8_product_spec(656, 32), 130, 40});  // five groups and a quarter
   works.back().spec.y_format = kBF16;

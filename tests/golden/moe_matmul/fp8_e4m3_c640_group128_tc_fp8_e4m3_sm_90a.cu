@@ -323,9 +323,9 @@ struct TileList {
   long long first_row; // of the expert's rows of w
 };
 
-// sum += a b for 64 rows of w, of which this warp has 16, 128 rows of x and 32 columns. The sums are there after
+// sum += a b for 64 rows of a, of which this warp has 16, 128 rows of b and 32 columns. The sums are there after
 // products_done; until then no one changes what they read.
-__device__ __forceinline__ void add_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long x_matrix) {
+__device__ __forceinline__ void add_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long b_matrix) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
@@ -342,13 +342,13 @@ __device__ __forceinline__ void add_product(float (&sum)[64], const unsigned (&a
         "+f"(sum[40]), "+f"(sum[41]), "+f"(sum[42]), "+f"(sum[43]), "+f"(sum[44]), "+f"(sum[45]), "+f"(sum[46]), "+f"(sum[47]),
         "+f"(sum[48]), "+f"(sum[49]), "+f"(sum[50]), "+f"(sum[51]), "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]), "+f"(sum[55]),
         "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]), "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x_matrix)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
       : "memory");
 }
 
-// sum = a b for 64 rows of w, of which this warp has 16, 128 rows of x and 32 columns. The sums are there after
+// sum = a b for 64 rows of a, of which this warp has 16, 128 rows of b and 32 columns. The sums are there after
 // products_done; until then no one changes what they read.
-__device__ __forceinline__ void start_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long x_matrix) {
+__device__ __forceinline__ void start_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long b_matrix) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
@@ -365,7 +365,7 @@ __device__ __forceinline__ void start_product(float (&sum)[64], const unsigned (
         "=f"(sum[40]), "=f"(sum[41]), "=f"(sum[42]), "=f"(sum[43]), "=f"(sum[44]), "=f"(sum[45]), "=f"(sum[46]), "=f"(sum[47]),
         "=f"(sum[48]), "=f"(sum[49]), "=f"(sum[50]), "=f"(sum[51]), "=f"(sum[52]), "=f"(sum[53]), "=f"(sum[54]), "=f"(sum[55]),
         "=f"(sum[56]), "=f"(sum[57]), "=f"(sum[58]), "=f"(sum[59]), "=f"(sum[60]), "=f"(sum[61]), "=f"(sum[62]), "=f"(sum[63])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x_matrix)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
       : "memory");
 }
 
