@@ -379,9 +379,10 @@ EmittedKernel emit_warp_matmul(const KernelSpec& spec, const Lowering& weights) 
       {"kWAt", number(plan.w_at), "bytes of shared memory before codes of w"},
       {"kChunkVectors", number(plan.chunk_vectors),
        "16-byte vectors that a lane copies of a row tile at once"},
-      {"kChunkStages", number(plan.chunk_stages), "stages that they serve"},
       {"kChunkSlots", number(plan.chunk_slots()), "places for them: in use or on their way"},
       {"kPasses", number(plan.passes()), "in which products pass through shared memory"}};
+  if (is_prepared(spec))
+    constants.push_back({"kChunkStages", number(plan.chunk_stages), "stages that a vector serves"});
   int block_cols = 32;
   std::string w_source, make, load, decode;
   const auto lines = [](const std::string& text, int spaces) {

@@ -53,7 +53,7 @@ struct Plan {
   int threads() const { return kCopyThreads + tiles * kWarpThreads; }
   int rows() const { return tiles * kUnitRows; }
   /// Rows of x that one wgmma takes: with FP8 sums of a group are apart from the totals, and registers hold both.
-  int part() const { return has_x_scales ? std::min(x, 128) : x; }
+  int part() const { return has_x_scales ? std::min(x, 64) : x; }
 
   void lay_out(const KernelSpec& spec) {
     units_at = std::int64_t{1} * stages * x * kStageRowBytes;

@@ -29,7 +29,7 @@ class SlightlyWrongCompiler : public Compiler {
     constexpr std::array kChanges = {
         Change{", F32Run) * d;", ", F32Run) * d * 1.001f;"},
         Change{", chain[j]);", ", chain[j] * 1.001f);"},
-        Change{", tile[r][j]);", ", tile[r][j] * 1.001f);"},
+        Change{"y_row[r] = total[r]", "y_row[r] = total[r] * 1.001f"},
         Change{" * x[j]->factor;", " * x[j]->factor * 1.001f;"},
         Change{"store_y(y_row + at, weight)", "store_y(y_row + at, weight * 1.001f)"}};
     for (const Change& change : kChanges) {

@@ -218,9 +218,9 @@ __device__ __forceinline__ void store_part(const float (&total)[kPartRows / 2], 
 
 extern "C" __global__ void __launch_bounds__(kThreads, kCtas)
 matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
-    const unsigned char* __restrict__ w,
+    [[maybe_unused]] const unsigned char* __restrict__ w,
     const float* __restrict__ scale,
-    const unsigned char* __restrict__ x,
+    [[maybe_unused]] const unsigned char* __restrict__ x,
     const float* __restrict__ x_scale,
     float* __restrict__ y,
     long long rows,

@@ -31,7 +31,6 @@ constexpr int kXRuns = kWarpsK * kTileX * 8 / kThreads; // 16-byte vectors of x 
 constexpr int kLineStep = kThreads / 8;                 // lines of a stage from one of them to the next
 constexpr int kWAt = 65536;                             // bytes of shared memory before codes of w
 constexpr int kChunkVectors = 2;                        // 16-byte vectors that a lane copies of a row tile at once
-constexpr int kChunkStages = 1;                         // stages that they serve
 constexpr int kChunkSlots = 2;                          // places for them: in use or on their way
 constexpr int kPasses = 1;                              // in which products pass through shared memory
 constexpr long long kRowBytes = 656;                    // bytes of a row of w

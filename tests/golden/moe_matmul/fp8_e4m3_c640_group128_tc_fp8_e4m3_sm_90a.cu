@@ -7,7 +7,7 @@
 //   x_scale  in   f32  [ceil(slots / slots_per_x), 5]  row-major, one per group of 128 columns
 //   y        out  f32  [slots, rows]  row-major
 //   math     y[s, r] = sum over c of decode(w) * scale[ids[s], r, c] * f32(x[s / slots_per_x, c]) * x_scale, products and sums in f32; NaN where no expert has the id; sums of 128 columns as FP8 tensor cores make them
-//   arch     sm_90a, has a cvt from e4m3: as they are; wgmma m64n128k32 e4m3
+//   arch     sm_90a, has a cvt from e4m3: as they are; wgmma m64n64k32 e4m3
 //   tiles    128 rows of w, 128 of x, 6 stages of 128 columns, 2 places for 256 columns of w; 4 warps copy, 8 multiply
 //   launch   grid (ceil(rows / 128) * slots or less, 1, 1), block (384, 1, 1), 171240 bytes of dynamic shared memory
 //
@@ -35,7 +35,7 @@ constexpr int kScaleBlockCols = 128;       // columns that share one scale
 constexpr int kScaleCols = 5;              // scales in one row of scales
 constexpr int kXScaleCols = 5;             // scales of a row of x
 constexpr int kXScalesAt = 163840;         // bytes of shared memory before those
-constexpr int kPartX = 128;                // rows of x that one wgmma takes
+constexpr int kPartX = 64;                 // rows of x that one wgmma takes
 constexpr int kYRows = 128;                // rows of y, along the rows of w, of a CTA
 constexpr int kExpertsAtOnce = 512;        // whose slots are counted together
 constexpr int kListThreads = kCopyThreads; // threads that look for the CTA's tiles
@@ -323,64 +323,48 @@ struct TileList {
   long long first_row; // of the expert's rows of w
 };
 
-// sum += a b for 64 rows of a, of which this warp has 16, 128 rows of b and 32 columns. The sums are there after
+// sum += a b for 64 rows of a, of which this warp has 16, 64 rows of b and 32 columns. The sums are there after
 // products_done; until then no one changes what they read.
-__device__ __forceinline__ void add_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long b_matrix) {
+__device__ __forceinline__ void add_product(float (&sum)[32], const unsigned (&a)[4], unsigned long long b_matrix) {
   asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, 1, 1, 1;"
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 1, 1, 1;"
       :
         "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
         "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]),
         "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]),
-        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31]),
-        "+f"(sum[32]), "+f"(sum[33]), "+f"(sum[34]), "+f"(sum[35]), "+f"(sum[36]), "+f"(sum[37]), "+f"(sum[38]), "+f"(sum[39]),
-        "+f"(sum[40]), "+f"(sum[41]), "+f"(sum[42]), "+f"(sum[43]), "+f"(sum[44]), "+f"(sum[45]), "+f"(sum[46]), "+f"(sum[47]),
-        "+f"(sum[48]), "+f"(sum[49]), "+f"(sum[50]), "+f"(sum[51]), "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]), "+f"(sum[55]),
-        "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]), "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63])
+        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
       : "memory");
 }
 
-// sum = a b for 64 rows of a, of which this warp has 16, 128 rows of b and 32 columns. The sums are there after
+// sum = a b for 64 rows of a, of which this warp has 16, 64 rows of b and 32 columns. The sums are there after
 // products_done; until then no one changes what they read.
-__device__ __forceinline__ void start_product(float (&sum)[64], const unsigned (&a)[4], unsigned long long b_matrix) {
+__device__ __forceinline__ void start_product(float (&sum)[32], const unsigned (&a)[4], unsigned long long b_matrix) {
   asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, 0, 1, 1;"
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 0, 1, 1;"
       :
         "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3]), "=f"(sum[4]), "=f"(sum[5]), "=f"(sum[6]), "=f"(sum[7]),
         "=f"(sum[8]), "=f"(sum[9]), "=f"(sum[10]), "=f"(sum[11]), "=f"(sum[12]), "=f"(sum[13]), "=f"(sum[14]), "=f"(sum[15]),
         "=f"(sum[16]), "=f"(sum[17]), "=f"(sum[18]), "=f"(sum[19]), "=f"(sum[20]), "=f"(sum[21]), "=f"(sum[22]), "=f"(sum[23]),
-        "=f"(sum[24]), "=f"(sum[25]), "=f"(sum[26]), "=f"(sum[27]), "=f"(sum[28]), "=f"(sum[29]), "=f"(sum[30]), "=f"(sum[31]),
-        "=f"(sum[32]), "=f"(sum[33]), "=f"(sum[34]), "=f"(sum[35]), "=f"(sum[36]), "=f"(sum[37]), "=f"(sum[38]), "=f"(sum[39]),
-        "=f"(sum[40]), "=f"(sum[41]), "=f"(sum[42]), "=f"(sum[43]), "=f"(sum[44]), "=f"(sum[45]), "=f"(sum[46]), "=f"(sum[47]),
-        "=f"(sum[48]), "=f"(sum[49]), "=f"(sum[50]), "=f"(sum[51]), "=f"(sum[52]), "=f"(sum[53]), "=f"(sum[54]), "=f"(sum[55]),
-        "=f"(sum[56]), "=f"(sum[57]), "=f"(sum[58]), "=f"(sum[59]), "=f"(sum[60]), "=f"(sum[61]), "=f"(sum[62]), "=f"(sum[63])
+        "=f"(sum[24]), "=f"(sum[25]), "=f"(sum[26]), "=f"(sum[27]), "=f"(sum[28]), "=f"(sum[29]), "=f"(sum[30]), "=f"(sum[31])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix)
       : "memory");
 }
 
 // After products_done: no one reads the sums from before.
-__device__ __forceinline__ void keep_sums(float (&sum)[64]) {
+__device__ __forceinline__ void keep_sums(float (&sum)[32]) {
   asm volatile(""
                :
         "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]),
         "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]), "+f"(sum[15]),
         "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]), "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]),
-        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31]),
-        "+f"(sum[32]), "+f"(sum[33]), "+f"(sum[34]), "+f"(sum[35]), "+f"(sum[36]), "+f"(sum[37]), "+f"(sum[38]), "+f"(sum[39]),
-        "+f"(sum[40]), "+f"(sum[41]), "+f"(sum[42]), "+f"(sum[43]), "+f"(sum[44]), "+f"(sum[45]), "+f"(sum[46]), "+f"(sum[47]),
-        "+f"(sum[48]), "+f"(sum[49]), "+f"(sum[50]), "+f"(sum[51]), "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]), "+f"(sum[55]),
-        "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]), "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63])
+        "+f"(sum[24]), "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]), "+f"(sum[30]), "+f"(sum[31])
                : : "memory");
 }
 
