@@ -10,7 +10,7 @@
 namespace ktjit::codegen {
 
 /// Raised whenever emitted text changes for some spec; printed in each kernel's header.
-constexpr int kEmitterVersion = 6;
+constexpr int kEmitterVersion = 7;
 
 struct EmittedKernel {
   std::string source;  ///< CUDA text, or C++ for the CPU

@@ -211,16 +211,23 @@ class ProductOperands final : public BenchLaunches {
     return static_cast<std::size_t>(copy % static_cast<int>(id_sets(work_)));
   }
 
+  std::int64_t expert_of(int copy, std::int64_t slot) const {
+    return is_moe(work_) ? ids_[set_of(copy)][static_cast<std::size_t>(slot)] : 0;
+  }
+  /// The row of x that y's row (or slot) j is made of.
+  std::span<const float> x_of(std::int64_t j) const {
+    const auto cols = static_cast<std::size_t>(work_.spec.layout.cols);
+    const auto row = static_cast<std::size_t>(is_moe(work_) ? j / work_.slots_per_x : j);
+    return std::span(x_).subspan(row * cols, cols);
+  }
+
   /// A row's product with x's row (or slot) j, and its sum of magnitudes.
   std::pair<double, double> product(int copy, int matrix, std::int64_t row, std::int64_t j) const {
     const auto at = static_cast<std::size_t>(matrix);
-    const std::int64_t expert = is_moe(work_) ? ids_[set_of(copy)][static_cast<std::size_t>(j)] : 0;
-    const auto cols = static_cast<std::size_t>(work_.spec.layout.cols);
-    const auto x_row = static_cast<std::size_t>(is_moe(work_) ? j / work_.slots_per_x : j);
+    const std::int64_t expert = expert_of(copy, j);
     const BenchRow w = weights_[at].row(stack_of(copy), expert, row);
     double sum = 0, magnitude = 0;
-    matvec_reference(w.view(), std::span(x_).subspan(x_row * cols, cols), 1, 0, 1, {&sum, 1},
-                     {&magnitude, 1});
+    matvec_reference(w.view(), x_of(j), 1, 0, 1, {&sum, 1}, {&magnitude, 1});
     const auto add = [&](double term) {
       sum += term;
       magnitude += std::abs(term);
@@ -236,9 +243,8 @@ class ProductOperands final : public BenchLaunches {
     if (work_.spec.activation != ActivationPolicy::kA8) return 0;
     constexpr std::size_t kUnit = kInterleavedCols;
     constexpr float kSteps = 127;  // of the largest of a unit
-    const auto cols = static_cast<std::size_t>(work_.spec.layout.cols);
-    const std::span<const float> x =
-        std::span(x_).subspan(static_cast<std::size_t>(j) * cols, cols);
+    const std::span<const float> x = x_of(j);
+    const std::size_t cols = x.size();
     std::vector<float> half_steps(cols);
     for (std::size_t first = 0; first < cols; first += kUnit) {
       const std::size_t end = std::min(first + kUnit, cols);
@@ -246,17 +252,16 @@ class ProductOperands final : public BenchLaunches {
       for (std::size_t c = first; c < end; ++c) largest = std::max(largest, std::abs(x[c]));
       for (std::size_t c = first; c < end; ++c) half_steps[c] = largest / kSteps / 2;
     }
-    const BenchRow w = weights_[static_cast<std::size_t>(matrix)].row(stack_of(copy), 0, row);
+    const BenchRow w =
+        weights_[static_cast<std::size_t>(matrix)].row(stack_of(copy), expert_of(copy, j), row);
     double sum = 0, magnitude = 0;
     matvec_reference(w.view(), half_steps, 1, 0, 1, {&sum, 1}, {&magnitude, 1});
     return magnitude;
   }
 
   double magnitude_of_x(std::int64_t j) const {
-    const auto cols = static_cast<std::size_t>(work_.spec.layout.cols);
-    const auto x_row = static_cast<std::size_t>(is_moe(work_) ? j / work_.slots_per_x : j);
     double sum = 0;
-    for (const float x : std::span(x_).subspan(x_row * cols, cols)) sum += std::abs(x);
+    for (const float x : x_of(j)) sum += std::abs(x);
     return sum;
   }
 

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_fp8_e4m3_s128x128_f32_y_bf16_c512, emitter version 6
+//   kernel   dequant_fp8_e4m3_s128x128_f32_y_bf16_c512, emitter version 7
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w
 //   y        out  bf16  [rows, 512]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_fp8_e4m3_s32x5_e8m0_y_bf16_c512, emitter version 6
+//   kernel   dequant_fp8_e4m3_s32x5_e8m0_y_bf16_c512, emitter version 7
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   e8m0  [ceil(rows / 32), 103]  row-major, one per 32 x 5 block of w
 //   y        out  bf16  [rows, 512]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_fp8_e4m3_s1x0_bf16_y_bf16_c512, emitter version 6
+//   kernel   dequant_fp8_e4m3_s1x0_bf16_y_bf16_c512, emitter version 7
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   bf16  [rows, 1]  row-major, one per 1 x cols block of w
 //   y        out  bf16  [rows, 512]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_fp8_e5m2_s32x32_f32_y_f16_c77, emitter version 6
+//   kernel   dequant_fp8_e5m2_s32x32_f32_y_f16_c77, emitter version 7
 //   w        in   fp8_e5m2  [rows, 77]  row-major
 //   scale    in   f32  [ceil(rows / 32), 3]  row-major, one per 32 x 32 block of w
 //   y        out  f16  [rows, 77]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_fp8_e5m2_y_f32_c512, emitter version 6
+//   kernel   dequant_fp8_e5m2_y_f32_c512, emitter version 7
 //   w        in   fp8_e5m2  [rows, 512]  row-major
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_iq1_s_y_f32_c512, emitter version 6
+//   kernel   dequant_iq1_s_y_f32_c512, emitter version 7
 //   w        in   iq1_s  [rows, 512]  row-major, blocks of 256 elements in 50 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it

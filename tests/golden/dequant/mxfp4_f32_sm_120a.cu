@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_mxfp4_s1x32_e8m0_y_f32_c512, emitter version 6
+//   kernel   dequant_mxfp4_s1x32_e8m0_y_f32_c512, emitter version 7
 //   w        in   mxfp4  [rows, 512]  row-major, blocks of 32 elements in 16 bytes
 //   scale    in   e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
 //   y        out  f32  [rows, 512]  row-major

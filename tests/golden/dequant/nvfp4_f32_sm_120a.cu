@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_nvfp4_s1x16_e4m3_y_f32_c512, emitter version 6
+//   kernel   dequant_nvfp4_s1x16_e4m3_y_f32_c512, emitter version 7
 //   w        in   nvfp4  [rows, 512]  row-major, blocks of 16 elements in 8 bytes
 //   scale    in   e4m3  [rows, 32]  row-major, one per 1 x 16 block of w
 //   y        out  f32  [rows, 512]  row-major

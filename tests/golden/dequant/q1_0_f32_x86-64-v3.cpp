@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/dequant.cpp.in.
-//   kernel   dequant_q1_0_y_f32_c512, emitter version 6
+//   kernel   dequant_q1_0_y_f32_c512, emitter version 7
 //   w        in   q1_0  [rows, 512]  row-major, blocks of 128 elements in 18 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it

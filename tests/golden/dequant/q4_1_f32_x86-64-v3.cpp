@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/dequant.cpp.in.
-//   kernel   dequant_q4_1_y_f32_c512, emitter version 6
+//   kernel   dequant_q4_1_y_f32_c512, emitter version 7
 //   w        in   q4_1  [rows, 512]  row-major, blocks of 32 elements in 20 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it

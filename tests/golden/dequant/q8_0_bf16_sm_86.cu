@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_q8_0_y_bf16_c512, emitter version 6
+//   kernel   dequant_q8_0_y_bf16_c512, emitter version 7
 //   w        in   q8_0  [rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   y        out  bf16  [rows, 512]  row-major
 //   math     y = decode(w), then rounded once to bf16, to nearest even

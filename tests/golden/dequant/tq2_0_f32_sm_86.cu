@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/dequant.cu.in.
-//   kernel   dequant_tq2_0_y_f32_c512, emitter version 6
+//   kernel   dequant_tq2_0_y_f32_c512, emitter version 7
 //   w        in   tq2_0  [rows, 512]  row-major, blocks of 256 elements in 66 bytes
 //   y        out  f32  [rows, 512]  row-major
 //   math     y = decode(w), as the format defines it

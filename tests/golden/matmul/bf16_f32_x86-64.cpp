@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matmul.cpp.in.
-//   kernel   matmul_bf16_x_f32_c512, emitter version 6
+//   kernel   matmul_bf16_x_f32_c512, emitter version 7
 //   w        in   bf16  [rows, 512]  row-major
 //   x        in   f32  [n, 512]  row-major
 //   y        out  f32  [n, rows]  row-major

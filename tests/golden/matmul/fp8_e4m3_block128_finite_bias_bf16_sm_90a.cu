@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512, emitter version 6
+//   kernel   matmul_fp8_e4m3_s128x128_f32_finite_x_bf16_y_bf16_bias_f16_c512, emitter version 7
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   f32  [ceil(rows / 128), 4]  row-major, one per 128 x 128 block of w
 //   x        in   bf16  [n, 512]  row-major

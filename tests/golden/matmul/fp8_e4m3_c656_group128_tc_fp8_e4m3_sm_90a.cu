@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/warpgroup_fp8_matmul.cu.in.
-//   kernel   matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656, emitter version 6
+//   kernel   matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656, emitter version 7
 //   w        in   fp8_e4m3  [rows, 656]  row-major
 //   scale    in   f32  [ceil(rows / 128), 6]  row-major, one per 128 x 128 block of w
 //   x        in   fp8_e4m3  [n, 656]  row-major

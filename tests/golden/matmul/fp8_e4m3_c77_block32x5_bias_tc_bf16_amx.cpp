@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matmul.cpp.in.
-//   kernel   matmul_fp8_e4m3_s32x5_f32_x_bf16_y_bf16_bias_f16_tc_c77, emitter version 6
+//   kernel   matmul_fp8_e4m3_s32x5_f32_x_bf16_y_bf16_bias_f16_tc_c77, emitter version 7
 //   w        in   fp8_e4m3  [rows, 77]  row-major
 //   scale    in   f32  [ceil(rows / 32), 16]  row-major, one per 32 x 5 block of w
 //   x        in   bf16  [n, 77]  row-major

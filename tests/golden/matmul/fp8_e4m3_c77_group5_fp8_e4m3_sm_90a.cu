@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_fma.cu.in.
-//   kernel   matmul_fp8_e4m3_afp8_x_fp8_e4m3_g5_c77, emitter version 6
+//   kernel   matmul_fp8_e4m3_afp8_x_fp8_e4m3_g5_c77, emitter version 7
 //   w        in   fp8_e4m3  [rows, 77]  row-major
 //   x        in   fp8_e4m3  [n, 77]  row-major
 //   x_scale  in   f32  [n, 16]  row-major, one per group of 5 columns

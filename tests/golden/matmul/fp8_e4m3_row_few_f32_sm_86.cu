@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3_s1x0_f32_x_f32_c512, emitter version 6
+//   kernel   matmul_fp8_e4m3_s1x0_f32_x_f32_c512, emitter version 7
 //   w        in   fp8_e4m3  [rows, 512]  row-major
 //   scale    in   f32  [rows, 1]  row-major, one per 1 x cols block of w
 //   x        in   f32  [n, 512]  row-major

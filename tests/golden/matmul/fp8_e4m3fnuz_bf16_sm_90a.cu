@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_mma.cu.in.
-//   kernel   matmul_fp8_e4m3fnuz_x_bf16_c512, emitter version 6
+//   kernel   matmul_fp8_e4m3fnuz_x_bf16_c512, emitter version 7
 //   w        in   fp8_e4m3fnuz  [rows, 512]  row-major
 //   x        in   bf16  [n, 512]  row-major
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matmul.cpp.in.
-//   kernel   matmul_mxfp4_s1x32_e8m0_x_f32_c512, emitter version 6
+//   kernel   matmul_mxfp4_s1x32_e8m0_x_f32_c512, emitter version 7
 //   w        in   mxfp4  [rows, 512]  row-major, blocks of 32 elements in 16 bytes
 //   scale    in   e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
 //   x        in   f32  [n, 512]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matmul.cpp.in.
-//   kernel   matmul_q4_K_x_f32_c512, emitter version 6
+//   kernel   matmul_q4_K_x_f32_c512, emitter version 7
 //   w        in   q4_K  [rows, 512]  row-major, blocks of 256 elements in 144 bytes
 //   x        in   f32  [n, 512]  row-major
 //   y        out  f32  [n, rows]  row-major

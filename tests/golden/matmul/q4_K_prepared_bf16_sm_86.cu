@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/unit_matmul.cu.in.
-//   kernel   matmul_q4_K_x_bf16_y_bf16_prepared_c512, emitter version 6
+//   kernel   matmul_q4_K_x_bf16_y_bf16_prepared_c512, emitter version 7
 //   w        in   q4_K  [rows, 512]  prepared
 //   x        in   bf16  [n, 512]  row-major
 //   y        out  bf16  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/unit_matmul.cu.in.
-//   kernel   matmul_q6_K_x_f32_c2048, emitter version 6
+//   kernel   matmul_q6_K_x_f32_c2048, emitter version 7
 //   w        in   q6_K  [rows, 2048]  row-major, blocks of 256 elements in 210 bytes
 //   x        in   f32  [n, 2048]  row-major
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/warp_matmul.cu.in.
-//   kernel   matmul_q6_K_x_f16_y_bf16_bias_f32_tc_prepared_c512, emitter version 6
+//   kernel   matmul_q6_K_x_f16_y_bf16_bias_f32_tc_prepared_c512, emitter version 7
 //   w        in   q6_K  [rows, 512]  prepared
 //   x        in   f16  [n, 512]  row-major
 //   bias     in   f32  [rows]

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/float_matvec.cu.in.
-//   kernel   matvec_bf16_x_f32_c4096_n1_dependent, emitter version 6
+//   kernel   matvec_bf16_x_f32_c4096_n1_dependent, emitter version 7
 //   w        in   bf16  [rows, 4096]  row-major
 //   x        in   f32  [n, 4096]  row-major, n <= 1
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/float_matvec.cu.in.
-//   kernel   matvec_bf16_x_f32_c512_n1, emitter version 6
+//   kernel   matvec_bf16_x_f32_c512_n1, emitter version 7
 //   w        in   bf16  [rows, 512]  row-major
 //   x        in   f32  [n, 512]  row-major, n <= 1
 //   y        out  f32  [n, rows]  row-major

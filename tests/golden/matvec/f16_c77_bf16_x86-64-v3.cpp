@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/float_matvec.cpp.in.
-//   kernel   matvec_f16_x_bf16_c77_n1, emitter version 6
+//   kernel   matvec_f16_x_bf16_c77_n1, emitter version 7
 //   w        in   f16  [rows, 77]  row-major
 //   x        in   bf16  [n, 77]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

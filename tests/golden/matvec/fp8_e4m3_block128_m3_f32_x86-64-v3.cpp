@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec_fused.cpp.in.
-//   kernel   matvec_fp8_e4m3_s128x128_f32_x_f32_bias_f32_m3_c512_n2, emitter version 6
+//   kernel   matvec_fp8_e4m3_s128x128_f32_x_f32_bias_f32_m3_c512_n2, emitter version 7
 //   w0       in   fp8_e4m3  [rows0, 512]  row-major
 //   scale0   in   f32  [ceil(rows0 / 128), 4]  row-major, one per 128 x 128 block of w
 //   w1       in   fp8_e4m3  [rows1, 512]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_fp8_e4m3_s32x5_e8m0_x_f16_y_f16_bias_bf16_gate_silu_c77_n1, emitter version 6
+//   kernel   matvec_fp8_e4m3_s32x5_e8m0_x_f16_y_f16_bias_bf16_gate_silu_c77_n1, emitter version 7
 //   w_gate     in   fp8_e4m3  [rows, 77]  row-major
 //   scale_gate in   e8m0  [ceil(rows / 32), 16]  row-major, one per 32 x 5 block of w
 //   w_up       in   fp8_e4m3  [rows, 77]  row-major

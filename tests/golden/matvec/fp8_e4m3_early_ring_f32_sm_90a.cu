@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/float_matvec.cu.in.
-//   kernel   matvec_fp8_e4m3_s128x128_f32_x_f32_c4096_n2_dependent, emitter version 6
+//   kernel   matvec_fp8_e4m3_s128x128_f32_x_f32_c4096_n2_dependent, emitter version 7
 //   w        in   fp8_e4m3  [rows, 4096]  row-major
 //   scale    in   f32  [ceil(rows / 128), 32]  row-major, one per 128 x 128 block of w
 //   x        in   f32  [n, 4096]  row-major, n <= 2

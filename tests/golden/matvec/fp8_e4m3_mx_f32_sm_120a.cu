@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_mxfp8_e4m3_s1x32_e8m0_x_f32_c512_n1, emitter version 6
+//   kernel   matvec_mxfp8_e4m3_s1x32_e8m0_x_f32_c512_n1, emitter version 7
 //   w        in   mxfp8_e4m3  [rows, 512]  row-major
 //   scale    in   e8m0  [rows, 16]  row-major, one per 1 x 32 block of w
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec.cpp.in.
-//   kernel   matvec_fp8_e4m3fnuz_finite_x_f32_c77_n1, emitter version 6
+//   kernel   matvec_fp8_e4m3fnuz_finite_x_f32_c77_n1, emitter version 7
 //   w        in   fp8_e4m3fnuz  [rows, 77]  row-major
 //   x        in   f32  [n, 77]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/float_matvec.cpp.in.
-//   kernel   matvec_fp8_e5m2_x_f32_c512_n1, emitter version 6
+//   kernel   matvec_fp8_e5m2_x_f32_c512_n1, emitter version 7
 //   w        in   fp8_e5m2  [rows, 512]  row-major
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_ggml_mxfp4_x_f32_c512_n1, emitter version 6
+//   kernel   matvec_ggml_mxfp4_x_f32_c512_n1, emitter version 7
 //   w        in   ggml_mxfp4  [rows, 512]  row-major, blocks of 32 elements in 17 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleaved_matvec.cpp.in.
-//   kernel   matvec_iq1_m_x_f32_interleaved_c512_n1, emitter version 6
+//   kernel   matvec_iq1_m_x_f32_interleaved_c512_n1, emitter version 7
 //   w        in   iq1_m  [rows, 512]  interleaved
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec.cpp.in.
-//   kernel   matvec_iq2_s_x_f32_c512_n1, emitter version 6
+//   kernel   matvec_iq2_s_x_f32_c512_n1, emitter version 7
 //   w        in   iq2_s  [rows, 512]  row-major, blocks of 256 elements in 82 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

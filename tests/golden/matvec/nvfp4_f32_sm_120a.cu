@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_nvfp4_s1x16_e4m3_x_f32_c512_n1, emitter version 6
+//   kernel   matvec_nvfp4_s1x16_e4m3_x_f32_c512_n1, emitter version 7
 //   w        in   nvfp4  [rows, 512]  row-major, blocks of 16 elements in 8 bytes
 //   scale    in   e4m3  [rows, 32]  row-major, one per 1 x 16 block of w
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q4_K_x_f32_c512_n1_dependent, emitter version 6
+//   kernel   matvec_q4_K_x_f32_c512_n1_dependent, emitter version 7
 //   w        in   q4_K  [rows, 512]  row-major, blocks of 256 elements in 144 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

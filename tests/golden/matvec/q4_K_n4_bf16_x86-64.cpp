@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec.cpp.in.
-//   kernel   matvec_q4_K_x_bf16_c512_n4, emitter version 6
+//   kernel   matvec_q4_K_x_bf16_c512_n4, emitter version 7
 //   w        in   q4_K  [rows, 512]  row-major, blocks of 256 elements in 144 bytes
 //   x        in   bf16  [n, 512]  row-major, 1 <= n <= 4
 //   y        out  f32  [n, rows]  row-major

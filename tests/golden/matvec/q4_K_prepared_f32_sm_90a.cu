@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/unit_matvec.cu.in.
-//   kernel   matvec_q4_K_x_f32_prepared_c1024_n4, emitter version 6
+//   kernel   matvec_q4_K_x_f32_prepared_c1024_n4, emitter version 7
 //   w        in   q4_K  [rows, 1024]  prepared
 //   x        in   f32  [n, 1024]  row-major, 1 <= n <= 4
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleaved_matvec.cpp.in.
-//   kernel   matvec_q8_0_a8_x_f32_interleaved_c480_n4, emitter version 6
+//   kernel   matvec_q8_0_a8_x_f32_interleaved_c480_n4, emitter version 7
 //   w        in   q8_0  [rows, 480]  interleaved
 //   x        in   f32  [n, 480]  row-major, 1 <= n <= 4
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   matvec_q8_0_x_f32_gate_gelu_tanh_c512_n1, emitter version 6
+//   kernel   matvec_q8_0_x_f32_gate_gelu_tanh_c512_n1, emitter version 7
 //   w_gate   in   q8_0  [rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   w_up     in   q8_0  [rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1

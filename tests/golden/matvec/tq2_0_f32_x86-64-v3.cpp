@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec.cpp.in.
-//   kernel   matvec_tq2_0_x_f32_c512_n1, emitter version 6
+//   kernel   matvec_tq2_0_x_f32_c512_n1, emitter version 7
 //   w        in   tq2_0  [rows, 512]  row-major, blocks of 256 elements in 66 bytes
 //   x        in   f32  [n, 512]  row-major, 1 <= n <= 1
 //   y        out  f32  [n, rows]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matmul_fma.cu.in.
-//   kernel   moe_matmul_fp8_e4m3_s128x128_f32_x_bf16_y_bf16_bias_f16_gate_silu_c544, emitter version 6
+//   kernel   moe_matmul_fp8_e4m3_s128x128_f32_x_bf16_y_bf16_bias_f16_gate_silu_c544, emitter version 7
 //   w_gate     in   fp8_e4m3  [experts, rows, 544]  row-major
 //   scale_gate in   f32  [experts, ceil(rows / 128), 5]  row-major, one per 128 x 128 block of w
 //   w_up       in   fp8_e4m3  [experts, rows, 544]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/warpgroup_matmul.cu.in.
-//   kernel   moe_matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c640, emitter version 6
+//   kernel   moe_matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c640, emitter version 7
 //   w        in   fp8_e4m3  [experts, rows, 640]  row-major
 //   scale    in   f32  [experts, ceil(rows / 128), 5]  row-major, one per 128 x 128 block of w
 //   ids      in   i32  [slots]  the expert of each slot

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/moe_matmul.cpp.in.
-//   kernel   moe_matmul_q4_K_x_f32_c512, emitter version 6
+//   kernel   moe_matmul_q4_K_x_f32_c512, emitter version 7
 //   w        in   q4_K  [experts, rows, 512]  row-major, blocks of 256 elements in 144 bytes
 //   ids      in   i32  [slots]  the expert of each slot
 //   x        in   f32  [ceil(slots / slots_per_x), 512]  row-major

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/unit_matmul.cu.in.
-//   kernel   moe_matmul_q8_0_x_bf16_gate_gelu_tanh_prepared_c512, emitter version 6
+//   kernel   moe_matmul_q8_0_x_bf16_gate_gelu_tanh_prepared_c512, emitter version 7
 //   w_gate   in   q8_0  [experts, rows, 512]  prepared
 //   w_up     in   q8_0  [experts, rows, 512]  prepared
 //   ids      in   i32  [slots]  the expert of each slot

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec_fused.cpp.in.
-//   kernel   moe_matvec_fp8_e4m3_s32x5_e8m0_x_f16_y_f16_bias_bf16_gate_silu_c77, emitter version 6
+//   kernel   moe_matvec_fp8_e4m3_s32x5_e8m0_x_f16_y_f16_bias_bf16_gate_silu_c77, emitter version 7
 //   w_gate     in   fp8_e4m3  [experts, rows, 77]  row-major
 //   scale_gate in   e8m0  [experts, ceil(rows / 32), 16]  row-major, one per 32 x 5 block of w
 //   w_up       in   fp8_e4m3  [experts, rows, 77]  row-major

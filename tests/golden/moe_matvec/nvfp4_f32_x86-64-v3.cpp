@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/matvec_fused.cpp.in.
-//   kernel   moe_matvec_nvfp4_s1x16_e4m3_x_f32_c512, emitter version 6
+//   kernel   moe_matvec_nvfp4_s1x16_e4m3_x_f32_c512, emitter version 7
 //   w        in   nvfp4  [experts, rows, 512]  row-major, blocks of 16 elements in 8 bytes
 //   scale    in   e4m3  [experts, rows, 32]  row-major, one per 1 x 16 block of w
 //   ids      in   i32  [slots]  the expert of each slot

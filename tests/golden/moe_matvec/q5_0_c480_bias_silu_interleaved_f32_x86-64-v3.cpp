@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleaved_moe.cpp.in.
-//   kernel   moe_matvec_q5_0_x_f32_y_f16_bias_bf16_gate_silu_interleaved_c480, emitter version 6
+//   kernel   moe_matvec_q5_0_x_f32_y_f16_bias_bf16_gate_silu_interleaved_c480, emitter version 7
 //   w_gate    in   q5_0  [experts, rows, 480]  interleaved
 //   w_up      in   q5_0  [experts, rows, 480]  interleaved
 //   ids       in   i32  [slots]  the expert of each slot

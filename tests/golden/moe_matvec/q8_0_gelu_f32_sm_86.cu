@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/matvec.cu.in.
-//   kernel   moe_matvec_q8_0_x_f32_gate_gelu_tanh_c512, emitter version 6
+//   kernel   moe_matvec_q8_0_x_f32_gate_gelu_tanh_c512, emitter version 7
 //   w_gate   in   q8_0  [experts, rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   w_up     in   q8_0  [experts, rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   ids      in   i32  [slots]  the expert of each slot

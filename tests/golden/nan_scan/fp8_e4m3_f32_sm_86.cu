@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/nan_scan.cu.in.
-//   kernel   nan_scan_fp8_e4m3_c512, emitter version 6
+//   kernel   nan_scan_fp8_e4m3_c512, emitter version 7
 //   w        in   fp8_e4m3  [rows, 512]  row-major, at an address that is a multiple of 16
 //   found    in/out  u32  zero before the launch; 1 after it if any code of w is a NaN or infinity
 //   math     codes whose low 7 bits are above 0x7e are

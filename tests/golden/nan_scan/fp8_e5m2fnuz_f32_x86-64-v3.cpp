@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/nan_scan.cpp.in.
-//   kernel   nan_scan_fp8_e5m2fnuz_c512, emitter version 6
+//   kernel   nan_scan_fp8_e5m2fnuz_c512, emitter version 7
 //   w        in   fp8_e5m2fnuz  [rows, 512]  row-major
 //   found    out  u32  set to 1 if any code of w is a NaN or infinity, else left as it is
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): codes are compared, not decoded

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleave.cpp.in.
-//   kernel   prepare_q5_0_interleaved_c480, emitter version 6
+//   kernel   prepare_q5_0_interleaved_c480, emitter version 7
 //   w        in   q5_0  [rows, 480]  row-major, blocks of 32 elements in 22 bytes
 //   y        out  q5_0  [rows, 480]  interleaved
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): bytes are moved

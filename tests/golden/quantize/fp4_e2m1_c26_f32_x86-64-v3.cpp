@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/quantize.cpp.in.
-//   kernel   quantize_fp4_e2m1_x_f32_c26, emitter version 6
+//   kernel   quantize_fp4_e2m1_x_f32_c26, emitter version 7
 //   x        in   f32  [rows, 26]  row-major
 //   w        out  fp4_e2m1  [rows, 26]  row-major, blocks of 2 elements in 1 bytes
 //   math     w = the nearest code to x, ties to even, saturating

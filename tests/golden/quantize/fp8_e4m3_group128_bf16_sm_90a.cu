@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
-//   kernel   quantize_fp8_e4m3_s1x128_f32_x_bf16_c512, emitter version 6
+//   kernel   quantize_fp8_e4m3_s1x128_f32_x_bf16_c512, emitter version 7
 //   x        in   bf16  [rows, 512]  row-major
 //   w        out  fp8_e4m3  [rows, 512]  row-major
 //   scale    out  f32  [rows, 4]  row-major, one per 1 x 128 block of w

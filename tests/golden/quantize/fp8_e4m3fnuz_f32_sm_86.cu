@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
-//   kernel   quantize_fp8_e4m3fnuz_x_f32_c512, emitter version 6
+//   kernel   quantize_fp8_e4m3fnuz_x_f32_c512, emitter version 7
 //   x        in   f32  [rows, 512]  row-major
 //   w        out  fp8_e4m3fnuz  [rows, 512]  row-major
 //   math     w = the nearest code to x, ties to even, saturating

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
-//   kernel   quantize_fp8_e5m2_x_f32_nosat_c77, emitter version 6
+//   kernel   quantize_fp8_e5m2_x_f32_nosat_c77, emitter version 7
 //   x        in   f32  [rows, 77]  row-major
 //   w        out  fp8_e5m2  [rows, 77]  row-major
 //   math     w = the nearest code to x, ties to even, overflow to infinity or NaN

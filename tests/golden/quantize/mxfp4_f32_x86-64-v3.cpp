@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/quantize.cpp.in.
-//   kernel   quantize_mxfp4_s1x32_e8m0_x_f32_c512, emitter version 6
+//   kernel   quantize_mxfp4_s1x32_e8m0_x_f32_c512, emitter version 7
 //   x        in   f32  [rows, 512]  row-major
 //   w        out  mxfp4  [rows, 512]  row-major, blocks of 32 elements in 16 bytes
 //   scale    out  e8m0  [rows, 16]  row-major, one per 1 x 32 block of w

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
-//   kernel   quantize_mxfp6_e3m2_s1x32_e8m0_x_f32_c512, emitter version 6
+//   kernel   quantize_mxfp6_e3m2_s1x32_e8m0_x_f32_c512, emitter version 7
 //   x        in   f32  [rows, 512]  row-major
 //   w        out  mxfp6_e3m2  [rows, 512]  row-major, blocks of 32 elements in 24 bytes
 //   scale    out  e8m0  [rows, 16]  row-major, one per 1 x 32 block of w

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
-//   kernel   quantize_nvfp4_s1x16_e4m3_x_f32_c512, emitter version 6
+//   kernel   quantize_nvfp4_s1x16_e4m3_x_f32_c512, emitter version 7
 //   x        in   f32  [rows, 512]  row-major
 //   w        out  nvfp4  [rows, 512]  row-major, blocks of 16 elements in 8 bytes
 //   scale    out  e4m3  [rows, 32]  row-major, one per 1 x 16 block of w

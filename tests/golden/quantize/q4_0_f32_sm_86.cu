@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/quantize.cu.in.
-//   kernel   quantize_q4_0_x_f32_c512, emitter version 6
+//   kernel   quantize_q4_0_x_f32_c512, emitter version 7
 //   x        in   f32  [rows, 512]  row-major
 //   w        out  q4_0  [rows, 512]  row-major, blocks of 32 elements in 18 bytes
 //   math     w = x as ggml's quantize_row_q4_0_ref has it, bit for bit

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/quantize.cpp.in.
-//   kernel   quantize_q8_0_x_f32_c512, emitter version 6
+//   kernel   quantize_q8_0_x_f32_c512, emitter version 7
 //   x        in   f32  [rows, 512]  row-major
 //   w        out  q8_0  [rows, 512]  row-major, blocks of 32 elements in 34 bytes
 //   math     w = x as ggml's quantize_row_q8_0_ref has it, bit for bit

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cuda/read_test.cu.in.
-//   kernel   read_test, emitter version 6
+//   kernel   read_test, emitter version 7
 //   w        in   bytes  [rows, 65536]
 //   y        in/out  u32  [rows]  zero before the launch; after it, the exclusive or of the row's words
 //   math     reads every byte once, to measure what the memory gives

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/read_test.cpp.in.
-//   kernel   read_test, emitter version 6
+//   kernel   read_test, emitter version 7
 //   w        in   bytes  [rows, 65536]
 //   y        out  u32  [rows]  the exclusive or of the row's words
 //   math     reads every byte once, to measure what the memory gives

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleave.cpp.in.
-//   kernel   restore_q1_0_interleaved_c640, emitter version 6
+//   kernel   restore_q1_0_interleaved_c640, emitter version 7
 //   w        in   q1_0  [rows, 640]  interleaved
 //   y        out  q1_0  [rows, 640]  row-major
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): bytes are moved

@@ -1,5 +1,5 @@
 // ktjit generated kernel. Do not edit: change the spec, or templates/cpu/interleave.cpp.in.
-//   kernel   restore_q5_0_interleaved_c480, emitter version 6
+//   kernel   restore_q5_0_interleaved_c480, emitter version 7
 //   w        in   q5_0  [rows, 480]  interleaved
 //   y        out  q5_0  [rows, 480]  row-major
 //   cpu      cpu:x86-64-v3 (avx avx2 bmi bmi2 f16c fma lzcnt popcnt sse4.1 sse4.2 ssse3): bytes are moved
