@@ -122,9 +122,9 @@ std::string multiply(const Plan& plan, const ScaleText& scales) {
   return "products_done<0>(); // of the stage before\n"
          "keep_sums(sum[1]);\n" +
          load_x(plan) + "multiply_part(sum[0], a, w_matrix);\n" +
-         (scales.needs_s ? "if (s >= kStageGroups) " : "") +
+         (scales.needs_s ? "if (s > first_step) " : "") +
          scales.add("kParts - 1", "sum[1]", "s - kStageGroups") +
-         "\nif (s >= kStageGroups) {\n"
+         "\nif (s > first_step) {\n"
          "  __syncwarp(); // the warp has read all of the stage before\n"
          "  if (lane == 0) arrive_at_barrier(emptied + 8 * ((stage + s - kStageGroups) % "
          "kStages));\n"
@@ -143,7 +143,7 @@ std::string multiply(const Plan& plan, const ScaleText& scales) {
 std::string finish(const ScaleText& scales) {
   return "products_done<0>();\n"
          "keep_sums(sum[1]);\n"
-         "const int last_step = kSteps - 1 - (kSteps - 1 - stage_group) % kStageGroups; // of this "
+         "const int last_step = kSteps - 1 - (kSteps - 1 - first_step) % kStageGroups; // of this "
          "group\n" +
          scales.add("kParts - 1", "sum[1]", "last_step") +
          "\n__syncwarp();\n"
@@ -393,6 +393,16 @@ EmittedKernel emit_warpgroup_fp8_matmul(const KernelSpec& spec, const Lowering& 
   values["joined_barriers"] = joins ? "  const unsigned joined_filled = emptied + 8 * kStages;\n"
                                       "  const unsigned joined_emptied = joined_filled + 8;\n"
                                     : "";
+  values["stage_group"] = joins
+                              ? "  const int stage_group = warp / (kProductWarps / kStageGroups); "
+                                "// whose warps multiply every kStageGroups-th stage\n"
+                              : "";
+  values["first_step"] =
+      joins
+          ? "    // Stages are counted through all tiles: each place in the ring keeps its group.\n"
+            "    const int first_step = (stage_group + kStageGroups - stage % kStageGroups) % "
+            "kStageGroups;\n"
+          : "    constexpr int first_step = 0;\n";
   values["join"] = joins ? lines(kJoin, 4) : "";
   values["has_tokens"] =
       plan.fills_warps()

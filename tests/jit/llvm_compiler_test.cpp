@@ -289,6 +289,11 @@ Target target_of(const std::filesystem::path& golden) {
     features.emplace_back("avx512vnni");
     return make_cpu_target("vnni", features);
   }
+  if (name.ends_with("_amx")) {
+    std::vector<std::string> features = cpu_level_features("x86-64-v4");
+    features.insert(features.end(), {"amx-bf16", "amx-tile", "avx512bf16"});
+    return make_cpu_target("amx", features);
+  }
   return parse_target("cpu:" + name.substr(name.rfind("x86-64")), {});
 }
 

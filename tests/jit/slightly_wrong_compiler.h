@@ -33,9 +33,12 @@ class SlightlyWrongCompiler : public Compiler {
         Change{" * x[j]->factor;", " * x[j]->factor * 1.001f;"},
         Change{"store_y(y_row + at, weight)", "store_y(y_row + at, weight * 1.001f)"}};
     for (const Change& change : kChanges) {
-      const std::size_t at = wrong.source.find(change.right);
+      std::size_t at = wrong.source.find(change.right);
       if (at == std::string::npos) continue;
-      wrong.source.replace(at, change.right.size(), change.wrong);
+      for (; at != std::string::npos; at = wrong.source.find(change.right, at)) {
+        wrong.source.replace(at, change.right.size(), change.wrong);
+        at += change.wrong.size();
+      }
       break;
     }
     return llvm_.compile(wrong);

@@ -111,6 +111,8 @@ std::vector<BenchWork> fp8_product_variants() {
   works.back().spec.bias = kF32;
   works.push_back({fp8_product_spec(384, 64), 129, 64});
   works.back().spec.scale = ScaleGrid{1, 0, ScaleType::kBF16};
+  works.push_back(
+      {fp8_product_spec(640, 16), 500, 20});  // tiles share CTAs, stages no multiple of groups
   works.push_back({fp8_product_spec(256, 64), 64, 7});
   works.back().spec.scale = std::nullopt;
   return works;

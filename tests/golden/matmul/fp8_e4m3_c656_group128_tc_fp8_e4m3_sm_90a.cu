@@ -265,7 +265,6 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
   const int group = lane / 4;
   const int q = lane % 4;
   const int warp = threadIdx.x / 32 - kCopyThreads / 32;
-  const int stage_group = warp / (kProductWarps / kStageGroups); // whose warps multiply every kStageGroups-th stage
   const int first_token = warp % kTokenWarps * 16; // of the tile: the 16 rows of x that are this warp's
   const int matrix_row = first_token + lane % 16; // of x, whose address is this lane's for ldmatrix
   for (int tile = (int)blockIdx.x; tile < all_tiles; tile += (int)gridDim.x, stage += kSteps) {
@@ -276,8 +275,9 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
     unsigned a[4][4] = {};
     const long long first_row = (long long)(tile / x_tiles) * kTileRows;
     const long long first_x = (long long)(tile % x_tiles) * kTileX + first_token;
+    constexpr int first_step = 0;
 #pragma unroll 1
-    for (int s = stage_group; s < kSteps; s += kStageGroups) {
+    for (int s = first_step; s < kSteps; s += kStageGroups) {
       const int slot = (stage + s) % kStages;
       const unsigned x_at = shared_address(shared + slot * kStageBytes);
       const unsigned long long w_matrix = x_descriptor(x_at + kTileX * 128);
@@ -288,7 +288,7 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
       for (int k = 0; k < 4; ++k) load_matrices(x_at + 128 * matrix_row + 16 * (2 * k + lane / 16 ^ matrix_row % 8), a[k]);
       multiply_part(sum[0], a, w_matrix);
       add_part(total[kParts - 1], sum[1], own_x_scale, w_scale[(kParts - 1) / kScaledParts]);
-      if (s >= kStageGroups) {
+      if (s > first_step) {
         __syncwarp(); // the warp has read all of the stage before
         if (lane == 0) arrive_at_barrier(emptied + 8 * ((stage + s - kStageGroups) % kStages));
       }
@@ -309,7 +309,7 @@ matmul_fp8_e4m3_s128x128_f32_afp8_x_fp8_e4m3_g128_tc_c656(
     } // s: stages
     products_done<0>();
     keep_sums(sum[1]);
-    const int last_step = kSteps - 1 - (kSteps - 1 - stage_group) % kStageGroups; // of this group
+    const int last_step = kSteps - 1 - (kSteps - 1 - first_step) % kStageGroups; // of this group
     add_part(total[kParts - 1], sum[1], own_x_scale, w_scale[(kParts - 1) / kScaledParts]);
     __syncwarp();
     if (lane == 0) arrive_at_barrier(emptied + 8 * ((stage + last_step) % kStages));
