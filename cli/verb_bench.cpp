@@ -94,9 +94,22 @@ Json to_json(const BenchWork& work) {
   return json;
 }
 
-/// "percent_of_read" of something that moved so fast.
-Json share_of_read(double gbps, bool fits_in_cache, double read_gbps) {
-  return read_gbps > 0 && !fits_in_cache ? Json(100.0 * gbps / read_gbps) : Json(nullptr);
+/// What is said alike of one work's launches and of a sequence of works: bytes, times, speed.
+template <typename Result>
+Json speed_to_json(const Result& result, double read_gbps) {
+  const BenchTimes& times = result.times;
+  return {{"streamed_bytes", result.streamed_bytes},
+          {"fits_in_cache", result.fits_in_cache},
+          {"in_graph", times.in_graph},
+          {"launches_per_sample", times.launches_per_sample},
+          {"median_us", times.median_us()},
+          {"min_us", times.min_us()},
+          {"max_us", times.max_us()},
+          {"samples_us", times.samples_us},
+          {"gbps", result.gbps},
+          {"percent_of_read", read_gbps > 0 && !result.fits_in_cache
+                                  ? Json(100.0 * result.gbps / read_gbps)
+                                  : Json(nullptr)}};
 }
 
 Json to_json(const BenchResult& result, double read_gbps) {
@@ -106,25 +119,15 @@ Json to_json(const BenchResult& result, double read_gbps) {
     json["not_run"] = result.not_run;
     return json;
   }
-  const BenchTimes& times = result.times;
   json.update({{"kernel", result.kernel},
                {"lowering", result.lowering},
                {"registers", json_or_null(result.resources.registers)},
                {"cached", result.cached},
                {"compile_ms", result.compile_ms},
                {"copies", result.copies},
-               {"data_bytes", result.data_bytes},
-               {"streamed_bytes", result.streamed_bytes},
-               {"fits_in_cache", result.fits_in_cache},
-               {"in_graph", times.in_graph},
-               {"launches_per_sample", times.launches_per_sample},
-               {"median_us", times.median_us()},
-               {"min_us", times.min_us()},
-               {"max_us", times.max_us()},
-               {"samples_us", times.samples_us},
-               {"gbps", result.gbps},
-               {"percent_of_read", share_of_read(result.gbps, result.fits_in_cache, read_gbps)},
-               {"tflops", json_or_null(result.tflops)},
+               {"data_bytes", result.data_bytes}});
+  json.update(speed_to_json(result, read_gbps));
+  json.update({{"tflops", json_or_null(result.tflops)},
                {"first", to_json(result.first)},
                {"last", to_json(result.last)}});
   return json;
@@ -132,22 +135,12 @@ Json to_json(const BenchResult& result, double read_gbps) {
 
 Json to_json(const BenchSequence& sequence, double read_gbps) {
   if (!sequence.not_run.empty()) return {{"ok", false}, {"not_run", sequence.not_run}};
-  const BenchTimes& times = sequence.times;
+  Json json = {{"ok", sequence.ok()}, {"rounds", sequence.rounds}};
+  json.update(speed_to_json(sequence, read_gbps));
   Json last = Json::array();
   for (const BenchCheck& check : sequence.last) last.push_back(to_json(check));
-  return {{"ok", sequence.ok()},
-          {"rounds", sequence.rounds},
-          {"streamed_bytes", sequence.streamed_bytes},
-          {"fits_in_cache", sequence.fits_in_cache},
-          {"in_graph", times.in_graph},
-          {"launches_per_sample", times.launches_per_sample},
-          {"median_us", times.median_us()},
-          {"min_us", times.min_us()},
-          {"max_us", times.max_us()},
-          {"samples_us", times.samples_us},
-          {"gbps", sequence.gbps},
-          {"percent_of_read", share_of_read(sequence.gbps, sequence.fits_in_cache, read_gbps)},
-          {"last", last}};
+  json["last"] = last;
+  return json;
 }
 
 Json to_json(const BenchReport& report, const BenchRequest& request, const Place& place) {

@@ -385,9 +385,6 @@ EmittedKernel emit_warp_matmul(const KernelSpec& spec, const Lowering& weights) 
     constants.push_back({"kChunkStages", number(plan.chunk_stages), "stages that a vector serves"});
   int block_cols = 32;
   std::string w_source, make, load, decode;
-  const auto lines = [](const std::string& text, int spaces) {
-    return std::string(static_cast<std::size_t>(spaces), ' ') + indented(text, spaces) + "\n";
-  };
   std::string more_functions;
   const std::string table = fmt::format(
       "  Words2* const table = (Words2*)(shared + kTablesAt) + warp * (kBlocks * kTableRows);\n"
@@ -565,8 +562,8 @@ EmittedKernel emit_warp_matmul(const KernelSpec& spec, const Lowering& weights) 
   values["first_slot"] = by_stage ? "stage" : "stage / 4";
   values["far_slot"] = by_stage ? "far_slot" : "(stage + kStages - 1) / 4 % 2";
   values["make_tables"] = make;
-  values["load_codes"] = lines(load, 6);
-  values["decode"] = lines(decode, 12);
+  values["load_codes"] = placed_lines(load, 6);
+  values["decode"] = placed_lines(decode, 12);
   values["result"] = with_bias(spec, "product", "row");
   return {fill_template(get_template("cuda/warp_matmul.cu.in"), values), kernel_name(spec), shape,
           lowering};

@@ -1,4 +1,4 @@
-// Matmul on the tensor cores of a warp (mma.sync), weights read quantised and rounded once to bf16 in registers: for
+// Matmul on the tensor cores of a warp (mma.sync), weights read quantised and rounded once to x's format in registers: for
 // KernelSpec::tensor_core_precision where there is no wgmma.
 #pragma once
 

@@ -381,10 +381,6 @@ EmittedKernel emit_warpgroup_fp8_matmul(const KernelSpec& spec, const Lowering& 
   const ScaleText scales = scale_text_of(spec, plan);
   values["w_scale"] =
       spec.scale && scaled_parts != 0 ? "    float w_scale[kParts / kScaledParts] = {};\n" : "";
-  const auto lines = [](std::string_view text, int spaces) {
-    const std::string margin(static_cast<std::size_t>(spaces), ' ');
-    return text.empty() ? "" : (text.front() == '#' ? "" : margin) + indented(text, spaces) + "\n";
-  };
   const bool joins = plan.cut.stage_groups > 1;
   values["init_joined"] =
       joins ? "    init_barrier(joined_filled, kProductWarps - kProductWarps / kStageGroups);\n"
@@ -403,14 +399,14 @@ EmittedKernel emit_warpgroup_fp8_matmul(const KernelSpec& spec, const Lowering& 
             "    const int first_step = (stage_group + kStageGroups - stage % kStageGroups) % "
             "kStageGroups;\n"
           : "    constexpr int first_step = 0;\n";
-  values["join"] = joins ? lines(kJoin, 4) : "";
+  values["join"] = joins ? placed_lines(kJoin, 4) : "";
   values["has_tokens"] =
       plan.fills_warps()
           ? ""
           : "  const bool has_tokens = first_token < kTileX; // others multiply zeros\n";
   values["if_tokens"] = plan.fills_warps() ? "" : "if (has_tokens) ";
-  values["multiply"] = lines(multiply(plan, scales), 6);
-  values["finish"] = lines(finish(scales), 4);
+  values["multiply"] = placed_lines(multiply(plan, scales), 6);
+  values["finish"] = placed_lines(finish(scales), 4);
   values["bias_argument"] = spec.bias ? ", bias" : "";
   return {fill_template(get_template("cuda/warpgroup_fp8_matmul.cu.in"), values), kernel_name(spec),
           shape, lowering};

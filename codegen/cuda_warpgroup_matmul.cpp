@@ -52,7 +52,7 @@ struct Plan {
 
   int threads() const { return kCopyThreads + tiles * kWarpThreads; }
   int rows() const { return tiles * kUnitRows; }
-  /// Rows of x that one wgmma takes: with FP8 sums of a group are apart from the totals, and registers hold both.
+  /// Rows of x that one wgmma takes: with FP8 sums of a group are apart from the totals, and 168 registers hold both.
   int part() const { return has_x_scales ? std::min(x, 64) : x; }
 
   void lay_out(const KernelSpec& spec) {
@@ -542,19 +542,15 @@ EmittedKernel emit_warpgroup_matmul(const KernelSpec& spec, const Lowering& weig
           : " Of each 8 columns lane 4 g + q feeds columns 2 q and 2 q + 1 of rows g and g + 8 to\n"
             "// wgmma: it reads those of units, which lie otherwise, wherever they are.";
   values["tables"] = tables;
-  const auto lines = [](const std::string& text, int spaces) {
-    const std::string margin(static_cast<std::size_t>(spaces), ' ');
-    return text.empty() ? "" : (text.front() == '#' ? "" : margin) + indented(text, spaces) + "\n";
-  };
-  values["copy_x_scales"] = is_fp8 ? lines(copy_x_scales(spec), 8) : "";
+  values["copy_x_scales"] = is_fp8 ? placed_lines(copy_x_scales(spec), 8) : "";
   values["few_registers"] = shares_registers ? "    keep_few_registers();\n" : "";
   values["many_registers"] = shares_registers ? "  keep_many_registers();\n" : "";
-  values["multiply"] = lines(is_fp8 ? multiply_fp8(spec) : std::string(kMultiply), 8);
-  values["finish"] = is_fp8 ? "" : lines(std::string(kFinish), 4);
-  values["load_scales"] = lines(load, 6);
-  values["make_tables"] = lines(make, 6);
-  values["unit"] = lines(unit, 6);
-  values["decode"] = lines(decode, 8);
+  values["multiply"] = placed_lines(is_fp8 ? multiply_fp8(spec) : std::string(kMultiply), 8);
+  values["finish"] = is_fp8 ? "" : placed_lines(std::string(kFinish), 4);
+  values["load_scales"] = placed_lines(load, 6);
+  values["make_tables"] = placed_lines(make, 6);
+  values["unit"] = placed_lines(unit, 6);
+  values["decode"] = placed_lines(decode, 8);
   return {fill_template(get_template("cuda/warpgroup_matmul.cu.in"), values), kernel_name(spec),
           shape, lowering};
 }

@@ -159,6 +159,12 @@ std::string indented(std::string_view text, int spaces) {
   return result;
 }
 
+std::string placed_lines(std::string_view text, int spaces) {
+  if (text.empty()) return "";
+  const std::string margin(text.front() == '#' ? 0 : static_cast<std::size_t>(spaces), ' ');
+  return margin + indented(text, spaces) + "\n";
+}
+
 std::string format_constants(const std::vector<Constant>& constants) {
   std::size_t width = 0;
   std::vector<std::string> lines;

@@ -56,5 +56,7 @@ std::string decode_run_fragment(FormatId format);
 
 /// `text` with every line but the first moved right.
 std::string indented(std::string_view text, int spaces);
+/// The same with the first line moved as well, and a line's end; "" of no text. Lines for the preprocessor stay at the left.
+std::string placed_lines(std::string_view text, int spaces);
 
 }  // namespace ktjit::codegen

@@ -46,9 +46,13 @@ LaunchGrid grid_for(const LaunchShape& shape, std::span<const std::int64_t> rows
     all_row_ctas += row_ctas;
   }
   const std::int64_t ctas = all_row_ctas * shape.column_tiles;
-  LaunchGrid grid{
-      static_cast<unsigned>(ctas),  1, shape.threads, shape.smem_bytes, shape.dependent_launch,
-      shape.ctas_per_multiprocessor, shape.tensor_maps};
+  LaunchGrid grid{static_cast<unsigned>(ctas),
+                  1,
+                  shape.threads,
+                  shape.smem_bytes,
+                  shape.dependent_launch,
+                  shape.ctas_per_multiprocessor,
+                  shape.tensor_maps};
   if (shape.x_rows_per_cta == 0) return grid;
   constexpr std::int64_t kMaxGridY = 65535;
   const std::int64_t x_ctas = n <= 0 ? 0 : (n - 1) / shape.x_rows_per_cta + 1;

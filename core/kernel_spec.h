@@ -60,7 +60,9 @@ struct Tuning {
   int x_tile = 0;  ///< CUDA matmul, moe_matmul: rows of x of one CTA: 16, 32, 64, 128, 256
   /// Persistent kernels: CTAs that a multiprocessor is given; the grid is that many times their number, or less.
   int ctas_per_multiprocessor = 0;
-  int stages = 0;  ///< persistent kernels: units of weights that a warp has in flight, 1 to 8
+  /// Persistent matvec: units of weights that a warp has in flight, 1 to 8. Matmul at tensor-core precision: stages of
+  /// columns in shared memory, as many as the emitter's errors say.
+  int stages = 0;
   int runs_per_thread = 0;  ///< CUDA dequant: runs of 8 elements that one thread decodes, 1, 2 or 4
   DataPath w_path = DataPath::kDefault;  ///< CUDA dequant: of the weights
   DataPath y_path = DataPath::kDefault;  ///< CUDA dequant: of the results

@@ -98,9 +98,9 @@ std::vector<Tuning> ideas_for(const KernelSpec& spec) {
           ideas.push_back({.threads = threads, .rows_per_warp = rows});
       }
       break;
-    case Op::kMatmul:
     case Op::kMoeMatmul:
-      if (spec.op == Op::kMoeMatmul) return ideas_for_experts(spec);
+      return ideas_for_experts(spec);
+    case Op::kMatmul:
       if (spec.tensor_core_precision) {
         const bool by_warpgroups = has_wgmma(spec.target);
         if (spec.activation == ActivationPolicy::kAfp8) {

@@ -8,7 +8,7 @@
 
 namespace ktjit::runtime::simulator {
 
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 2;
 inline constexpr const char* kModuleSymbol = "ktjit_simulator_module";
 
 /// What one thread of a CTA sees of itself. Field numbers are the worker's.
@@ -23,7 +23,7 @@ struct ThreadView {
   void* thread;       ///< the device's own
 };
 
-/// Arguments as 8-byte values, in the order of the kernel's parameters.
+/// Arguments as 8-byte values, in the order of the kernel's parameters; of a struct by value its address.
 using KernelEntry = void (*)(const ThreadView* view, const std::uint64_t* arguments);
 
 /// Where in the text: the line in the low half, and the kernel's line that called the function it is

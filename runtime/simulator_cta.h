@@ -17,7 +17,6 @@
 
 namespace ktjit::runtime::simulator {
 
-/// One launch, the same for all of its CTAs.
 /// A tensor map of this device.
 struct TensorMap {
   std::uint64_t address = 0;  ///< of the matrix
@@ -26,6 +25,7 @@ struct TensorMap {
   std::uint32_t box_rows = 0;
 };
 
+/// One launch, the same for all of its CTAs.
 struct Launch {
   KernelEntry entry = nullptr;
   const Module* module = nullptr;

@@ -118,7 +118,8 @@ void SimulatorModule::take_kernel(llvm::Function& original) {
     // A struct by value is a pointer to it here; its slot holds the address of one.
     const bool is_struct = argument.hasByValAttr();
     const bool pointer_like = wanted->isPointerTy() && !is_struct;
-    if (!pointer_like && !is_struct && !wanted->isIntegerTy() && !wanted->isFloatTy() && !wanted->isDoubleTy()) {
+    if (!pointer_like && !is_struct && !wanted->isIntegerTy() && !wanted->isFloatTy() &&
+        !wanted->isDoubleTy()) {
       fail("kernel " + name + " takes an argument that is no number and no pointer");
       return;
     }

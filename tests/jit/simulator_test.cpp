@@ -401,4 +401,63 @@ extern "C" __global__ void k(unsigned* y) {
   }
 }
 
+TEST_CASE("copies by tensor maps: swizzled boxes, zeros outside, and what is wrong with one") {
+  const std::string source = R"(
+struct alignas(64) Map { unsigned long long opaque[16]; };
+
+// A box of 8 rows of 128 bytes from byte `at` and row `row` on; the barrier waits for `bytes`.
+extern "C" __global__ void k(const unsigned char* matrix, unsigned* y, long long rows, long long at, long long row, long long bytes,
+                             long long place, const __grid_constant__ Map map) {
+  extern __shared__ __align__(1024) unsigned char shared[];
+  const unsigned to = (unsigned)__cvta_generic_to_shared(shared);
+  const unsigned barrier = to + 2048;
+  if (threadIdx.x == 0) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" : : "r"(barrier) : "memory");
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1; }"
+                 : : "r"(barrier), "r"((int)bytes) : "memory");
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+                 : : "r"(to + (unsigned)place), "l"(&map), "r"((int)at), "r"((int)row), "r"(barrier) : "memory");
+  }
+  __syncthreads();
+  unsigned ended;
+  do {
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(ended) : "r"(barrier) : "memory");
+  } while (ended == 0u);
+  for (int i = threadIdx.x; i < 256; i += 32) y[i] = ((const unsigned*)shared)[i];
+}
+)";
+  constexpr std::uint64_t kRows = 11, kRowBytes = 144, kWords = kRowBytes / 4;
+  Bench bench(source, "sm_90a");
+  std::vector<unsigned> matrix(kRows * kWords + 1);
+  std::iota(matrix.begin(), matrix.end(), 1u);
+  const std::uint64_t x = bench.buffer(matrix).address();
+  const auto& y = bench.buffer(std::vector<unsigned>(256));
+  LaunchGrid grid{1, 1, 32, 2048 + 8};
+  grid.tensor_maps = {
+      {TensorMapShape{
+          .address_argument = 0, .rows_argument = 2, .row_bytes = kRowBytes, .box_rows = 8}},
+      1};
+  const auto report = [&](std::uint64_t address, std::uint64_t bytes, std::uint64_t place) {
+    return bench.report(grid, {address, y.address(), kRows, 64, 5, bytes, place});
+  };
+  REQUIRE(report(x, 1024, 0) == "");
+  const std::vector<unsigned> got = bench.read<unsigned>(y);
+  for (unsigned row = 0; row < 8; ++row) {
+    for (unsigned word = 0; word < 32; ++word) {
+      const unsigned from_row = 5 + row, from_word = 16 + word;
+      const bool is_inside = from_row < kRows && from_word < kWords;
+      const unsigned at = row * 32 + ((word / 4) ^ row) * 4 + word % 4;
+      CHECK(got[at] == (is_inside ? matrix[from_row * kWords + from_word] : 0));
+    }
+  }
+  CHECK_THAT(report(x, 1040, 0), Contains("never ends") && Contains("16 bytes are missing"));
+  CHECK_THAT(report(x, 1024, 512), Contains("expected a multiple of 1024"));
+  CHECK_THAT(report(x, 1024, 2048),
+             Contains("1016 of them past the end of the block's shared memory"));
+  CHECK_THROWS_WITH(report(x + 4, 1024, 0), Contains("expected a multiple of 16"));
+  grid.tensor_maps.count = 0;
+  CHECK_THROWS_WITH(report(x, 1024, 0), Contains("7 arguments, expected 8"));
+}
+
 }  // namespace ktjit

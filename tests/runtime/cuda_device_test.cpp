@@ -200,6 +200,64 @@ TEST_CASE("driver without cuLaunchKernelEx serves no dependent launches, and say
   check_clean(driver);
 }
 
+TEST_CASE("launch makes the tensor maps of its arguments, with the context current") {
+  FakeDriver driver;
+  LaunchGrid grid{5, 1, 64, 128};
+  grid.tensor_maps = {
+      {TensorMapShape{.address_argument = 0, .rows_argument = 2, .row_bytes = 640, .box_rows = 32},
+       TensorMapShape{.address_argument = 1, .rows_argument = 3, .row_bytes = 640, .box_rows = 8}},
+      2};
+  {
+    const auto device = make_cuda_device(driver.api());
+    const auto kernel = device->load(make_artifact(ArtifactKind::kCubin));
+    const auto stream = device->make_stream();
+    const std::uint64_t arguments[] = {0x1000, 0x2000, 300, 7};
+    for (const bool is_dependent : {false, true}) {
+      grid.is_dependent = is_dependent;
+      kernel->launch(*stream, grid, arguments);
+    }
+    REQUIRE(driver.launches.size() == 2);
+    REQUIRE(driver.tensor_maps.size() == 4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      const FakeDriver::TensorMap& map = driver.tensor_maps[i];
+      CHECK(map.address == (i % 2 == 0 ? 0x1000 : 0x2000));
+      CHECK(map.sizes[0] == 640);
+      CHECK(map.sizes[1] == (i % 2 == 0 ? 300 : 7));
+      CHECK(map.stride == 640);
+      CHECK(map.box[0] == 128);
+      CHECK(map.box[1] == (i % 2 == 0 ? 32 : 8));
+    }
+    driver.fail_call = driver.calls + 2;  // after cuCtxGetCurrent and cuCtxPushCurrent
+    CHECK_THROWS_WITH(kernel->launch(*stream, grid, arguments),
+                      Contains("cuTensorMapEncodeTiled") &&
+                          Contains("300 rows of 640 bytes at 0x1000 for scale"));
+    CHECK(driver.launches.size() == 2);
+    const std::vector<std::uint64_t> many(31);
+    CHECK_THROWS_AS(kernel->launch(*stream, grid, many), InternalError);
+  }
+  check_clean(driver);
+}
+
+TEST_CASE("driver without cuTensorMapEncodeTiled says so at a launch that needs maps") {
+  FakeDriver driver;
+  DriverApi older = *driver.api();
+  older.tensor_map_encode_tiled = nullptr;
+  {
+    const auto device = make_cuda_device(std::make_shared<const DriverApi>(older));
+    const auto kernel = device->load(make_artifact(ArtifactKind::kCubin));
+    const auto stream = device->make_stream();
+    const std::uint64_t arguments[] = {0x1000, 5};
+    LaunchGrid grid{1, 1, 32, 0};
+    CHECK_NOTHROW(kernel->launch(*stream, grid, arguments));
+    grid.tensor_maps = {
+        {TensorMapShape{.address_argument = 0, .rows_argument = 1, .row_bytes = 16, .box_rows = 8}},
+        1};
+    CHECK_THROWS_WITH(kernel->launch(*stream, grid, arguments), Contains("cuTensorMapEncodeTiled"));
+    CHECK(driver.launches.size() == 1);
+  }
+  check_clean(driver);
+}
+
 TEST_CASE("kernel may use all shared memory that the device gives on request") {
   FakeDriver driver;
   SECTION("more than 48 KiB") {

@@ -336,6 +336,24 @@ int launch_kernel_ex(const CuLaunchConfig* config, CuFunction, void** arguments,
   return 0;
 }
 
+int tensor_map_encode_tiled(void* map, int element_type, unsigned dimensions, void* address,
+                            const std::uint64_t* sizes, const std::uint64_t* byte_strides,
+                            const std::uint32_t* box, const std::uint32_t* element_strides,
+                            int interleave, int swizzle, int l2_promotion, int fill) {
+  KTJIT_FAKE_CALL("cuTensorMapEncodeTiled");
+  fake->need_context("cuTensorMapEncodeTiled");
+  constexpr std::uintptr_t kAlignment = 64;
+  const bool is_asked_for =
+      element_type == cu::kTensorMapUint8 && dimensions == 2 &&
+      interleave == cu::kTensorMapNoInterleave && swizzle == cu::kTensorMapSwizzle128 &&
+      l2_promotion == cu::kTensorMapL2Promotion256 && fill == cu::kTensorMapFillZeros &&
+      element_strides[0] == 1 && element_strides[1] == 1;
+  if (!is_asked_for || number(map) % kAlignment != 0) fake->misuse.emplace_back("tensor map");
+  fake->tensor_maps.push_back(
+      {number(address), {sizes[0], sizes[1]}, byte_strides[0], {box[0], box[1]}});
+  return 0;
+}
+
 int link_create(unsigned count, int* options, void** values, CuLink* link) {
   KTJIT_FAKE_CALL("cuLinkCreate");
   fake->need_context("cuLinkCreate");
@@ -447,6 +465,7 @@ DriverApi make_table() {
   api.func_set_attribute = func_set_attribute;
   api.launch_kernel = launch_kernel;
   api.launch_kernel_ex = launch_kernel_ex;
+  api.tensor_map_encode_tiled = tensor_map_encode_tiled;
   api.link_create = link_create;
   api.link_add_data = link_add_data;
   api.link_complete = link_complete;

@@ -24,6 +24,12 @@ class FakeDriver {
     bool is_dependent;  ///< by cuLaunchKernelEx, allowed to overlap the kernel ahead of it
   };
 
+  /// Of cuTensorMapEncodeTiled.
+  struct TensorMap {
+    std::uint64_t address, sizes[2], stride;
+    std::uint32_t box[2];
+  };
+
   /// Replaces the fake that was there before.
   FakeDriver();
   ~FakeDriver();
@@ -52,6 +58,7 @@ class FakeDriver {
   std::set<std::uintptr_t> live;  ///< handles of all kinds, memory and primary contexts
   std::vector<std::string> misuse;
   std::vector<Launch> launches;
+  std::vector<TensorMap> tensor_maps;
   std::set<std::uintptr_t> capturing;
   std::string linked_text;
   int dynamic_smem_limit = 0;
